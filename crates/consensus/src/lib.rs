@@ -1,0 +1,4 @@
+//! FlintMQ consensus.
+
+mod types;
+pub use types::*;
