@@ -1,0 +1,87 @@
+//! `cargo xtask verify`: every check and every test, cheapest first, stopping at the first failure.
+//!
+//! Everything runs in cargo's dev profile, so that RocksDB is compiled once.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::steps::Steps;
+use crate::{places, purity, setup, tidy};
+
+/// The package of the whole-system tests: it runs the finished binary, so it comes last.
+const SYSTEM_TESTS: &str = "flintmq-system-tests";
+
+/// Runs everything. Does not change a file of the checkout.
+pub(crate) fn run() -> Result<()> {
+    let root = places::checkout()?;
+    let target = places::target_directory()?;
+    let mut steps = Steps::new(9);
+    steps.step("set up the machine", |_| setup::everything())?;
+    steps.step("files, names, lines and links", |_| {
+        let found = tidy::check(&root)?;
+        if !found.is_empty() {
+            bail!("{}", tidy::report(&found));
+        }
+        Ok(())
+    })?;
+    steps.step("format (`cargo xtask fix` mends it)", |output| {
+        output.run(cargo(&root).args(["fmt", "--all", "--check"]))
+    })?;
+    steps.step("crates without I/O stay without", |_| purity::check(&root))?;
+    steps.step("lints", |output| {
+        output.run(
+            cargo(&root)
+                .args(["clippy", "--workspace", "--all-targets", "--locked"])
+                .args(["--", "--deny", "warnings"]),
+        )
+    })?;
+    steps.step("documentation", |output| {
+        output.run(
+            cargo(&root)
+                .args(["doc", "--workspace", "--no-deps", "--locked"])
+                .env("RUSTDOCFLAGS", "--deny warnings"),
+        )
+    })?;
+    steps.step("build", |output| {
+        output.run(cargo(&root).args(["build", "--workspace", "--locked"]))
+    })?;
+    steps.step("unit, property and documentation tests", |output| {
+        output.run_tests(
+            cargo(&root)
+                .args(["test", "--workspace", "--locked", "--no-fail-fast"])
+                .args(["--exclude", SYSTEM_TESTS]),
+        )
+    })?;
+    steps.step("whole-system tests: real processes, the official client", |output| {
+        output.run_tests(
+            cargo(&root)
+                .args(["test", "--package", SYSTEM_TESTS, "--locked", "--no-fail-fast"])
+                .env("FLINTMQ_BIN", target.join("debug/flintmq"))
+                .env("FLINTMQ_PYTHON", places::python_environment()?.join("bin/python")),
+        )
+    })?;
+    println!("\nverify: everything passed\n{}", steps.summary());
+    Ok(())
+}
+
+/// Mends what a tool can mend.
+pub(crate) fn fix() -> Result<()> {
+    let root = places::checkout()?;
+    let mut steps = Steps::new(2);
+    steps.step("lints", |output| {
+        output.run(
+            cargo(&root)
+                .args(["clippy", "--fix", "--workspace", "--all-targets"])
+                .args(["--allow-dirty", "--allow-staged"]),
+        )
+    })?;
+    steps.step("format", |output| output.run(cargo(&root).args(["fmt", "--all"])))?;
+    println!("\n{}", steps.summary());
+    Ok(())
+}
+
+fn cargo(root: &Path) -> Command {
+    places::cargo(root)
+}
