@@ -1,0 +1,289 @@
+//! The cluster's metadata as a state machine: which domains there are, and which queue lives in which partition.
+//!
+//! Every change is a command in the log of the controller group; the same commands in the same order give the same
+//! metadata on every node. Changes are rare, so commands and records are JSON: they can be read with a tool and grow
+//! fields without a new format.
+
+use std::collections::BTreeMap;
+
+use flintmq_consensus::GroupId;
+use flintmq_queue::QueueId;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::DomainDefinition;
+
+/// One change of the metadata, as it stands in the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MetadataCommand {
+    /// Defines a domain, or replaces its definition.
+    PutDomain {
+        /// The whole definition.
+        definition: Box<DomainDefinition>,
+    },
+    /// Removes a domain; its queues are gone before.
+    RemoveDomain {
+        /// Its name.
+        name: String,
+    },
+    /// Gives a new queue its id and its partition. A queue that has a place keeps it.
+    AssignQueue {
+        /// Canonical URI.
+        uri: String,
+        /// The domain that it belongs to.
+        domain: String,
+        /// The partition to hold it.
+        partition: u32,
+    },
+    /// Forgets a queue, if it still has this id.
+    UnassignQueue {
+        /// Canonical URI.
+        uri: String,
+        /// The id that it was deleted under.
+        queue: u32,
+    },
+}
+
+/// Where a queue lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QueuePlace {
+    /// Its number, never used again for another queue.
+    pub(crate) queue: u32,
+    /// The group that holds its messages.
+    pub(crate) partition: u32,
+    /// The domain that it belongs to.
+    pub(crate) domain: String,
+}
+
+impl QueuePlace {
+    /// The id as the state machine knows it.
+    pub(crate) fn id(&self) -> QueueId {
+        QueueId(self.queue)
+    }
+
+    /// The partition's group.
+    pub(crate) fn group(&self) -> GroupId {
+        GroupId(self.partition)
+    }
+}
+
+/// All metadata, as the applied log says.
+#[derive(Debug, Default)]
+pub(crate) struct Metadata {
+    domains: BTreeMap<String, DomainDefinition>,
+    queues: BTreeMap<String, QueuePlace>,
+    /// How many queues each partition holds.
+    load: BTreeMap<u32, u32>,
+    next_queue: u32,
+    dirty: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+const DOMAIN: u8 = b'd';
+const QUEUE: u8 = b'q';
+const NEXT_QUEUE: &[u8] = b"n";
+
+impl Metadata {
+    /// Rebuilds the metadata from the records of a checkpoint.
+    ///
+    /// # Errors
+    /// The record that cannot be read.
+    pub(crate) fn restore(
+        records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
+    ) -> Result<Self, UnreadableRecord> {
+        let mut metadata = Self::default();
+        for (key, value) in records {
+            let unreadable = |reason: String| UnreadableRecord {
+                key: String::from_utf8_lossy(&key).into_owned(),
+                reason,
+            };
+            match key.split_first() {
+                Some((&DOMAIN, _)) => {
+                    let definition: DomainDefinition =
+                        serde_json::from_slice(&value).map_err(|e| unreadable(e.to_string()))?;
+                    metadata.domains.insert(definition.name.clone(), definition);
+                }
+                Some((&QUEUE, uri)) => {
+                    let uri = String::from_utf8(uri.to_vec()).map_err(|e| unreadable(e.to_string()))?;
+                    let place: QueuePlace =
+                        serde_json::from_slice(&value).map_err(|e| unreadable(e.to_string()))?;
+                    *metadata.load.entry(place.partition).or_default() += 1;
+                    metadata.queues.insert(uri, place);
+                }
+                _ if key == NEXT_QUEUE => {
+                    metadata.next_queue =
+                        serde_json::from_slice(&value).map_err(|e| unreadable(e.to_string()))?;
+                }
+                _ => return Err(unreadable("unknown kind of record".to_owned())),
+            }
+        }
+        Ok(metadata)
+    }
+
+    /// Applies the commands of one entry.
+    ///
+    /// # Errors
+    /// The payload is no list of commands; nothing was applied.
+    pub(crate) fn apply(&mut self, payload: &[u8]) -> Result<(), UnreadableRecord> {
+        let commands: Vec<MetadataCommand> = serde_json::from_slice(payload)
+            .map_err(|e| UnreadableRecord { key: "entry".to_owned(), reason: e.to_string() })?;
+        for command in commands {
+            match command {
+                MetadataCommand::PutDomain { definition } => {
+                    self.write(DOMAIN, &definition.name, Some(&*definition));
+                    self.domains.insert(definition.name.clone(), *definition);
+                }
+                MetadataCommand::RemoveDomain { name } => {
+                    self.write::<()>(DOMAIN, &name, None);
+                    self.domains.remove(&name);
+                }
+                MetadataCommand::AssignQueue { uri, domain, partition } => {
+                    self.assign(uri, domain, partition);
+                }
+                MetadataCommand::UnassignQueue { uri, queue } => self.unassign(&uri, queue),
+            }
+        }
+        Ok(())
+    }
+
+    /// The definition of a domain.
+    pub(crate) fn domain(&self, name: &str) -> Option<&DomainDefinition> {
+        self.domains.get(name)
+    }
+
+    /// All domains, by name.
+    pub(crate) fn domains(&self) -> impl Iterator<Item = &DomainDefinition> {
+        self.domains.values()
+    }
+
+    /// Where a queue lives, by its canonical URI.
+    pub(crate) fn queue(&self, uri: &str) -> Option<&QueuePlace> {
+        self.queues.get(uri)
+    }
+
+    /// All queues with their places, by URI.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = (&str, &QueuePlace)> {
+        self.queues.iter().map(|(uri, place)| (uri.as_str(), place))
+    }
+
+    /// The partition with the fewest queues among `1..=partitions`.
+    pub(crate) fn emptiest_partition(&self, partitions: u32) -> u32 {
+        (1..=partitions.max(1))
+            .min_by_key(|p| (self.load.get(p).copied().unwrap_or(0), *p))
+            .unwrap_or(1)
+    }
+
+    /// What changed since the last call: records to put, and keys to delete.
+    pub(crate) fn take_changes(&mut self) -> (Vec<(Vec<u8>, Vec<u8>)>, Vec<Vec<u8>>) {
+        let (mut puts, mut deletes) = (Vec::new(), Vec::new());
+        for (key, value) in std::mem::take(&mut self.dirty) {
+            match value {
+                Some(value) => puts.push((key, value)),
+                None => deletes.push(key),
+            }
+        }
+        (puts, deletes)
+    }
+
+    fn assign(&mut self, uri: String, domain: String, partition: u32) {
+        if self.queues.contains_key(&uri) {
+            return;
+        }
+        self.next_queue += 1;
+        let place = QueuePlace { queue: self.next_queue, partition, domain };
+        self.write(QUEUE, &uri, Some(&place));
+        self.dirty.insert(NEXT_QUEUE.to_vec(), Some(self.next_queue.to_string().into_bytes()));
+        *self.load.entry(partition).or_default() += 1;
+        self.queues.insert(uri, place);
+    }
+
+    fn unassign(&mut self, uri: &str, queue: u32) {
+        if self.queues.get(uri).is_none_or(|place| place.queue != queue) {
+            return;
+        }
+        if let Some(place) = self.queues.remove(uri) {
+            self.write::<()>(QUEUE, uri, None);
+            if let Some(load) = self.load.get_mut(&place.partition) {
+                *load = load.saturating_sub(1);
+            }
+        }
+    }
+
+    fn write<T: Serialize>(&mut self, kind: u8, name: &str, value: Option<&T>) {
+        let mut key = vec![kind];
+        key.extend_from_slice(name.as_bytes());
+        // Our own plain data: it has no map with keys that JSON could not name.
+        let value = value.and_then(|v| serde_json::to_vec(v).ok());
+        self.dirty.insert(key, value);
+    }
+}
+
+/// A record or an entry of the controller that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the controller's metadata cannot be read: restore the data directory or ask for help, record={key} reason={reason}")]
+pub(crate) struct UnreadableRecord {
+    key: String,
+    reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(metadata: &mut Metadata, commands: &[MetadataCommand]) {
+        metadata.apply(&serde_json::to_vec(commands).unwrap()).unwrap();
+    }
+
+    fn assign(uri: &str, partition: u32) -> MetadataCommand {
+        MetadataCommand::AssignQueue { uri: uri.into(), domain: "d".into(), partition }
+    }
+
+    #[test]
+    fn a_queue_keeps_its_first_place_and_ids_are_never_used_again() {
+        let mut metadata = Metadata::default();
+        apply(&mut metadata, &[assign("bmq://d/a", 2), assign("bmq://d/a", 3)]);
+        assert_eq!(metadata.queue("bmq://d/a").unwrap().partition, 2);
+        let gone = MetadataCommand::UnassignQueue { uri: "bmq://d/a".into(), queue: 1 };
+        apply(&mut metadata, &[gone.clone(), assign("bmq://d/a", 3), gone]);
+        assert_eq!(metadata.queue("bmq://d/a").unwrap().queue, 2, "an old deletion does not hit the new queue");
+    }
+
+    #[test]
+    fn queues_go_where_the_fewest_are() {
+        let mut metadata = Metadata::default();
+        assert_eq!(metadata.emptiest_partition(3), 1);
+        apply(&mut metadata, &[assign("bmq://d/a", 1), assign("bmq://d/b", 2)]);
+        assert_eq!(metadata.emptiest_partition(3), 3);
+        apply(&mut metadata, &[assign("bmq://d/c", 3)]);
+        assert_eq!(metadata.emptiest_partition(3), 1);
+    }
+
+    #[test]
+    fn a_checkpoint_brings_everything_back() {
+        let mut metadata = Metadata::default();
+        let definition = Box::new(crate::domain::default_template("d"));
+        apply(
+            &mut metadata,
+            &[
+                MetadataCommand::PutDomain { definition },
+                assign("bmq://d/a", 1),
+                assign("bmq://d/b", 2),
+                MetadataCommand::UnassignQueue { uri: "bmq://d/a".into(), queue: 1 },
+            ],
+        );
+        let (puts, deletes) = metadata.take_changes();
+        assert_eq!(deletes, vec![b"qbmq://d/a".to_vec()]);
+        let restored = Metadata::restore(puts).unwrap();
+        assert_eq!(restored.domain("d"), metadata.domain("d"));
+        assert_eq!(restored.queue("bmq://d/b"), metadata.queue("bmq://d/b"));
+        assert!(restored.queue("bmq://d/a").is_none());
+        assert_eq!(restored.next_queue, 2);
+        assert_eq!(restored.emptiest_partition(2), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        assert!(Metadata::restore([(b"x1".to_vec(), b"{}".to_vec())]).is_err());
+        assert!(Metadata::restore([(b"qbmq://d/a".to_vec(), b"{".to_vec())]).is_err());
+        assert!(Metadata::default().apply(b"not json").is_err());
+    }
+}
