@@ -1,1 +1,3 @@
 //! FlintMQ broker.
+
+pub mod config;

@@ -1,0 +1,239 @@
+//! What a configuration must fulfil beyond its types.
+
+use super::NodeConfig;
+use super::listen::{ListenScheme, split_port};
+use bytesize::ByteSize;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+/// A value that cannot stay as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, with its sections: `clients.listen[1]`.
+    pub key: String,
+    /// What is wrong and what is allowed, the value last.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.text)
+    }
+}
+
+/// The smallest event limit that leaves room for a message of a few hundred kilobytes; below it no client is
+/// usable.
+const MIN_EVENT: ByteSize = ByteSize::mib(1);
+/// The largest event that official clients build (docs: wire framing, sizes).
+const MAX_EVENT: ByteSize = ByteSize::mib(512);
+/// Room that RocksDB needs to work at all.
+const MIN_RESERVE: ByteSize = ByteSize::mib(64);
+
+pub(super) fn problems(config: &NodeConfig) -> Vec<Problem> {
+    let mut found = Findings::default();
+    check_identity(config, &mut found);
+    check_listeners(config, &mut found);
+    check_limits(config, &mut found);
+    check_cluster(config, &mut found);
+    check_timing(config, &mut found);
+    found.0
+}
+
+pub(super) fn not_served_yet(config: &NodeConfig) -> Vec<Problem> {
+    let mut found = Findings::default();
+    for (index, url) in config.clients.listen.iter().enumerate() {
+        if url.scheme == ListenScheme::Quic {
+            let key = format!("clients.listen[{index}]");
+            let text = "clients over QUIC are not served yet; use tcp:// or tls://";
+            found.add(key, format!("{text} url={url}"));
+        }
+    }
+    if config.peers.is_some() {
+        let text =
+            "replication between nodes is not served yet; remove [peers] to run this node alone";
+        found.add("peers", text.to_owned());
+    }
+    for (index, member) in config.cluster_nodes.iter().enumerate() {
+        if member.id != config.node.id {
+            let text = "clusters of several nodes are not served yet; leave only this node, or no \
+                        [[cluster_nodes]] at all";
+            let facts = format!("{text} this_node={} other_node={}", config.node.id, member.id);
+            found.add(format!("cluster_nodes[{index}].id"), facts);
+        }
+    }
+    found.0
+}
+
+#[derive(Default)]
+struct Findings(Vec<Problem>);
+
+impl Findings {
+    fn add(&mut self, key: impl Into<String>, text: String) {
+        self.0.push(Problem { key: key.into(), text });
+    }
+
+    fn require(&mut self, holds: bool, key: &str, text: impl FnOnce() -> String) {
+        if !holds {
+            self.add(key, text());
+        }
+    }
+
+    fn within(&mut self, key: &str, value: Duration, least: Duration, most: Duration) {
+        self.require((least..=most).contains(&value), key, || {
+            let show = humantime::format_duration;
+            format!("allowed is {} to {} value={}", show(least), show(most), show(value))
+        });
+    }
+}
+
+fn check_identity(config: &NodeConfig, found: &mut Findings) {
+    let name = &config.cluster;
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let fits = !name.is_empty() && name.len() <= 64 && name.chars().all(valid);
+    found.require(fits, "cluster", || {
+        format!("a cluster's name has 1 to 64 letters, digits, '-', '_' or '.' value={name:?}")
+    });
+    let node = &config.node;
+    found.require(node.id > 0, "node.id", || "node ids start at 1 value=0".to_owned());
+    found.require(!node.data_dir.as_os_str().is_empty(), "node.data_dir", || {
+        "name a directory value=\"\"".to_owned()
+    });
+    let (least, most) = (Duration::from_millis(1), Duration::from_secs(60));
+    found.within("node.flush_interval", node.flush_interval, least, most);
+    found.require(node.disk_reserve >= MIN_RESERVE, "node.disk_reserve", || {
+        let reserve = node.disk_reserve;
+        format!(
+            "keep at least {MIN_RESERVE}, so that a full disk can still be emptied value={reserve}"
+        )
+    });
+    found.require(!config.log.level.is_empty(), "log.level", || {
+        "name a level: error, warn, info, debug or trace value=\"\"".to_owned()
+    });
+}
+
+fn check_listeners(config: &NodeConfig, found: &mut Findings) {
+    let clients = &config.clients;
+    found.require(!clients.listen.is_empty(), "clients.listen", || {
+        "name at least one address, such as \"tcp://127.0.0.1:30114\" value=[]".to_owned()
+    });
+    for (index, url) in clients.listen.iter().enumerate() {
+        if clients.listen[..index].iter().any(|other| other.collides_with(url)) {
+            let key = format!("clients.listen[{index}]");
+            let text = "another listener has this address already; remove one or change its port";
+            found.add(key, format!("{text} url={url}"));
+        }
+    }
+    let tls = clients.listen.iter().any(|url| url.scheme != ListenScheme::Tcp);
+    let pair = [("clients.certificate", &clients.certificate), ("clients.key", &clients.key)];
+    for (key, file) in pair {
+        let half = clients.certificate.is_some() != clients.key.is_some();
+        found.require(file.is_some() || !(tls || half), key, || {
+            "name a PEM file: tls:// and quic:// listeners need both certificate and key".to_owned()
+        });
+    }
+    found.require(clients.client_ca.is_none() || tls, "clients.client_ca", || {
+        "only tls:// and quic:// listeners ask for client certificates; add one, or remove this key".to_owned()
+    });
+    let admin = config.admin.listen;
+    let taken = clients.listen.iter().any(|url| {
+        url.scheme != ListenScheme::Quic && url.port != 0 && url.socket_text() == admin.to_string()
+    });
+    found.require(!taken, "admin.listen", || {
+        format!("clients.listen has this address already; use another port value={admin}")
+    });
+}
+
+fn check_limits(config: &NodeConfig, found: &mut Findings) {
+    let limits = &config.limits;
+    let counts = [
+        ("limits.max_connections", limits.max_connections),
+        ("limits.max_queues", limits.max_queues),
+    ];
+    for (key, value) in counts {
+        found.require(value > 0, key, || "allowed is 1 or more value=0".to_owned());
+    }
+    let event = limits.max_event_bytes;
+    found.require((MIN_EVENT..=MAX_EVENT).contains(&event), "limits.max_event_bytes", || {
+        format!("allowed is {MIN_EVENT} to {MAX_EVENT} value={event}")
+    });
+    let windows = [
+        ("limits.session_in_flight_bytes", limits.session_in_flight_bytes),
+        ("limits.session_outbox_bytes", limits.session_outbox_bytes),
+    ];
+    for (key, value) in windows {
+        let (least, most) = (ByteSize::kib(64), ByteSize::gib(4));
+        found.require((least..=most).contains(&value), key, || {
+            format!("allowed is {least} to {most} value={value}")
+        });
+    }
+    let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+    let tenth = Duration::from_millis(100);
+    found.within("limits.negotiation_timeout", limits.negotiation_timeout, tenth, hour);
+    found.within("limits.heartbeat_interval", limits.heartbeat_interval, tenth, hour);
+    found.within("limits.shutdown_timeout", limits.shutdown_timeout, Duration::ZERO, hour);
+    let least = limits.heartbeat_interval.saturating_mul(2).max(second);
+    let idle = limits.idle_timeout;
+    found.require(idle.is_zero() || idle >= least, "limits.idle_timeout", || {
+        let show = humantime::format_duration;
+        let text = "allowed is 0s (never), or at least two heartbeat intervals and a second";
+        format!("{text} least={} value={}", show(least), show(idle))
+    });
+}
+
+fn check_cluster(config: &NodeConfig, found: &mut Findings) {
+    let partitions = config.bootstrap.partitions;
+    found.require((1..=1024).contains(&partitions), "bootstrap.partitions", || {
+        format!("allowed is 1 to 1024 value={partitions}")
+    });
+    let host_and_port = |text: &str| {
+        split_port(text)
+            .and_then(|(_, port)| port?.parse::<u16>().ok())
+            .is_some_and(|port| port > 0)
+    };
+    if let Some(peers) = &config.peers {
+        found.require(host_and_port(&peers.listen), "peers.listen", || {
+            format!("write HOST:PORT value={:?}", peers.listen)
+        });
+    }
+    let mut ids = BTreeSet::new();
+    for (index, member) in config.cluster_nodes.iter().enumerate() {
+        let key = format!("cluster_nodes[{index}]");
+        if member.id == 0 {
+            found.add(format!("{key}.id"), "node ids start at 1 value=0".to_owned());
+        } else if !ids.insert(member.id) {
+            let text = format!("another entry has this id already value={}", member.id);
+            found.add(format!("{key}.id"), text);
+        }
+        found.require(host_and_port(&member.peers), &format!("{key}.peers"), || {
+            format!("write HOST:PORT value={:?}", member.peers)
+        });
+    }
+    let listed = ids.is_empty() || ids.contains(&config.node.id);
+    found.require(listed, "cluster_nodes", || {
+        format!(
+            "this node is missing from the list; add it or correct node.id node_id={}",
+            config.node.id
+        )
+    });
+}
+
+fn check_timing(config: &NodeConfig, found: &mut Findings) {
+    let timing = &config.timing;
+    let show = humantime::format_duration;
+    let (least, most) = (Duration::from_millis(5), Duration::from_secs(60));
+    found.within("timing.heartbeat", timing.heartbeat, least, most);
+    let floor = timing.heartbeat.saturating_mul(3);
+    found.require(timing.election_min >= floor, "timing.election_min", || {
+        let text = "three heartbeats must fit, or leaders lose their office without a failure";
+        format!("{text} least={} value={}", show(floor), show(timing.election_min))
+    });
+    found.require(timing.election_max > timing.election_min, "timing.election_max", || {
+        let text = "must be longer than election_min, or candidates keep splitting the vote";
+        format!(
+            "{text} election_min={} value={}",
+            show(timing.election_min),
+            show(timing.election_max)
+        )
+    });
+}
