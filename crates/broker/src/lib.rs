@@ -1,3 +1,4 @@
 //! FlintMQ broker.
 
 pub mod config;
+pub mod domain;

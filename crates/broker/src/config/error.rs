@@ -1,6 +1,7 @@
 //! Errors of the configuration, and where in the file (or among the flags) each key was set.
 
 use super::check::Problem;
+use super::wording::reworded;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -44,7 +45,7 @@ pub enum ConfigError {
 
 impl ConfigError {
     pub(super) fn syntax(text: &str, name: &str, error: &toml::de::Error) -> Self {
-        let what = reworded(error.message());
+        let what = reworded(error.message(), "key");
         Self::Syntax(match error.span() {
             Some(span) => format!("{name}:{}: {what}", line_of(text, span.start)),
             None => format!("{name}: {what}"),
@@ -129,23 +130,4 @@ impl Places {
 fn line_of(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
     1 + before.iter().filter(|&&byte| byte == b'\n').count()
-}
-
-/// The parser's words for the frequent mistakes, in an operator's terms.
-fn reworded(message: &str) -> String {
-    let choices = |rest: &str| {
-        let (given, allowed) = rest.split_once(", expected ")?;
-        Some((given.to_owned(), allowed.strip_prefix("one of ").unwrap_or(allowed).to_owned()))
-    };
-    if let Some((key, allowed)) = message.strip_prefix("unknown field ").and_then(choices) {
-        return format!("unknown key {key}; allowed here: {allowed}");
-    }
-    if let Some((value, allowed)) = message.strip_prefix("unknown variant ").and_then(choices) {
-        return format!("unknown value {value}; allowed: {allowed}");
-    }
-    if let Some(key) = message.strip_prefix("missing field ") {
-        return format!("key {key} is missing in this section");
-    }
-    // Some of the parser's messages have a second line of detail.
-    message.trim().replace('\n', "; ")
 }

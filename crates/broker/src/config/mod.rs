@@ -22,6 +22,7 @@ mod overrides;
 mod sections;
 #[cfg(test)]
 mod tests;
+pub(crate) mod wording;
 
 pub use check::Problem;
 pub use error::ConfigError;
