@@ -2,6 +2,7 @@
 
 use super::NodeConfig;
 use super::listen::{ListenScheme, split_port};
+use crate::logging::check_filter;
 use bytesize::ByteSize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -107,9 +108,9 @@ fn check_identity(config: &NodeConfig, found: &mut Findings) {
             "keep at least {MIN_RESERVE}, so that a full disk can still be emptied value={reserve}"
         )
     });
-    found.require(!config.log.level.is_empty(), "log.level", || {
-        "name a level: error, warn, info, debug or trace value=\"\"".to_owned()
-    });
+    if let Err(error) = check_filter(&config.log.level) {
+        found.add("log.level", error.to_string());
+    }
 }
 
 fn check_listeners(config: &NodeConfig, found: &mut Findings) {

@@ -1,0 +1,225 @@
+//! Every metric of the broker: name, kind, unit, labels and meaning. Nothing else in the broker spells a metric's
+//! name; `docs/operating/metrics.md` is checked against [`all`].
+
+use metrics::{Counter, Gauge, Histogram, Label, Unit};
+
+/// What kind of number a metric is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only grows, from 0 at the start of the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations in buckets with these upper bounds.
+    Histogram(&'static [f64]),
+}
+
+impl Kind {
+    /// The name in Prometheus' text format.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// The definition of one metric.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Metric {
+    /// Full name, with the prefix `flintmq_` and the unit.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// What is counted.
+    pub unit: Unit,
+    /// Names of its labels, in the order in which values are given.
+    pub labels: &'static [&'static str],
+    /// One sentence for the `HELP` line.
+    pub help: &'static str,
+}
+
+impl Metric {
+    /// The counter with these label values, one per name in [`labels`](Self::labels). Keep it: looking it up costs
+    /// far more than adding to it.
+    pub fn counter(&self, values: &[&str]) -> Counter {
+        debug_assert_eq!(self.kind, Kind::Counter, "{} is no counter", self.name);
+        metrics::counter!(self.name, self.label_pairs(values))
+    }
+
+    /// The gauge with these label values.
+    pub fn gauge(&self, values: &[&str]) -> Gauge {
+        debug_assert_eq!(self.kind, Kind::Gauge, "{} is no gauge", self.name);
+        metrics::gauge!(self.name, self.label_pairs(values))
+    }
+
+    /// The histogram with these label values.
+    pub fn histogram(&self, values: &[&str]) -> Histogram {
+        debug_assert!(matches!(self.kind, Kind::Histogram(_)), "{} is no histogram", self.name);
+        metrics::histogram!(self.name, self.label_pairs(values))
+    }
+
+    fn label_pairs(&self, values: &[&str]) -> Vec<Label> {
+        debug_assert_eq!(self.labels.len(), values.len(), "labels of {}", self.name);
+        let pairs = self.labels.iter().zip(values);
+        pairs.map(|(&name, &value)| Label::new(name, value.to_owned())).collect()
+    }
+}
+
+/// Seconds, from a fast write to a stuck disk.
+const LATENCY: &[f64] = &[
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 30.0,
+];
+/// Seconds, from a message that somebody waits for to one that waited for its consumer's restart.
+const WAITING: &[f64] = &[
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0,
+    1_800.0, 7_200.0, 86_400.0,
+];
+/// Entries per write.
+const BATCHES: &[f64] =
+    &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0];
+
+const QUEUE: &[&str] = &["domain", "queue"];
+const QUEUE_AND_REASON: &[&str] = &["domain", "queue", "reason"];
+
+macro_rules! metrics_list {
+    ($list:ident: $list_doc:literal; $($constant:ident = $kind:expr, $unit:ident, $labels:expr, $name:literal, $help:literal;)+) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Metric = Metric {
+                name: concat!("flintmq_", $name),
+                kind: $kind,
+                unit: Unit::$unit,
+                labels: $labels,
+                help: $help,
+            };
+        )+
+        #[doc = $list_doc]
+        pub const $list: &[Metric] = &[$($constant),+];
+    };
+}
+
+metrics_list! {
+    PER_QUEUE: "The metrics of each queue, kept by `QueueRegistry`.";
+    PUBLISHED_MESSAGES = Kind::Counter, Count, QUEUE, "messages_published_total",
+        "Messages stored.";
+    PUBLISHED_BYTES = Kind::Counter, Bytes, QUEUE, "published_bytes_total",
+        "Bytes of payload and properties stored.";
+    DUPLICATE_MESSAGES = Kind::Counter, Count, QUEUE, "messages_duplicate_total",
+        "Publishes acknowledged without storing because the message was stored before.";
+    DELIVERED_MESSAGES = Kind::Counter, Count, QUEUE, "messages_delivered_total",
+        "Messages sent to consumers, each time counted.";
+    DELIVERED_BYTES = Kind::Counter, Bytes, QUEUE, "delivered_bytes_total",
+        "Bytes of payload and properties sent to consumers.";
+    REDELIVERED_MESSAGES = Kind::Counter, Count, QUEUE, "messages_redelivered_total",
+        "Messages sent again after another consumer had them and did not confirm.";
+    CONFIRMED_MESSAGES = Kind::Counter, Count, QUEUE, "messages_confirmed_total",
+        "Messages confirmed by consumers.";
+    REJECTED_MESSAGES = Kind::Counter, Count, QUEUE_AND_REASON, "messages_rejected_total",
+        "Publishes refused, by reason.";
+    DROPPED_MESSAGES = Kind::Counter, Count, QUEUE_AND_REASON, "messages_dropped_total",
+        "Stored messages removed without a confirmation, by reason.";
+    BACKLOG_MESSAGES = Kind::Gauge, Count, QUEUE, "backlog_messages",
+        "Messages stored and not confirmed.";
+    BACKLOG_BYTES = Kind::Gauge, Bytes, QUEUE, "backlog_bytes",
+        "Bytes of messages stored and not confirmed.";
+    OLDEST_MESSAGE_AGE = Kind::Gauge, Seconds, QUEUE, "oldest_message_age_seconds",
+        "Age of the oldest message not confirmed; 0 when there is none.";
+    UNCONFIRMED_MESSAGES = Kind::Gauge, Count, QUEUE, "unconfirmed_messages",
+        "Messages that a consumer has and has not confirmed.";
+    REDELIVERY_MESSAGES = Kind::Gauge, Count, QUEUE, "redelivery_messages",
+        "Messages waiting to be sent again.";
+    CONSUMERS = Kind::Gauge, Count, QUEUE, "consumers",
+        "Clients that have the queue open for reading.";
+    PRODUCERS = Kind::Gauge, Count, QUEUE, "producers",
+        "Clients that have the queue open for writing.";
+}
+
+metrics_list! {
+    PER_NODE: "Metrics recorded as things happen, through `Metric::counter` and its siblings.";
+    PUBLISH_ACK = Kind::Histogram(LATENCY), Seconds, &[], "publish_ack_seconds",
+        "From the arrival of a publish to its acknowledgement, inside the node.";
+    END_TO_END = Kind::Histogram(WAITING), Seconds, &[], "end_to_end_seconds",
+        "From the arrival of a message to its first delivery, inside the node.";
+    SESSIONS = Kind::Gauge, Count, &[], "sessions",
+        "Clients connected and negotiated.";
+    SESSIONS_PAUSED = Kind::Gauge, Count, &[], "sessions_paused",
+        "Sessions not read from because too many of their bytes are in flight.";
+    CONNECTIONS = Kind::Counter, Count, &["scheme"], "connections_total",
+        "Connections accepted, by scheme of the listener.";
+    CONNECTIONS_REFUSED = Kind::Counter, Count, &["reason"], "connections_refused_total",
+        "Connections closed before they became sessions, by reason.";
+    SESSIONS_CLOSED = Kind::Counter, Count, &["reason"], "sessions_closed_total",
+        "Sessions ended, by reason.";
+    CLIENT_RECEIVED_BYTES = Kind::Counter, Bytes, &[], "client_received_bytes_total",
+        "Bytes received from clients.";
+    CLIENT_SENT_BYTES = Kind::Counter, Bytes, &[], "client_sent_bytes_total",
+        "Bytes sent to clients.";
+    LOG_WRITE = Kind::Histogram(LATENCY), Seconds, &[], "log_write_seconds",
+        "Time of one write of the log writer.";
+    LOG_BATCH_ENTRIES = Kind::Histogram(BATCHES), Count, &[], "log_batch_entries",
+        "Log entries in one write of the log writer.";
+    LOG_WRITTEN_BYTES = Kind::Counter, Bytes, &[], "log_written_bytes_total",
+        "Bytes of log entries written.";
+    FLUSH = Kind::Histogram(LATENCY), Seconds, &[], "flush_seconds",
+        "Time of one flush of the log to the disk.";
+    CHECKPOINT = Kind::Histogram(LATENCY), Seconds, &[], "checkpoint_seconds",
+        "Time of writing one checkpoint.";
+    STORAGE_ERRORS = Kind::Counter, Count, &[], "storage_errors_total",
+        "Failed reads and writes of the data directory.";
+    DISK_FREE = Kind::Gauge, Bytes, &[], "disk_free_bytes",
+        "Free space on the data directory's disk.";
+    DISK_SIZE = Kind::Gauge, Bytes, &[], "disk_size_bytes",
+        "Size of the data directory's disk.";
+    DISK_RESERVE_REACHED = Kind::Gauge, Count, &[], "disk_reserve_reached",
+        "1 while new messages are refused because free space is under the reserve, else 0.";
+    GROUP_TERM = Kind::Gauge, Count, &["group"], "group_term",
+        "Term of the group.";
+    GROUP_IS_LEADER = Kind::Gauge, Count, &["group"], "group_is_leader",
+        "1 while this node leads the group, else 0.";
+    GROUP_COMMIT_INDEX = Kind::Gauge, Count, &["group"], "group_commit_index",
+        "Highest committed index.";
+    GROUP_APPLIED_INDEX = Kind::Gauge, Count, &["group"], "group_applied_index",
+        "Highest index applied to the state.";
+    GROUP_FSYNCED_INDEX = Kind::Gauge, Count, &["group"], "group_fsynced_index",
+        "Highest index known to be on the disk.";
+    GROUP_AT_RISK_ENTRIES = Kind::Gauge, Count, &["group"], "group_at_risk_entries",
+        "Committed entries that are not on the disk yet.";
+    GROUP_AT_RISK_SECONDS = Kind::Gauge, Seconds, &["group"], "group_at_risk_seconds",
+        "Age of the oldest committed entry that is not on the disk yet.";
+    ELECTIONS = Kind::Counter, Count, &["result"], "elections_total",
+        "Elections this node stood in, by result.";
+    LEADERLESS = Kind::Counter, Seconds, &["group"], "leaderless_seconds_total",
+        "Whole seconds in which the group had no leader that serves.";
+}
+
+metrics_list! {
+    PER_PROCESS: "Metrics read when they are asked for.";
+    BUILD_INFO = Kind::Gauge, Count, &["version"], "build_info",
+        "Always 1; the label is the version.";
+    PROCESS_CPU = Kind::Counter, Seconds, &[], "process_cpu_seconds_total",
+        "CPU time of the process, user and system.";
+    PROCESS_RESIDENT = Kind::Gauge, Bytes, &[], "process_resident_memory_bytes",
+        "Physical memory of the process.";
+    PROCESS_VIRTUAL = Kind::Gauge, Bytes, &[], "process_virtual_memory_bytes",
+        "Address space of the process.";
+    PROCESS_OPEN_FDS = Kind::Gauge, Count, &[], "process_open_fds",
+        "Open file descriptors.";
+    PROCESS_MAX_FDS = Kind::Gauge, Count, &[], "process_max_fds",
+        "File descriptors that the process may have open.";
+    PROCESS_THREADS = Kind::Gauge, Count, &[], "process_threads",
+        "Threads of the process.";
+    PROCESS_START = Kind::Gauge, Seconds, &[], "process_start_time_seconds",
+        "When the process started, in seconds since 1970.";
+    QUEUES = Kind::Gauge, Count, &[], "queues",
+        "Queues on this node.";
+    QUEUES_FOLDED = Kind::Gauge, Count, &[], "queues_folded",
+        "Queues without series of their own, summed up under queue=\"(other)\".";
+}
+
+/// Every metric there is.
+pub fn all() -> impl Iterator<Item = &'static Metric> {
+    PER_QUEUE.iter().chain(PER_NODE).chain(PER_PROCESS)
+}
