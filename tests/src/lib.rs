@@ -1,1 +1,42 @@
-//! Whole-system tests.
+//! Whole-system tests: the finished binary as a process, the official Python client as a process,
+//! and faults between them.
+//!
+//! | module | job |
+//! | --- | --- |
+//! | [`broker_process`] | start, kill and restart `flintmq serve` on ports and a folder of its own |
+//! | [`admin`] | ask it over HTTP |
+//! | [`python`] | run the scripts in `tests/python` with the official client and collect what they saw |
+//! | [`wire`] | a client made by hand, for bytes that no proper client sends |
+//! | [`json_session`] | a client that negotiates JSON and correlation ids, as the Java client does |
+//! | [`history`] | what all clients saw, and what may not happen |
+//! | [`wait`] | wait for a condition, never for a length of time |
+//!
+//! The tests themselves are in `tests/tests`, one file per fear. A test starts its own broker:
+//!
+//! ```no_run
+//! use flintmq_system_tests::{broker_process::Broker, python::PythonClient};
+//!
+//! let broker = Broker::start();
+//! let producer = PythonClient::producer(&broker, "p", &["--uri", "bmq://orders/q", "--count", "10"]);
+//! producer.finish();
+//! let consumer = PythonClient::consumer(&broker, "c", &["--uri", "bmq://orders/q", "--count", "10"]);
+//! assert_eq!(consumer.finish().named("delivered").count(), 10);
+//! ```
+//!
+//! The binary is the one that `FLINTMQ_BIN` names, else `flintmq` beside the test program's target
+//! folder. The Python interpreter is the one that `FLINTMQ_PYTHON` names, else the environment that
+//! `cargo xtask setup` makes.
+//!
+//! Everything in here panics when something is not as a test needs it: the panic is the finding.
+
+#![allow(clippy::missing_panics_doc)]
+
+pub mod admin;
+pub mod broker_process;
+pub mod history;
+pub mod json_session;
+pub mod ports;
+pub mod programs;
+pub mod python;
+pub mod wait;
+pub mod wire;

@@ -1,0 +1,347 @@
+//! What all clients of a test saw, and the search for what may not have happened.
+//!
+//! A [`History`] is one list of [`Record`]s, by time: which messages were sent and acknowledged,
+//! which were delivered to whom, which were confirmed, whose connection broke. [`History::check`]
+//! holds it against the promises of a priority queue:
+//!
+//! | violation | the promise that it breaks |
+//! | --- | --- |
+//! | [`Lost`](Violation::Lost) | an acknowledged message is delivered (asked for when the queue was drained) |
+//! | [`Invented`](Violation::Invented) | what is delivered was sent |
+//! | [`Damaged`](Violation::Damaged) | with the bytes that were sent |
+//! | [`RefusedButDelivered`](Violation::RefusedButDelivered) | a negative acknowledgement means "not stored" |
+//! | [`StoredTwice`](Violation::StoredTwice) | a message that is sent again after a reconnect is stored once |
+//! | [`OutOfOrder`](Violation::OutOfOrder) | first deliveries to one consumer are in the producer's order |
+//! | [`CameBack`](Violation::CameBack) | a confirmed message is never delivered again |
+//! | [`Repeated`](Violation::Repeated) | nothing is delivered twice over one unbroken connection |
+//! | [`Abandoned`](Violation::Abandoned) | what a lost consumer had not confirmed goes to another one |
+//!
+//! A producer's name is part of the message id (`name:sequence`), one name per queue. A confirm has
+//! no answer in the protocol, so it only counts as settled when the client that sent it ended its
+//! session properly afterwards: the broker answers that last of all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::python::Report;
+
+/// One thing that one client saw or did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Monotonic time in nanoseconds.
+    pub at: u64,
+    /// The client.
+    pub client: String,
+    /// What.
+    pub what: What,
+}
+
+/// What a client saw or did. Ids are `producer:sequence`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Handed a message to its library.
+    Sent(String),
+    /// Got a positive acknowledgement.
+    Acknowledged(String),
+    /// Got a negative one that says the message was not stored.
+    Refused(String),
+    /// Got a message.
+    Delivered {
+        /// Its id.
+        id: String,
+        /// The GUID that it came with.
+        guid: String,
+        /// Whether payload and properties were exactly as sent.
+        intact: bool,
+    },
+    /// Confirmed a message.
+    Confirmed(String),
+    /// Lost its connection; it may get another one by itself.
+    Interrupted,
+    /// Ended its session properly: everything it had sent before is processed.
+    Ended,
+    /// Died.
+    Died,
+}
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Violation {
+    /// Acknowledged and never delivered.
+    Lost(String),
+    /// Delivered and never sent.
+    Invented(String),
+    /// Delivered with other bytes than were sent.
+    Damaged(String),
+    /// Refused and delivered all the same.
+    RefusedButDelivered(String),
+    /// Delivered under two GUIDs.
+    StoredTwice(String),
+    /// Delivered for the first time after a later one of the same producer, to the same consumer.
+    OutOfOrder {
+        /// The message that came too late.
+        id: String,
+        /// The one that came before it.
+        after: String,
+    },
+    /// Delivered again after its confirm was settled.
+    CameBack(String),
+    /// Delivered twice to a client whose connection was not interrupted in between.
+    Repeated(String),
+    /// Unconfirmed at a consumer that is gone, and never delivered to another one.
+    Abandoned(String),
+}
+
+/// What a test knows about its own history.
+#[derive(Clone, Copy, Debug)]
+pub struct Expectations {
+    /// The queues were read to their end: whatever was acknowledged must have been delivered.
+    pub drained: bool,
+    /// No consumer died with messages on their way to it, so that the order of first deliveries,
+    /// as the clients saw them, is the broker's.
+    pub ordered: bool,
+}
+
+/// The records of all clients.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    records: Vec<Record>,
+}
+
+impl History {
+    /// Adds one record.
+    pub fn add(&mut self, at: u64, client: &str, what: What) {
+        self.records.push(Record { at, client: client.to_owned(), what });
+    }
+
+    /// Adds everything that a script reported. A report without a proper end counts as a death.
+    pub fn add_report(&mut self, client: &str, report: &Report) {
+        let mut last = 0;
+        for event in &report.events {
+            last = event.at;
+            let id = event.text("id").to_owned();
+            let what = match event.name.as_str() {
+                "sent" => What::Sent(id),
+                "acked" => match event.text("status") {
+                    "SUCCESS" => What::Acknowledged(id),
+                    "LIMIT_MESSAGES" | "LIMIT_BYTES" | "STORAGE_FAILURE" => What::Refused(id),
+                    // Anything else leaves open what became of the message.
+                    _ => continue,
+                },
+                "delivered" => What::Delivered {
+                    id,
+                    guid: event.text("guid").to_owned(),
+                    intact: event.facts["intact"] == true,
+                },
+                "confirmed" => What::Confirmed(id),
+                "session" if event.text("kind") == "ConnectionLost" => What::Interrupted,
+                "ended" => What::Ended,
+                _ => continue,
+            };
+            self.add(event.at, client, what);
+        }
+        if report.events.last().is_none_or(|event| event.name != "ended") {
+            self.add(last, client, What::Died);
+        }
+    }
+
+    /// The messages that were acknowledged.
+    pub fn acknowledged(&self) -> BTreeSet<&str> {
+        self.ids(|what| match what {
+            What::Acknowledged(id) => Some(id),
+            _ => None,
+        })
+    }
+
+    /// The messages that were delivered at least once.
+    pub fn delivered(&self) -> BTreeSet<&str> {
+        self.ids(|what| match what {
+            What::Delivered { id, .. } => Some(id),
+            _ => None,
+        })
+    }
+
+    /// Every broken promise, each message at most once per kind, in a fixed order.
+    pub fn check(&self, expectations: Expectations) -> Vec<Violation> {
+        let mut records: Vec<&Record> = self.records.iter().collect();
+        records.sort_by_key(|record| record.at);
+        let mut search = Search::default();
+        for record in &records {
+            if let What::Sent(id) = &record.what {
+                search.sent.insert(id);
+            }
+        }
+        for record in records {
+            search.look_at(record, expectations);
+        }
+        search.close(expectations);
+        search.found.into_iter().collect()
+    }
+
+    /// Fails the test when a promise was broken.
+    ///
+    /// # Panics
+    /// With the first violations of each kind.
+    #[track_caller]
+    pub fn assert_kept(&self, expectations: Expectations) {
+        let found = self.check(expectations);
+        assert!(
+            found.is_empty(),
+            "{} broken promises among {} records, the first: {:#?}",
+            found.len(),
+            self.records.len(),
+            &found[..found.len().min(20)]
+        );
+    }
+
+    fn ids<'history>(
+        &'history self,
+        pick: impl Fn(&'history What) -> Option<&'history String>,
+    ) -> BTreeSet<&'history str> {
+        self.records.iter().filter_map(|record| pick(&record.what)).map(String::as_str).collect()
+    }
+}
+
+/// The state of one pass over the records, in the order of time.
+#[derive(Default)]
+struct Search<'history> {
+    found: BTreeSet<Violation>,
+    sent: BTreeSet<&'history str>,
+    acknowledged: BTreeSet<&'history str>,
+    refused: BTreeSet<&'history str>,
+    /// Every GUID under which a message was delivered.
+    guids: BTreeMap<&'history str, &'history str>,
+    /// Confirmed and settled.
+    settled: BTreeSet<&'history str>,
+    /// Confirmed by anybody, settled or not.
+    confirmed: BTreeSet<&'history str>,
+    /// Per client: confirmed since its session began, not settled yet.
+    unsettled: BTreeMap<&'history str, BTreeSet<&'history str>>,
+    /// Per client: delivered over its present connection.
+    over_this_connection: BTreeMap<&'history str, BTreeSet<&'history str>>,
+    /// Per client: delivered and not confirmed by it.
+    held: BTreeMap<&'history str, BTreeSet<&'history str>>,
+    /// Unconfirmed at a client that is gone, waiting for another delivery.
+    orphans: BTreeSet<&'history str>,
+    /// Per client and producer: the highest first delivery.
+    highest: BTreeMap<(&'history str, &'history str), (u64, &'history str)>,
+}
+
+impl<'history> Search<'history> {
+    fn look_at(&mut self, record: &'history Record, expectations: Expectations) {
+        let client = record.client.as_str();
+        match &record.what {
+            What::Sent(_) => {}
+            What::Acknowledged(id) => {
+                self.acknowledged.insert(id);
+            }
+            What::Refused(id) => {
+                self.refused.insert(id);
+            }
+            What::Delivered { id, guid, intact } => {
+                self.delivered(client, id, guid, *intact, expectations);
+            }
+            What::Confirmed(id) => {
+                self.confirmed.insert(id);
+                self.unsettled.entry(client).or_default().insert(id);
+                self.held.entry(client).or_default().remove(id.as_str());
+            }
+            What::Interrupted => {
+                // Confirms on their way may be lost with the connection, so they never settle.
+                self.unsettled.remove(client);
+                self.over_this_connection.remove(client);
+            }
+            What::Ended => {
+                self.settled.extend(self.unsettled.remove(client).unwrap_or_default());
+                self.gone(client);
+            }
+            What::Died => {
+                self.unsettled.remove(client);
+                self.gone(client);
+            }
+        }
+    }
+
+    fn delivered(
+        &mut self,
+        client: &'history str,
+        id: &'history str,
+        guid: &'history str,
+        intact: bool,
+        expectations: Expectations,
+    ) {
+        if !self.sent.contains(id) {
+            self.found.insert(Violation::Invented(id.to_owned()));
+        } else if !intact {
+            self.found.insert(Violation::Damaged(id.to_owned()));
+        }
+        if self.settled.contains(id) {
+            self.found.insert(Violation::CameBack(id.to_owned()));
+        }
+        if !self.over_this_connection.entry(client).or_default().insert(id) {
+            self.found.insert(Violation::Repeated(id.to_owned()));
+        }
+        let first = match self.guids.get(id) {
+            None => {
+                self.guids.insert(id, guid);
+                true
+            }
+            Some(known) if *known != guid => {
+                self.found.insert(Violation::StoredTwice(id.to_owned()));
+                false
+            }
+            Some(_) => false,
+        };
+        if first && expectations.ordered {
+            self.check_order(client, id);
+        }
+        self.orphans.remove(id);
+        self.held.entry(client).or_default().insert(id);
+    }
+
+    fn check_order(&mut self, client: &'history str, id: &'history str) {
+        let Some((producer, sequence)) = id.rsplit_once(':') else { return };
+        let Ok(sequence) = sequence.parse::<u64>() else { return };
+        let highest = self.highest.entry((client, producer)).or_insert((sequence, id));
+        if sequence < highest.0 {
+            let after = highest.1.to_owned();
+            self.found.insert(Violation::OutOfOrder { id: id.to_owned(), after });
+        } else {
+            *highest = (sequence, id);
+        }
+    }
+
+    fn gone(&mut self, client: &'history str) {
+        self.over_this_connection.remove(client);
+        let left = self.held.remove(client).unwrap_or_default();
+        // Somebody else may have got it already, and have it still.
+        let elsewhere: BTreeSet<&str> = self.held.values().flatten().copied().collect();
+        self.orphans.extend(
+            left.into_iter().filter(|id| !self.confirmed.contains(id) && !elsewhere.contains(id)),
+        );
+    }
+
+    fn close(&mut self, expectations: Expectations) {
+        for id in &self.refused {
+            if self.guids.contains_key(id) {
+                self.found.insert(Violation::RefusedButDelivered((*id).to_owned()));
+            }
+        }
+        if !expectations.drained {
+            return;
+        }
+        for id in &self.acknowledged {
+            if !self.guids.contains_key(id) {
+                self.found.insert(Violation::Lost((*id).to_owned()));
+            }
+        }
+        for id in &self.orphans {
+            if !self.confirmed.contains(id) {
+                self.found.insert(Violation::Abandoned((*id).to_owned()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;
