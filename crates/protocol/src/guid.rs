@@ -16,7 +16,7 @@ use thiserror::Error;
 ///
 /// ```
 /// use flintmq_protocol::guid::MessageGuid;
-/// let guid: MessageGuid = "400000000000002D38356295 56B3F9F7".replace(' ', "").parse()?;
+/// let guid: MessageGuid = "400000000000002D3835629556B3F9F7".parse()?;
 /// assert_eq!(guid.to_string(), "400000000000002D3835629556B3F9F7");
 /// assert_eq!(guid.client_id().to_string(), "629556B3F9F7");
 /// # Ok::<(), flintmq_protocol::guid::ParseGuidError>(())
