@@ -1,26 +1,22 @@
 //! What the store has done so far, for the metrics of the node.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
 /// A snapshot of counters since the store was opened, and of present sizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StoreStats {
-    /// Writes to RocksDB.
-    pub log_writes: u64,
+    /// Writes to RocksDB: how many took how long, the fsync of synced ones included.
+    pub log_write: DurationHistogram,
     /// Requests (batches) that were in them.
     pub log_write_batches: u64,
     /// Entries that were in them.
     pub log_write_entries: u64,
     /// Bytes that were in them.
     pub log_write_bytes: u64,
-    /// Seconds spent in them, the fsync of synced ones included.
-    pub log_write_seconds: f64,
-    /// The longest of them, in seconds.
-    pub log_write_max_seconds: f64,
-    /// Fsyncs of the write-ahead log, in the background and with writes.
-    pub flushes: u64,
-    /// Seconds spent in the background ones.
-    pub flush_seconds: f64,
-    /// The longest of them, in seconds.
-    pub flush_max_seconds: f64,
+    /// Background fsyncs of the write-ahead log: how many took how long.
+    pub flush: DurationHistogram,
     /// Requests refused because too much waited.
     pub refused_full: u64,
     /// Requests refused because the disk was nearly full.
@@ -37,14 +33,129 @@ pub struct StoreStats {
     pub memtable_flushes: u64,
     /// Compactions finished.
     pub compactions: u64,
+    /// Times that payload files were rewritten to give the space of dead payloads back.
+    pub space_reclaims: u64,
     /// Free bytes of the file system at the last look.
     pub disk_free_bytes: u64,
     /// Bytes of the write-ahead log files.
     pub wal_bytes: u64,
     /// Bytes of table and blob files.
     pub table_bytes: u64,
+    /// Bytes of deleted payloads in blob files.
+    pub blob_garbage_bytes: u64,
     /// Bytes of memtables.
     pub memtable_bytes: u64,
     /// Bytes of the block cache in use.
     pub block_cache_bytes: u64,
+}
+
+/// How long something took, in buckets with fixed bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DurationHistogram {
+    /// How many took at most the bound of the same place in [`DurationHistogram::BOUNDS`], and more
+    /// than the bound before it; the last one counts those above all bounds. Not cumulative.
+    pub buckets: [u64; Self::BOUNDS.len() + 1],
+    /// Seconds altogether.
+    pub sum_seconds: f64,
+    /// The longest, in seconds.
+    pub max_seconds: f64,
+}
+
+impl DurationHistogram {
+    /// Upper bounds of the buckets, in seconds.
+    pub const BOUNDS: [f64; 14] =
+        [50e-6, 1e-4, 25e-5, 5e-4, 1e-3, 25e-4, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
+/// The counters behind [`StoreStats`]. Each is right by itself; together they may be torn.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) log_write: DurationCounter,
+    pub(crate) log_write_batches: AtomicU64,
+    pub(crate) log_write_entries: AtomicU64,
+    pub(crate) log_write_bytes: AtomicU64,
+    pub(crate) flush: DurationCounter,
+    pub(crate) refused_full: AtomicU64,
+    pub(crate) refused_disk_full: AtomicU64,
+    pub(crate) write_slowdowns: AtomicU64,
+    pub(crate) write_stops: AtomicU64,
+    pub(crate) background_errors: AtomicU64,
+    pub(crate) memtable_flushes: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) space_reclaims: AtomicU64,
+    /// Memtables of the log family that were closed: what is older is on its way to table files.
+    pub(crate) log_memtables_sealed: AtomicU64,
+    /// Estimated bytes of entries that were deleted after their memtable was closed, since the last
+    /// flush that was asked for.
+    pub(crate) dead_flushed_bytes: AtomicU64,
+}
+
+#[derive(Default)]
+pub(crate) struct DurationCounter {
+    buckets: [AtomicU64; DurationHistogram::BOUNDS.len() + 1],
+    sum_nanos: AtomicU64,
+    max_nanos: AtomicU64,
+}
+
+impl DurationCounter {
+    pub(crate) fn record(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = DurationHistogram::BOUNDS.iter().take_while(|bound| seconds > **bound).count();
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.sum_nanos.fetch_add(nanos, Relaxed);
+        self.max_nanos.fetch_max(nanos, Relaxed);
+    }
+
+    fn snapshot(&self) -> DurationHistogram {
+        DurationHistogram {
+            buckets: std::array::from_fn(|place| self.buckets[place].load(Relaxed)),
+            sum_seconds: self.sum_nanos.load(Relaxed) as f64 / 1e9,
+            max_seconds: self.max_nanos.load(Relaxed) as f64 / 1e9,
+        }
+    }
+}
+
+impl Counters {
+    /// The counters as they are; present sizes are left at 0.
+    pub(crate) fn snapshot(&self) -> StoreStats {
+        StoreStats {
+            log_write: self.log_write.snapshot(),
+            log_write_batches: self.log_write_batches.load(Relaxed),
+            log_write_entries: self.log_write_entries.load(Relaxed),
+            log_write_bytes: self.log_write_bytes.load(Relaxed),
+            flush: self.flush.snapshot(),
+            refused_full: self.refused_full.load(Relaxed),
+            refused_disk_full: self.refused_disk_full.load(Relaxed),
+            write_slowdowns: self.write_slowdowns.load(Relaxed),
+            write_stops: self.write_stops.load(Relaxed),
+            background_errors: self.background_errors.load(Relaxed),
+            memtable_flushes: self.memtable_flushes.load(Relaxed),
+            compactions: self.compactions.load(Relaxed),
+            space_reclaims: self.space_reclaims.load(Relaxed),
+            ..StoreStats::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_fall_into_their_buckets() {
+        let counter = DurationCounter::default();
+        counter.record(Duration::from_micros(50));
+        counter.record(Duration::from_micros(51));
+        counter.record(Duration::from_secs(9));
+        let found = counter.snapshot();
+        assert_eq!((found.buckets[0], found.buckets[1], found.buckets[14]), (1, 1, 1));
+        assert_eq!(found.count(), 3);
+        assert_eq!(found.max_seconds, 9.0);
+    }
 }

@@ -1,8 +1,21 @@
 //! The store of a node: opening and closing it.
 
-use crate::error::OpenError;
-use crate::log_store::GroupRecord;
-use crate::options::StoreOptions;
+use crate::batch::{AppendBatch, CheckpointBatch, Sink};
+use crate::database::Database;
+use crate::disk_space::{DiskListener, DiskMonitor, DiskState};
+use crate::error::{ReadError, Refused, StorageError};
+use crate::inbox::Inbox;
+use crate::log_store::{GroupRecord, LogBounds, LogStore, QueueRecords};
+use crate::log_writer::LogHandle;
+use crate::marker::{Marker, State};
+use crate::shutdown_signal::ShutdownSignal;
+use crate::statistics::{Counters, StoreStats};
+use crate::store_reader::StoreReader;
+use crate::witness::Witness;
+use flintmq_consensus::{Entry, GroupId, HardState, Index, LogPosition};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 /// What was found on opening.
 pub struct Opened {
@@ -33,18 +46,176 @@ pub enum Shutdown {
     },
 }
 
-/// The open store of a node.
-pub struct Store {}
+/// The open store of a node. Dropping it without [`Store::close`] leaves the directory like a killed
+/// process does: what was reported is there, what was not may be.
+pub struct Store {
+    pub(crate) handle: LogHandle,
+    pub(crate) reader: StoreReader,
+    pub(crate) stop: Arc<ShutdownSignal>,
+    pub(crate) running: Mutex<Option<Running>>,
+}
+
+/// What ends with the store.
+pub(crate) struct Running {
+    pub(crate) threads: Vec<JoinHandle<()>>,
+    pub(crate) dir: PathBuf,
+    pub(crate) marker: Marker,
+    pub(crate) witness_dir: Option<PathBuf>,
+}
 
 impl Store {
-    /// Opens the directory, or creates it.
-    pub fn open(options: StoreOptions) -> Result<Opened, OpenError> {
-        let _ = options;
-        todo!()
+    /// The handle by which entries, hard states and checkpoints are written.
+    pub fn handle(&self) -> LogHandle {
+        self.handle.clone()
     }
 
-    /// Writes and syncs what waits, marks the directory as cleanly closed and closes it.
-    pub fn close(self) -> Result<(), crate::StorageError> {
-        todo!()
+    /// A reader that can go to another thread.
+    pub fn reader(&self) -> StoreReader {
+        self.reader.clone()
     }
+
+    /// Calls `listener` whenever the disk gets low or has room again.
+    pub fn subscribe_disk(&self, listener: DiskListener) {
+        self.handle.disk.subscribe(listener);
+    }
+
+    /// Writes and syncs what waits, then marks the directory as cleanly closed. Requests after this
+    /// are refused; reading goes on until the last reader is dropped. A second call does nothing.
+    pub fn close(&self) -> Result<(), StorageError> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(running) = running else { return Ok(()) };
+        let done = self.handle.inbox.close().recv();
+        self.stop.raise();
+        for thread in running.threads {
+            // A thread that panicked has left the writer's answer out.
+            let _ = thread.join();
+        }
+        let sync = |detail: String| StorageError::Sync { detail };
+        if done.is_err() {
+            let detail = "the log writer had ended before".to_owned();
+            return Err(StorageError::Write { detail });
+        }
+        let db = self.reader.database.db();
+        db.flush_wal(true).map_err(|error| sync(error.to_string()))?;
+        let clean = Marker { state: State::Clean, ..running.marker };
+        clean.write(&running.dir).map_err(|error| sync(error.to_string()))?;
+        if let Some(dir) = &running.witness_dir {
+            Witness::remove_others(dir, &clean.node_uuid, None);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(running) = running else { return };
+        self.handle.inbox.abandon();
+        self.stop.raise();
+        for thread in running.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl LogStore for Store {
+    fn register(&self, group: GroupId, sink: Sink) {
+        self.handle.register(group, sink);
+    }
+
+    fn create_group(
+        &self,
+        group: GroupId,
+        hard_state: HardState,
+    ) -> Result<(), Refused<HardState>> {
+        self.handle.create_group(group, hard_state)
+    }
+
+    fn drop_group(&self, group: GroupId) -> Result<(), Refused<()>> {
+        self.handle.drop_group(group)
+    }
+
+    fn try_append(&self, group: GroupId, batch: AppendBatch) -> Result<(), Refused<AppendBatch>> {
+        self.handle.try_append(group, batch)
+    }
+
+    fn save_hard_state(
+        &self,
+        group: GroupId,
+        hard_state: HardState,
+    ) -> Result<(), Refused<HardState>> {
+        self.handle.save_hard_state(group, hard_state)
+    }
+
+    fn try_checkpoint(
+        &self,
+        group: GroupId,
+        batch: CheckpointBatch,
+    ) -> Result<(), Refused<CheckpointBatch>> {
+        self.handle.try_checkpoint(group, batch)
+    }
+
+    fn mark_rejoined(&self, group: GroupId) -> Result<(), Refused<()>> {
+        self.handle.mark_rejoined(group)
+    }
+
+    fn groups(&self) -> Result<Vec<GroupRecord>, ReadError> {
+        self.reader.groups()
+    }
+
+    fn bounds(&self, group: GroupId) -> Result<LogBounds, ReadError> {
+        self.reader.bounds(group)
+    }
+
+    fn entry(&self, group: GroupId, index: Index) -> Result<Option<Entry>, ReadError> {
+        self.reader.entry(group, index)
+    }
+
+    fn entries(
+        &self,
+        group: GroupId,
+        from: Index,
+        to: Index,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        self.reader.entries(group, from, to, max_bytes)
+    }
+
+    fn applied(&self, group: GroupId) -> Result<Option<LogPosition>, ReadError> {
+        self.reader.applied(group)
+    }
+
+    fn queue_record(&self, group: GroupId, suffix: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        self.reader.queue_record(group, suffix)
+    }
+
+    fn queue_records(&self, group: GroupId, prefix: &[u8], from: &[u8]) -> QueueRecords<'_> {
+        self.reader.queue_records(group, prefix, from)
+    }
+
+    fn disk_state(&self) -> DiskState {
+        self.handle.disk.state()
+    }
+
+    fn stats(&self) -> StoreStats {
+        let mut stats = self.handle.counters.snapshot();
+        stats.inbox_bytes = self.handle.inbox.bytes() as u64;
+        stats.disk_free_bytes = self.handle.disk.free();
+        self.reader.database.add_sizes(&mut stats);
+        stats
+    }
+}
+
+/// The handle to a writer that is about to start.
+pub(crate) fn handle(
+    inbox: &Arc<Inbox>,
+    disk: &Arc<DiskMonitor>,
+    counters: &Arc<Counters>,
+) -> LogHandle {
+    LogHandle { inbox: Arc::clone(inbox), disk: Arc::clone(disk), counters: Arc::clone(counters) }
+}
+
+/// The reader of a database that was just opened.
+pub(crate) fn reader(database: &Arc<Database>, loss_epoch: u64) -> StoreReader {
+    StoreReader { database: Arc::clone(database), loss_epoch }
 }

@@ -1,0 +1,195 @@
+//! What the writer knows of a group's log, and whether a batch fits it.
+//!
+//! A batch that does not fit is a bug of the caller. It is refused before it reaches the disk: a hole
+//! in a log, or a truncation of applied entries, could not be repaired afterwards.
+
+use crate::batch::CheckpointBatch;
+use crate::records::GroupState;
+use flintmq_consensus::{Entry, Index, LogPosition};
+use std::ops::RangeInclusive;
+
+/// A group's log as it is once everything handed to RocksDB is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GroupLog {
+    pub(crate) state: GroupState,
+    pub(crate) last: LogPosition,
+    /// Counts truncations in this run of the process.
+    pub(crate) truncations: u64,
+    /// First index behind the last memtable that was closed: smaller ones may be in table files.
+    memtable_first: Index,
+    memtables_sealed: u64,
+    /// Moving average of the entries' bytes.
+    entry_bytes: u64,
+}
+
+impl GroupLog {
+    pub(crate) fn new(state: GroupState, last: LogPosition, sealed: u64, entry_bytes: u64) -> Self {
+        let memtable_first = last.index + 1;
+        let memtables_sealed = sealed;
+        Self { state, last, truncations: 0, memtable_first, memtables_sealed, entry_bytes }
+    }
+
+    /// The indexes to delete for a truncation; empty if it deletes nothing.
+    pub(crate) fn check_truncation(&self, from: Index) -> Result<RangeInclusive<Index>, String> {
+        let applied = self.applied().index;
+        if from <= applied {
+            return Err(format!(
+                "applied entries would be truncated truncate_from={from} applied={applied}"
+            ));
+        }
+        if from > self.last.index + 1 {
+            return Err(format!(
+                "truncation behind the end truncate_from={from} last={}",
+                self.last.index
+            ));
+        }
+        Ok(from..=self.last.index)
+    }
+
+    /// Takes a truncation down: `new_last` is the entry in front of it.
+    pub(crate) fn truncated(&mut self, new_last: LogPosition) {
+        self.last = new_last;
+        self.truncations += 1;
+        self.memtable_first = self.memtable_first.min(new_last.index + 1);
+    }
+
+    /// Checks entries to append.
+    pub(crate) fn check_entries(&self, entries: &[Entry]) -> Result<(), String> {
+        check_entries(self.last, entries)
+    }
+
+    /// Takes an entry down.
+    pub(crate) fn appended(&mut self, last: LogPosition, bytes: usize) {
+        self.last = last;
+        let bytes = bytes as u64;
+        self.entry_bytes =
+            if self.entry_bytes == 0 { bytes } else { (self.entry_bytes * 15 + bytes) / 16 };
+    }
+
+    /// Checks a checkpoint.
+    pub(crate) fn check_checkpoint(&self, batch: &CheckpointBatch) -> Result<(), String> {
+        let (applied, before) = (batch.applied, self.applied());
+        if applied < before || applied.index < before.index {
+            return Err(format!("the checkpoint goes back applied={applied:?} before={before:?}"));
+        }
+        if applied.index > self.last.index {
+            return Err(format!(
+                "the checkpoint is ahead of the log applied={} last={}",
+                applied.index, self.last.index
+            ));
+        }
+        match batch.dead_entries.iter().find(|index| **index == 0 || **index > applied.index) {
+            Some(index) => Err(format!(
+                "an entry that is not applied cannot be dead index={index} applied={}",
+                applied.index
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a checkpoint down.
+    pub(crate) fn checkpointed(&mut self, batch: &CheckpointBatch) {
+        self.state.applied = Some(batch.applied);
+        if let Some(highest) = batch.dead_entries.iter().max() {
+            self.state.contiguous_from = self.state.contiguous_from.max(highest + 1);
+        }
+    }
+
+    /// Estimated bytes of the dead entries that a table file may hold: what only compaction gives
+    /// back. `sealed` counts the memtables closed so far.
+    pub(crate) fn dead_on_disk(&mut self, dead: &[Index], sealed: u64) -> u64 {
+        if self.memtables_sealed != sealed {
+            self.memtables_sealed = sealed;
+            self.memtable_first = self.last.index + 1;
+        }
+        let old = dead.iter().filter(|index| **index < self.memtable_first).count();
+        old as u64 * self.entry_bytes
+    }
+
+    pub(crate) fn applied(&self) -> LogPosition {
+        self.state.applied.unwrap_or_default()
+    }
+}
+
+/// Checks that `entries` fit behind `last`.
+pub(crate) fn check_entries(mut last: LogPosition, entries: &[Entry]) -> Result<(), String> {
+    for entry in entries {
+        if last.index.checked_add(1) != Some(entry.index) {
+            return Err(format!("not the next entry index={} last={}", entry.index, last.index));
+        }
+        if entry.term < last.term {
+            return Err(format!("the term goes back term={} last_term={}", entry.term, last.term));
+        }
+        last = LogPosition { term: entry.term, index: entry.index };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use flintmq_consensus::EntryKind;
+
+    fn position(term: u64, index: u64) -> LogPosition {
+        LogPosition { term, index }
+    }
+
+    fn log() -> GroupLog {
+        let state = GroupState {
+            applied: Some(position(1, 5)),
+            contiguous_from: 1,
+            ..GroupState::default()
+        };
+        GroupLog::new(state, position(2, 10), 0, 0)
+    }
+
+    fn entry(term: u64, index: u64) -> Entry {
+        Entry { index, term, history: 0, kind: EntryKind::Commands, payload: Bytes::new() }
+    }
+
+    #[test]
+    fn only_what_is_not_applied_may_be_truncated() {
+        assert_eq!(log().check_truncation(6), Ok(6..=10));
+        assert!(log().check_truncation(11).unwrap().is_empty());
+        assert!(log().check_truncation(5).is_err());
+        assert!(log().check_truncation(0).is_err());
+        assert!(log().check_truncation(12).is_err());
+    }
+
+    #[test]
+    fn entries_follow_the_last_one() {
+        assert_eq!(log().check_entries(&[entry(2, 11), entry(3, 12)]), Ok(()));
+        assert!(log().check_entries(&[entry(2, 12)]).is_err());
+        assert!(log().check_entries(&[entry(2, 10)]).is_err());
+        assert!(log().check_entries(&[entry(1, 11)]).is_err());
+        assert!(log().check_entries(&[entry(3, 11), entry(2, 12)]).is_err());
+    }
+
+    #[test]
+    fn checkpoints_go_forward_and_kill_only_what_is_applied() {
+        let batch = |applied, dead: &[u64]| CheckpointBatch {
+            applied,
+            dead_entries: dead.to_vec(),
+            ..CheckpointBatch::default()
+        };
+        assert_eq!(log().check_checkpoint(&batch(position(2, 8), &[1, 8])), Ok(()));
+        assert!(log().check_checkpoint(&batch(position(2, 8), &[9])).is_err());
+        assert!(log().check_checkpoint(&batch(position(2, 8), &[0])).is_err());
+        assert!(log().check_checkpoint(&batch(position(2, 11), &[])).is_err());
+        assert!(log().check_checkpoint(&batch(position(1, 4), &[])).is_err());
+        let mut log = log();
+        log.checkpointed(&batch(position(2, 8), &[7, 3]));
+        assert_eq!(log.state.contiguous_from, 8);
+    }
+
+    #[test]
+    fn what_dies_in_its_own_memtable_needs_no_compaction() {
+        let mut log = log();
+        log.appended(position(2, 11), 1000);
+        log.appended(position(2, 12), 1000);
+        assert_eq!(log.dead_on_disk(&[11, 12], 0), 0);
+        assert_eq!(log.dead_on_disk(&[10, 12], 0), 1000);
+        assert_eq!(log.dead_on_disk(&[11, 12], 1), 2000);
+    }
+}

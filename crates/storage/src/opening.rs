@@ -1,0 +1,362 @@
+//! Opening a directory: whose is it, how was it left, and may its tail be lost (consensus design,
+//! section 2.1)?
+//!
+//! The order of the steps matters. Whose it is comes before anything is changed. A raised loss epoch
+//! is on the disk before the marker's new run can be vouched for. The new witness exists before the
+//! marker names its run, so that a crash in between is no loss.
+
+use crate::database::{Database, Family};
+use crate::directory_lock::DirectoryLock;
+use crate::disk_space::{DiskMonitor, FileSystemSpace};
+use crate::error::{OpenError, ReadError};
+use crate::group_log::GroupLog;
+use crate::host;
+use crate::inbox::Inbox;
+use crate::log_store::GroupRecord;
+use crate::log_writer::{Group, LogWriter, Pending, delete_group_data};
+use crate::marker::{self, Marker, State};
+use crate::options::{Durability, StoreOptions};
+use crate::records;
+use crate::shutdown_signal::ShutdownSignal;
+use crate::space_reclaim::{DiskWatch, SpaceReclaim};
+use crate::statistics::Counters;
+use crate::store::{self, Opened, Running, Shutdown, Store};
+use crate::store_reader::StoreReader;
+use crate::wal_sync::{Unsynced, WalSync};
+use crate::witness::Witness;
+use flintmq_consensus::NodeId;
+use rocksdb::WriteOptions;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+/// Key in the `node` family: the uuid of the node, which ties database and marker together.
+const NODE_UUID_KEY: &[u8] = b"node_uuid";
+
+impl Store {
+    /// Opens the directory, or creates it, and starts the store's threads.
+    ///
+    /// Nothing is changed in a directory that is refused. Blocks for as long as RocksDB replays its
+    /// log, at most [`crate::Tuning::wal_bytes`] of it.
+    pub fn open(options: StoreOptions) -> Result<Opened, OpenError> {
+        let dir = options.dir.as_path();
+        std::fs::create_dir_all(dir).map_err(io_error("creating the data directory", dir))?;
+        let lock = DirectoryLock::take(dir)?;
+        let found = find(&options)?;
+        let counters = Arc::new(Counters::default());
+        let database = open_database(&options, &found, &counters, lock)?;
+        let shutdown = judge(&options, &found, &database)?;
+        let (marker, witness) = begin_run(&options, found, &shutdown, &database)?;
+        let database = Arc::new(database);
+        complete_drops(&database)?;
+        let reader = store::reader(&database, marker.loss_epoch);
+        let groups = reader.groups().map_err(|error| damaged(&error))?;
+        report(&shutdown, &groups, dir);
+        let store = start(options, database, reader, &groups, counters, marker, witness)?;
+        Ok(Opened { store, groups, shutdown })
+    }
+}
+
+/// What a directory says of itself.
+enum Found {
+    /// Nothing, or a creation that was interrupted: `node_uuid` is the one to use.
+    New { node_uuid: String },
+    /// A marker of ours.
+    Ours(Marker),
+    /// Content without a marker, to be taken over on the operator's word.
+    Replaced { node_uuid: String },
+}
+
+fn find(options: &StoreOptions) -> Result<Found, OpenError> {
+    let dir = options.dir.as_path();
+    let database = dir.join("db");
+    let uuid = || host::random_name().map_err(io_error("reading random numbers", dir));
+    let Some(marker) = Marker::read(dir)? else {
+        if database.exists() {
+            if options.replace {
+                return Ok(Found::Replaced { node_uuid: uuid()? });
+            }
+            return Err(OpenError::MarkerMissing { dir: dir.to_owned() });
+        }
+        return Ok(Found::New { node_uuid: uuid()? });
+    };
+    if marker.cluster != options.identity.cluster {
+        let wanted = options.identity.cluster.clone();
+        return Err(OpenError::ForeignCluster { found: marker.cluster, wanted });
+    }
+    if marker.node != options.identity.node.0 {
+        let found = NodeId(marker.node);
+        return Err(OpenError::ForeignNode { found, wanted: options.identity.node });
+    }
+    if marker.state == State::Creating {
+        if database.exists() {
+            std::fs::remove_dir_all(&database)
+                .map_err(io_error("removing a half created database", &database))?;
+        }
+        return Ok(Found::New { node_uuid: marker.node_uuid });
+    }
+    Ok(Found::Ours(marker))
+}
+
+fn open_database(
+    options: &StoreOptions,
+    found: &Found,
+    counters: &Arc<Counters>,
+    lock: DirectoryLock,
+) -> Result<Database, OpenError> {
+    let path = options.dir.join("db");
+    let create = matches!(found, Found::New { .. });
+    if let Found::New { node_uuid } = found {
+        // From here until the marker says `Open` the database is known to be worth nothing.
+        let marker = new_marker(options, node_uuid.clone(), State::Creating, String::new())?;
+        marker.write(&options.dir).map_err(io_error("writing the marker", &options.dir))?;
+    }
+    let database = Database::open(&path, &options.tuning, create, counters, lock)
+        .map_err(|error| OpenError::Database { detail: error.to_string() })?;
+    if let Found::New { node_uuid } | Found::Replaced { node_uuid } = found {
+        let mut write = WriteOptions::default();
+        write.set_sync(true);
+        let node = database.family(Family::Node);
+        let written = database.db().put_cf_opt(node, NODE_UUID_KEY, node_uuid, &write);
+        written.map_err(|error| OpenError::Database { detail: error.to_string() })?;
+    }
+    Ok(database)
+}
+
+/// Whether everything acknowledged is there.
+fn judge(
+    options: &StoreOptions,
+    found: &Found,
+    database: &Database,
+) -> Result<Shutdown, OpenError> {
+    let lost = |reason: &str| Ok(Shutdown::TailMayBeLost { reason: reason.to_owned() });
+    let marker = match found {
+        Found::New { .. } => return Ok(Shutdown::New),
+        Found::Replaced { .. } => return lost("the node was replaced"),
+        Found::Ours(marker) => marker,
+    };
+    let uuid = database.db().get_cf(database.family(Family::Node), NODE_UUID_KEY);
+    let uuid = uuid.map_err(|error| OpenError::Database { detail: error.to_string() })?;
+    if uuid.as_deref() != Some(marker.node_uuid.as_bytes()) {
+        let detail = "marker and database belong to different nodes".to_owned();
+        return Err(OpenError::Damaged { detail });
+    }
+    if marker.state == State::Clean {
+        return Ok(Shutdown::Clean);
+    }
+    if marker.witness
+        && let Some(dir) = &options.witness_dir
+        && let Some(acknowledged) = Witness::read(dir, &marker.node_uuid, &marker.run)
+    {
+        let there = database.db().latest_sequence_number();
+        return if there >= acknowledged {
+            Ok(Shutdown::ProcessCrash)
+        } else {
+            Ok(Shutdown::TailMayBeLost {
+                reason: format!(
+                    "writes are missing that the witness saw acknowledged={acknowledged} there={there}"
+                ),
+            })
+        };
+    }
+    if marker.synced {
+        return Ok(Shutdown::Synced);
+    }
+    if !options.trust_page_cache {
+        return lost("the page cache of this file system is not to be trusted");
+    }
+    if marker.witness {
+        return lost("not closed, and the witness is gone: the machine was restarted");
+    }
+    let mount =
+        host::mount_id(&options.dir).map_err(io_error("looking up the mount", &options.dir))?;
+    if marker.boot_id.is_none() || marker.boot_id != host::boot_id() {
+        return lost("not closed, and the machine was restarted");
+    }
+    if marker.mount_id != mount {
+        return lost("not closed, and the volume was mounted anew");
+    }
+    Ok(Shutdown::ProcessCrash)
+}
+
+/// Writes the marker of the new run, with its witness.
+fn begin_run(
+    options: &StoreOptions,
+    found: Found,
+    shutdown: &Shutdown,
+    database: &Database,
+) -> Result<(Marker, Option<Witness>), OpenError> {
+    let dir = options.dir.as_path();
+    let (node_uuid, loss_epoch) = match found {
+        Found::New { node_uuid } | Found::Replaced { node_uuid } => (node_uuid, 0),
+        Found::Ours(marker) => (marker.node_uuid, marker.loss_epoch),
+    };
+    let run = host::random_name().map_err(io_error("reading random numbers", dir))?;
+    let mut marker = new_marker(options, node_uuid, State::Open, run)?;
+    marker.loss_epoch = loss_epoch + u64::from(matches!(shutdown, Shutdown::TailMayBeLost { .. }));
+    let witness = match &options.witness_dir {
+        Some(place) if options.trust_page_cache => {
+            let sequence = database.db().latest_sequence_number();
+            let created = Witness::create(place, &marker.node_uuid, &marker.run, sequence);
+            Some(created.map_err(io_error("creating the witness", place))?)
+        }
+        _ => None,
+    };
+    marker.witness = witness.is_some();
+    marker.write(dir).map_err(io_error("writing the marker", dir))?;
+    if let Some(place) = &options.witness_dir {
+        Witness::remove_others(place, &marker.node_uuid, Some(&marker.run));
+    }
+    Ok((marker, witness))
+}
+
+fn new_marker(
+    options: &StoreOptions,
+    node_uuid: String,
+    state: State,
+    run: String,
+) -> Result<Marker, OpenError> {
+    let dir = options.dir.as_path();
+    Ok(Marker {
+        format: marker::FORMAT,
+        cluster: options.identity.cluster.clone(),
+        node: options.identity.node.0,
+        node_uuid,
+        state,
+        run,
+        boot_id: host::boot_id(),
+        mount_id: host::mount_id(dir).map_err(io_error("looking up the mount", dir))?,
+        loss_epoch: 0,
+        witness: false,
+        synced: options.durability == Durability::Sync,
+    })
+}
+
+/// Completes the deletion of groups that a crash has interrupted.
+fn complete_drops(database: &Database) -> Result<(), OpenError> {
+    let failed = |error: rocksdb::Error| OpenError::Database { detail: error.to_string() };
+    let mut dropping = Vec::new();
+    let mut groups = database.db().raw_iterator_cf(database.family(Family::Group));
+    groups.seek_to_first();
+    while let Some((key, value)) = groups.item() {
+        let state = records::decode_group(value).map_err(|detail| OpenError::Damaged { detail })?;
+        if state.dropping {
+            dropping.extend(records::key_group(key));
+        }
+        groups.next();
+    }
+    groups.status().map_err(failed)?;
+    drop(groups);
+    for group in dropping {
+        delete_group_data(database, group).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn start(
+    options: StoreOptions,
+    database: Arc<Database>,
+    reader: StoreReader,
+    groups: &[GroupRecord],
+    counters: Arc<Counters>,
+    marker: Marker,
+    witness: Option<Witness>,
+) -> Result<Store, OpenError> {
+    let inbox = Arc::new(Inbox::new(options.inbox_bytes, options.inbox_batches));
+    let disk = Arc::new(DiskMonitor::new(options.disk_reserve));
+    let stop = Arc::new(ShutdownSignal::default());
+    let unsynced = Arc::new(Unsynced::default());
+    let entry_bytes = database.estimated_entry_bytes();
+    let mut known = HashMap::with_capacity(groups.len());
+    for group in groups {
+        let state = reader.group_state(group.id).map_err(|error| damaged(&error))?;
+        let log = GroupLog::new(state.unwrap_or_default(), group.bounds.last, 0, entry_bytes);
+        known.insert(group.id, Group::with_log(log));
+    }
+    let writer = LogWriter {
+        database: Arc::clone(&database),
+        inbox: Arc::clone(&inbox),
+        counters: Arc::clone(&counters),
+        unsynced: Arc::clone(&unsynced),
+        witness,
+        durability: options.durability,
+        write_bytes: options.write_bytes,
+        loss_epoch: marker.loss_epoch,
+        groups: known,
+        pending: Pending::default(),
+    };
+    let sync = WalSync {
+        database: Arc::clone(&database),
+        inbox: Arc::clone(&inbox),
+        counters: Arc::clone(&counters),
+        unsynced,
+        stop: Arc::clone(&stop),
+        interval: options.flush_interval,
+    };
+    let reclaim = SpaceReclaim {
+        database,
+        counters: Arc::clone(&counters),
+        stop: Arc::clone(&stop),
+        interval: options.disk_check_interval,
+    };
+    let watch = DiskWatch {
+        disk: Arc::clone(&disk),
+        space: options.free_space.unwrap_or_else(|| Arc::new(FileSystemSpace)),
+        dir: options.dir.clone(),
+        stop: Arc::clone(&stop),
+        interval: options.disk_check_interval,
+    };
+    // The first answer must be there before the first append asks for it.
+    watch.look();
+    let mut store = Store {
+        handle: store::handle(&inbox, &disk, &counters),
+        reader,
+        stop,
+        running: Mutex::default(),
+    };
+    let running = Running {
+        threads: Vec::new(),
+        dir: options.dir.clone(),
+        marker,
+        witness_dir: options.witness_dir,
+    };
+    // From here on dropping the store ends the threads that could be started.
+    store.running = Mutex::new(Some(running));
+    let threads = [
+        spawn("log-writer", || writer.run()),
+        spawn("wal-sync", || sync.run()),
+        spawn("space-reclaim", || reclaim.run()),
+        spawn("disk-watch", || watch.run()),
+    ];
+    if let Ok(Some(running)) = store.running.get_mut() {
+        for thread in threads {
+            let thread = thread.map_err(io_error("starting a thread", &options.dir))?;
+            running.threads.push(thread);
+        }
+    }
+    Ok(store)
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+fn report(shutdown: &Shutdown, groups: &[GroupRecord], dir: &Path) {
+    let (dir, groups) = (dir.display(), groups.len());
+    match shutdown {
+        Shutdown::TailMayBeLost { reason } => {
+            tracing::warn!(%dir, groups, reason, "the store was not closed and may lack acknowledged writes");
+        }
+        other => tracing::info!(%dir, groups, shutdown = ?other, "the store is open"),
+    }
+}
+
+fn io_error<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> OpenError + 'a {
+    move |source| OpenError::Io { doing, path: path.to_owned(), source }
+}
+
+fn damaged(error: &ReadError) -> OpenError {
+    OpenError::Damaged { detail: error.to_string() }
+}

@@ -1,0 +1,287 @@
+//! Keys and values of the column families, byte by byte.
+//!
+//! Keys are big-endian, so that RocksDB's order is ours. Every value starts with a format byte; a
+//! reader refuses what it does not know rather than guess.
+
+use bytes::Bytes;
+use flintmq_consensus::{
+    ConfigRegister, ConfigStamp, Entry, EntryKind, GroupId, HardState, Index, LogPosition, NodeId,
+};
+
+/// The format of every value written today.
+const FORMAT: u8 = 1;
+
+/// Bytes in front of an entry's payload: format, kind, two zero bytes, history, term.
+pub(crate) const ENTRY_HEADER: usize = 16;
+
+/// What is kept of a group besides its hard state and its `queue` records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GroupState {
+    /// The checkpoint; `None` before the first one.
+    pub(crate) applied: Option<LogPosition>,
+    /// Every entry from this index up to the last one is there.
+    pub(crate) contiguous_from: Index,
+    /// The loss epoch of the node at which the group last had everything.
+    pub(crate) rejoined_epoch: u64,
+    /// The group is being deleted: whatever is left of it goes away at the next start.
+    pub(crate) dropping: bool,
+}
+
+/// Key of a group in `hard_state` and `group`, and prefix of its keys in `log` and `queue`.
+pub(crate) fn group_key(group: GroupId) -> [u8; 4] {
+    group.0.to_be_bytes()
+}
+
+/// The first key behind all keys of a group.
+pub(crate) fn group_end(group: GroupId) -> Vec<u8> {
+    match group.0.checked_add(1) {
+        Some(next) => next.to_be_bytes().to_vec(),
+        // Behind the last group there is no four-byte key; five bytes of 0xff and more sort behind
+        // any key of a log, and behind any queue key whose suffix is not all 0xff.
+        None => vec![0xff; 64],
+    }
+}
+
+/// Key of an entry in `log`.
+pub(crate) fn log_key(group: GroupId, index: Index) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&group.0.to_be_bytes());
+    key[4..].copy_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// The index in a key of `log`, or `None` if the key has not the right length.
+pub(crate) fn log_key_index(key: &[u8]) -> Option<Index> {
+    let key: &[u8; 12] = key.try_into().ok()?;
+    key.last_chunk::<8>().map(|index| Index::from_be_bytes(*index))
+}
+
+/// Key in `queue`: the group, then the caller's suffix.
+pub(crate) fn queue_key(group: GroupId, suffix: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(4 + suffix.len());
+    key.extend_from_slice(&group.0.to_be_bytes());
+    key.extend_from_slice(suffix);
+    key
+}
+
+/// The group in a key of any family.
+pub(crate) fn key_group(key: &[u8]) -> Option<GroupId> {
+    key.first_chunk::<4>().map(|group| GroupId(u32::from_be_bytes(*group)))
+}
+
+/// The bytes in front of an entry's payload.
+pub(crate) fn entry_header(entry: &Entry) -> [u8; ENTRY_HEADER] {
+    let mut header = [0; ENTRY_HEADER];
+    header[0] = FORMAT;
+    header[1] = match entry.kind {
+        EntryKind::Barrier => 0,
+        EntryKind::Commands => 1,
+    };
+    header[4..8].copy_from_slice(&entry.history.to_be_bytes());
+    header[8..].copy_from_slice(&entry.term.to_be_bytes());
+    header
+}
+
+/// An entry from its value in `log`; the payload is copied out.
+pub(crate) fn decode_entry(index: Index, value: &[u8]) -> Result<Entry, String> {
+    let (header, payload) = value
+        .split_first_chunk::<ENTRY_HEADER>()
+        .ok_or_else(|| format!("record too short bytes={}", value.len()))?;
+    let mut fields = Fields { rest: header };
+    fields.format()?;
+    let kind = match fields.u8()? {
+        0 => EntryKind::Barrier,
+        1 => EntryKind::Commands,
+        other => return Err(format!("unknown kind of entry kind={other}")),
+    };
+    fields.u16()?;
+    let history = fields.u32()?;
+    let term = fields.u64()?;
+    Ok(Entry { index, term, history, kind, payload: Bytes::copy_from_slice(payload) })
+}
+
+/// Value of `hard_state`.
+pub(crate) fn encode_hard_state(state: &HardState) -> Vec<u8> {
+    let config = &state.config;
+    let mut out = Vec::with_capacity(48 + 4 * (config.voters.len() + config.learners.len()));
+    out.push(FORMAT);
+    out.extend_from_slice(&state.term.to_be_bytes());
+    out.push(u8::from(state.voted_for.is_some()));
+    out.extend_from_slice(&state.voted_for.map_or(0, |node| node.0).to_be_bytes());
+    out.extend_from_slice(&state.history.to_be_bytes());
+    out.extend_from_slice(&config.stamp.term.to_be_bytes());
+    out.extend_from_slice(&config.stamp.version.to_be_bytes());
+    for members in [&config.voters, &config.learners] {
+        out.extend_from_slice(&(members.len() as u32).to_be_bytes());
+        for member in members {
+            out.extend_from_slice(&member.0.to_be_bytes());
+        }
+    }
+    out
+}
+
+/// A hard state from its value.
+pub(crate) fn decode_hard_state(value: &[u8]) -> Result<HardState, String> {
+    let mut fields = Fields { rest: value };
+    fields.format()?;
+    let term = fields.u64()?;
+    let voted = fields.flag()?;
+    let node = NodeId(fields.u32()?);
+    let history = fields.u32()?;
+    let stamp = ConfigStamp { term: fields.u64()?, version: fields.u64()? };
+    let voters = fields.nodes()?;
+    let learners = fields.nodes()?;
+    fields.end()?;
+    let config = ConfigRegister { stamp, voters, learners };
+    Ok(HardState { term, voted_for: voted.then_some(node), config, history })
+}
+
+/// Value of `group`.
+pub(crate) fn encode_group(state: &GroupState) -> Vec<u8> {
+    let applied = state.applied.unwrap_or_default();
+    let mut out = Vec::with_capacity(40);
+    out.push(FORMAT);
+    out.push(u8::from(state.applied.is_some()));
+    out.push(u8::from(state.dropping));
+    out.extend_from_slice(&applied.term.to_be_bytes());
+    out.extend_from_slice(&applied.index.to_be_bytes());
+    out.extend_from_slice(&state.contiguous_from.to_be_bytes());
+    out.extend_from_slice(&state.rejoined_epoch.to_be_bytes());
+    out
+}
+
+/// A group's state from its value.
+pub(crate) fn decode_group(value: &[u8]) -> Result<GroupState, String> {
+    let mut fields = Fields { rest: value };
+    fields.format()?;
+    let has_applied = fields.flag()?;
+    let dropping = fields.flag()?;
+    let applied = LogPosition { term: fields.u64()?, index: fields.u64()? };
+    let contiguous_from = fields.u64()?;
+    let rejoined_epoch = fields.u64()?;
+    fields.end()?;
+    let applied = has_applied.then_some(applied);
+    Ok(GroupState { applied, contiguous_from, rejoined_epoch, dropping })
+}
+
+/// Reads fields off the front of a value.
+struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let (field, rest) =
+            self.rest.split_first_chunk::<N>().ok_or("record too short".to_owned())?;
+        self.rest = rest;
+        Ok(*field)
+    }
+
+    fn format(&mut self) -> Result<(), String> {
+        match self.u8()? {
+            FORMAT => Ok(()),
+            other => Err(format!("unknown record format format={other}")),
+        }
+    }
+
+    fn u8(&mut self) -> Result<u8, String> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    fn flag(&mut self) -> Result<bool, String> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(format!("not a flag value={other}")),
+        }
+    }
+
+    fn u16(&mut self) -> Result<u16, String> {
+        self.take().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, String> {
+        self.take().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, String> {
+        self.take().map(u64::from_be_bytes)
+    }
+
+    fn nodes(&mut self) -> Result<Vec<NodeId>, String> {
+        let count = self.u32()? as usize;
+        // A damaged count must not reserve memory: what is there bounds it.
+        if count > self.rest.len() / 4 {
+            return Err(format!("more members than bytes members={count}"));
+        }
+        (0..count).map(|_| self.u32().map(NodeId)).collect()
+    }
+
+    fn end(&self) -> Result<(), String> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("bytes behind the record bytes={}", self.rest.len()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn nodes() -> impl Strategy<Value = Vec<NodeId>> {
+        prop::collection::vec(any::<u32>().prop_map(NodeId), 0..9)
+    }
+
+    proptest! {
+        #[test]
+        fn hard_state_comes_back(
+            term: u64, vote: Option<u32>, history: u32, stamp: (u64, u64), voters in nodes(), learners in nodes(),
+        ) {
+            let stamp = ConfigStamp { term: stamp.0, version: stamp.1 };
+            let config = ConfigRegister { stamp, voters, learners };
+            let state = HardState { term, voted_for: vote.map(NodeId), config, history };
+            let value = encode_hard_state(&state);
+            prop_assert_eq!(decode_hard_state(&value), Ok(state));
+            for cut in 0..value.len() {
+                prop_assert!(decode_hard_state(&value[..cut]).is_err());
+            }
+        }
+
+        #[test]
+        fn group_comes_back(applied: Option<(u64, u64)>, contiguous_from: u64, rejoined_epoch: u64, dropping: bool) {
+            let applied = applied.map(|(term, index)| LogPosition { term, index });
+            let state = GroupState { applied, contiguous_from, rejoined_epoch, dropping };
+            let value = encode_group(&state);
+            prop_assert_eq!(decode_group(&value), Ok(state));
+            prop_assert!(decode_group(&value[..value.len() - 1]).is_err());
+        }
+
+        #[test]
+        fn entry_comes_back(index: u64, term: u64, history: u32, barrier: bool, payload: Vec<u8>) {
+            let kind = if barrier { EntryKind::Barrier } else { EntryKind::Commands };
+            let entry = Entry { index, term, history, kind, payload: payload.into() };
+            let mut value = entry_header(&entry).to_vec();
+            value.extend_from_slice(&entry.payload);
+            prop_assert_eq!(decode_entry(index, &value), Ok(entry));
+        }
+
+        #[test]
+        fn nothing_on_disk_panics(value: Vec<u8>) {
+            let _ = decode_hard_state(&value);
+            let _ = decode_group(&value);
+            let _ = decode_entry(1, &value);
+            let _ = log_key_index(&value);
+        }
+
+        #[test]
+        fn keys_sort_like_their_numbers(a: (u32, u64), b: (u32, u64)) {
+            let key = |(group, index): (u32, u64)| log_key(GroupId(group), index);
+            prop_assert_eq!(key(a).cmp(&key(b)), a.cmp(&b));
+            prop_assert_eq!(log_key_index(&key(a)), Some(a.1));
+            prop_assert!(key(a).as_slice() < group_end(GroupId(a.0)).as_slice());
+        }
+    }
+}

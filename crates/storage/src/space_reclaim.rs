@@ -1,0 +1,96 @@
+//! Looks after the disk: how much of it is free, and whether dead payloads should give theirs back.
+//!
+//! RocksDB compacts for the shape of its tree, and its tree is tiny, because payloads live in blob
+//! files: left alone it may keep dead payloads for long. So what is dead is counted here. When enough
+//! entries have died that may be in table files, their deletions are flushed, which makes RocksDB drop
+//! the blob files that hold nothing else. When the remaining blob files are mostly garbage, what is
+//! alive in the oldest is moved. Each byte moved pays for at least one byte freed.
+
+use crate::database::Database;
+use crate::disk_space::{DiskMonitor, FreeSpace};
+use crate::shutdown_signal::ShutdownSignal;
+use crate::statistics::Counters;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// Dead payload bytes that may stay in files before anything is done about them.
+const DEAD_BYTES: u64 = 64 << 20;
+/// Payload bytes that one round looks at, so that a round ends in seconds.
+const ROUND_BYTES: u64 = 1 << 30;
+
+/// The thread's work.
+pub(crate) struct SpaceReclaim {
+    pub(crate) database: Arc<Database>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) stop: Arc<ShutdownSignal>,
+    pub(crate) interval: Duration,
+}
+
+impl SpaceReclaim {
+    /// Works until it is told to stop.
+    pub(crate) fn run(self) {
+        while !self.stop.wait(self.interval) {
+            if self.counters.dead_flushed_bytes.load(Relaxed) >= DEAD_BYTES {
+                self.counters.dead_flushed_bytes.store(0, Relaxed);
+                if let Err(error) = self.database.start_log_flush() {
+                    tracing::warn!(%error, "dead payloads keep their space for now");
+                }
+            }
+            let (total, garbage) = self.database.blob_bytes();
+            if let Some(cutoff) = collection(total, garbage) {
+                self.counters.space_reclaims.fetch_add(1, Relaxed);
+                self.database.collect_blob_garbage(cutoff);
+            }
+        }
+    }
+}
+
+/// Which part of the blob files to clean, if any: more than half must be garbage.
+fn collection(total: u64, garbage: u64) -> Option<f64> {
+    if garbage < DEAD_BYTES || garbage < total / 2 {
+        return None;
+    }
+    Some((ROUND_BYTES as f64 / total as f64).min(1.0))
+}
+
+/// The thread that watches the free space. Its own, because a disk in trouble makes the others wait.
+pub(crate) struct DiskWatch {
+    pub(crate) disk: Arc<DiskMonitor>,
+    pub(crate) space: Arc<dyn FreeSpace>,
+    pub(crate) dir: PathBuf,
+    pub(crate) stop: Arc<ShutdownSignal>,
+    pub(crate) interval: Duration,
+}
+
+impl DiskWatch {
+    /// Takes one look.
+    pub(crate) fn look(&self) {
+        match self.space.free_bytes(&self.dir) {
+            Ok(free) => self.disk.observe(free),
+            Err(error) => tracing::warn!(%error, "the free space of the disk is not known"),
+        }
+    }
+
+    /// Works until it is told to stop.
+    pub(crate) fn run(self) {
+        while !self.stop.wait(self.interval) {
+            self.look();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleans_only_what_is_mostly_garbage() {
+        assert_eq!(collection(0, 0), None);
+        assert_eq!(collection(DEAD_BYTES, DEAD_BYTES - 1), None, "too little to matter");
+        assert_eq!(collection(10 << 30, 4 << 30), None, "would move more than it frees");
+        assert_eq!(collection(DEAD_BYTES, DEAD_BYTES), Some(1.0));
+        assert_eq!(collection(10 << 30, 6 << 30), Some(0.1), "in rounds");
+    }
+}
