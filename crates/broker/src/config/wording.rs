@@ -17,7 +17,7 @@ pub(crate) fn reworded(message: &str, noun: &str) -> String {
     }
     // Some of the parsers' messages have a second line of detail.
     let mut text = message.trim().replace('\n', "; ");
-    for (rust, plain) in NUMBERS {
+    for (rust, plain) in TYPES {
         if let Some(start) = text.strip_suffix(rust) {
             text = format!("{start}{plain}");
             break;
@@ -26,13 +26,22 @@ pub(crate) fn reworded(message: &str, noun: &str) -> String {
     text
 }
 
-/// Rust's names of number types at the end of a message, and what to say instead.
-const NUMBERS: [(&str, &str); 4] = [
+/// Ends of messages that name a type of the program, and what to say instead.
+const TYPES: [(&str, &str); 11] = [
+    ("expected a duration", "expected a duration such as \"200ms\" or \"10s\""),
+    ("expected parsable string", SIZE),
+    ("expected an integer or string", SIZE),
+    ("expected integer overflow", SIZE),
+    ("invalid socket address syntax", ADDRESS),
+    ("expected socket address", ADDRESS),
+    ("expected a sequence", "expected a list such as [\"one\", \"two\"]"),
     ("expected u16", "expected a whole number from 0 to 65535"),
     ("expected u32", "expected a whole number from 0 to 4294967295"),
     ("expected u64", "expected a whole number, 0 or more"),
     ("expected f64", "expected a number"),
 ];
+const SIZE: &str = "expected a size such as \"64MiB\" or a number of bytes";
+const ADDRESS: &str = "expected an IP address and a port such as \"127.0.0.1:8114\"";
 
 #[cfg(test)]
 mod tests {

@@ -185,7 +185,7 @@ pub(super) fn read(text: &str, name: Option<&str>) -> Result<DomainDefinition, D
 fn unwrapped(mut value: Value) -> Result<(Value, &'static str), DomainError> {
     let Value::Object(outer) = &mut value else {
         let problem = FieldProblem {
-            path: ".".to_owned(),
+            path: "document".to_owned(),
             text: "a domain definition is a JSON object".to_owned(),
         };
         return Err(DomainError::Shape(problem));
@@ -205,6 +205,7 @@ fn unwrapped(mut value: Value) -> Result<(Value, &'static str), DomainError> {
 
 fn shape(prefix: &str, path: &str, message: &str) -> DomainError {
     let path = match (prefix, path) {
+        ("", ".") => "document".to_owned(),
         ("", path) => path.to_owned(),
         (prefix, ".") => prefix.to_owned(),
         (prefix, path) => format!("{prefix}.{path}"),
