@@ -5,10 +5,13 @@ mod checkpoint;
 mod codec;
 mod delivery;
 mod entry;
+mod extents;
+mod history;
 mod ids;
 mod message;
 mod outcome;
 mod partition;
+mod positions;
 mod settings;
 mod views;
 
