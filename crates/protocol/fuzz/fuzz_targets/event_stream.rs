@@ -1,0 +1,10 @@
+//! A byte stream, cut into events of every type.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[allow(dead_code)]
+#[path = "../../tests/wire/checks.rs"]
+mod checks;
+
+fuzz_target!(|data: &[u8]| checks::event_stream(data));
