@@ -70,6 +70,17 @@ impl Extent {
         }
     }
 
+    /// Application data of the messages that `bits` names, counted from position `start`.
+    pub(crate) fn bytes_of(&self, start: Position, bits: u64) -> u64 {
+        if let Sizes::Uniform(size) = self.sizes {
+            return u64::from(size) * u64::from(bits.count_ones());
+        }
+        (0..64)
+            .filter(|bit| bits & (1 << bit) != 0)
+            .map(|bit| u64::from(self.size_of(start + bit)))
+            .sum()
+    }
+
     /// Value layout: version 1, index, arrival, offset, count (varints), then 0 and the common size
     /// or 1 and the size of each message (varints).
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -212,12 +223,14 @@ impl Extents {
         self.list.drain(..).filter(|extent| extent.live > 0).map(|extent| extent.index).collect()
     }
 
-    /// Counts a live message while the state is restored; false when no extent holds it.
-    pub(crate) fn count_live(&mut self, position: Position) -> bool {
-        let Some(at) = self.search(position) else { return false };
-        self.hint = at;
-        self.list[at].live += 1;
-        true
+    /// All extents, to count their live messages while the state is restored.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Extent> {
+        self.list.iter_mut()
+    }
+
+    /// All extents, tombstones included.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Extent> {
+        self.list.iter()
     }
 
     /// Extents with live messages, from the one that holds `from` on.

@@ -13,6 +13,7 @@ mod outcome;
 mod partition;
 mod positions;
 mod settings;
+mod state;
 mod views;
 
 pub use checkpoint::Checkpoint;

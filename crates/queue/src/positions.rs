@@ -153,6 +153,14 @@ impl PositionSet {
         })
     }
 
+    /// 64 positions as bits, lowest first, from `start`, which must be a multiple of 64.
+    pub(crate) fn word(&self, start: Position) -> u64 {
+        match self.pages.get(&(start / PAGE)) {
+            None => 0,
+            Some(page) => page.bits.as_ref().map_or(u64::MAX, |bits| bits[place(start).0]),
+        }
+    }
+
     /// The numbers of all pages, ascending.
     pub(crate) fn page_numbers(&self) -> impl Iterator<Item = u64> + '_ {
         self.pages.keys().copied()

@@ -220,6 +220,27 @@ impl History {
         });
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        for (id, client) in std::mem::take(&mut self.clients) {
+            let open_number = client.open_number();
+            let saved = (client.first_number..).zip(&client.blocks).filter(|(_, b)| b.saved);
+            self.changes.blocks_removed.extend(saved.map(|(number, _)| (id, number)));
+            if client.open.saved {
+                self.changes.blocks_removed.push((id, open_number));
+            }
+        }
+        let saved = self.strays.iter().filter(|(_, stray)| stray.saved).map(|(&guid, _)| guid);
+        self.changes.strays_removed.extend(saved);
+        self.changes.blocks.clear();
+        self.changes.strays.clear();
+        self.strays.clear();
+        self.stray_order.clear();
+        self.sealed.clear();
+        self.guids = 0;
+        self.sealed_bytes = 0;
+    }
+
     /// How many GUIDs are remembered.
     pub(crate) fn guids(&self) -> u64 {
         self.guids
