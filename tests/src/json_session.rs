@@ -47,6 +47,15 @@ pub struct Delivery {
     pub data: Vec<u8>,
 }
 
+/// What comes without being asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataEvent {
+    /// Acknowledgements of published messages.
+    Acknowledgements(Vec<Acknowledgement>),
+    /// Delivered messages.
+    Deliveries(Vec<Delivery>),
+}
+
 /// The identity that the session shows.
 pub fn identity() -> Value {
     json!({"clientIdentity": {
@@ -204,18 +213,10 @@ impl JsonSession {
     /// When something else comes.
     #[track_caller]
     pub fn acknowledgements(&mut self) -> Vec<Acknowledgement> {
-        let event = self.next_data();
-        assert_eq!(event.kind, wire::ACK, "{event:?}");
-        assert_eq!(event.body[0], 0x16, "header of one word, entries of six");
-        event.body[4..]
-            .chunks(24)
-            .map(|entry| Acknowledgement {
-                status: entry[0] & 0x0f,
-                correlation: word(entry, 0) & 0x00ff_ffff,
-                guid: entry[4..20].try_into().expect("16 bytes"),
-                queue: word(entry, 20),
-            })
-            .collect()
+        match self.next_event() {
+            DataEvent::Acknowledgements(acknowledgements) => acknowledgements,
+            other @ DataEvent::Deliveries(_) => panic!("not an acknowledgement: {other:?}"),
+        }
     }
 
     /// The next deliveries, at least one.
@@ -224,26 +225,25 @@ impl JsonSession {
     /// When something else comes.
     #[track_caller]
     pub fn deliveries(&mut self) -> Vec<Delivery> {
-        let event = self.next_data();
-        assert_eq!(event.kind, wire::PUSH, "{event:?}");
-        let mut rest = event.body.as_slice();
-        let mut messages = Vec::new();
-        while !rest.is_empty() {
-            let length = (word(rest, 0) & 0x0fff_ffff) as usize * 4;
-            let (message, others) = rest.split_at(length);
-            let options = word(message, 4) >> 8;
-            let begin = (word(message, 4) & 0x1f) as usize * 4;
-            assert_eq!((options, message[begin] >> 2), (2, 1), "one subscription id: {message:?}");
-            let end = length - usize::from(message[length - 1]);
-            messages.push(Delivery {
-                queue: word(message, 8),
-                guid: message[12..28].try_into().expect("16 bytes"),
-                subscription: word(message, begin + 4),
-                data: message[begin + 8..end].to_vec(),
-            });
-            rest = others;
+        match self.next_event() {
+            DataEvent::Deliveries(deliveries) => deliveries,
+            other @ DataEvent::Acknowledgements(_) => panic!("not a delivery: {other:?}"),
         }
-        messages
+    }
+
+    /// The next data event.
+    ///
+    /// # Panics
+    /// When something else comes, or the end of the connection.
+    #[track_caller]
+    pub fn next_event(&mut self) -> DataEvent {
+        let event =
+            self.data.pop_front().unwrap_or_else(|| self.client.receive().expect("a data event"));
+        match event.kind {
+            wire::ACK => DataEvent::Acknowledgements(read_acknowledgements(&event.body)),
+            wire::PUSH => DataEvent::Deliveries(read_deliveries(&event.body)),
+            _ => panic!("neither acknowledgements nor deliveries: {event:?}"),
+        }
     }
 
     /// Says good-bye and requires that nothing but the answer comes, and that the broker then
@@ -262,11 +262,39 @@ impl JsonSession {
     pub fn into_client(self) -> RawClient {
         self.client
     }
+}
 
-    #[track_caller]
-    fn next_data(&mut self) -> RawEvent {
-        self.data.pop_front().unwrap_or_else(|| self.client.receive().expect("a data event"))
+fn read_acknowledgements(body: &[u8]) -> Vec<Acknowledgement> {
+    assert_eq!(body[0], 0x16, "a header of one word, entries of six");
+    body[4..]
+        .chunks(24)
+        .map(|entry| Acknowledgement {
+            status: entry[0] & 0x0f,
+            correlation: word(entry, 0) & 0x00ff_ffff,
+            guid: entry[4..20].try_into().expect("16 bytes"),
+            queue: word(entry, 20),
+        })
+        .collect()
+}
+
+fn read_deliveries(mut rest: &[u8]) -> Vec<Delivery> {
+    let mut messages = Vec::new();
+    while !rest.is_empty() {
+        let length = (word(rest, 0) & 0x0fff_ffff) as usize * 4;
+        let (message, others) = rest.split_at(length);
+        let options = word(message, 4) >> 8;
+        let begin = (word(message, 4) & 0x1f) as usize * 4;
+        assert_eq!((options, message[begin] >> 2), (2, 1), "one subscription id");
+        let end = length - usize::from(message[length - 1]);
+        messages.push(Delivery {
+            queue: word(message, 8),
+            guid: message[12..28].try_into().expect("16 bytes"),
+            subscription: word(message, begin + 4),
+            data: message[begin + 8..end].to_vec(),
+        });
+        rest = others;
     }
+    messages
 }
 
 fn handle(uri: &str, queue: u32, read: bool, write: bool) -> Value {

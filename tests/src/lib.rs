@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`broker_process`] | start, kill and restart `flintmq serve` on ports and a folder of its own |
 //! | [`admin`] | ask it over HTTP |
+//! | [`domains`] | domain definitions to start from |
 //! | [`python`] | run the scripts in `tests/python` with the official client and collect what they saw |
 //! | [`wire`] | a client made by hand, for bytes that no proper client sends |
 //! | [`json_session`] | a client that negotiates JSON and correlation ids, as the Java client does |
@@ -33,6 +34,7 @@
 
 pub mod admin;
 pub mod broker_process;
+pub mod domains;
 pub mod history;
 pub mod json_session;
 pub mod ports;
