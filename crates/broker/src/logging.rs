@@ -36,7 +36,8 @@ pub enum LoggingError {
     Installed(#[from] TryInitError),
 }
 
-/// Starts logging to standard error; colour only where that is a terminal and `NO_COLOR` is not set.
+/// Starts logging to standard error; colour only where that is a terminal and `NO_COLOR` is not
+/// set.
 ///
 /// # Errors
 /// [`LoggingError`] for a filter that is not understood, or at the second call in a process.

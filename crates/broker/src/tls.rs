@@ -1,8 +1,10 @@
-//! Certificates and keys of `tls://` listeners: loaded from PEM files, checked, and replaced while running.
+//! Certificates and keys of `tls://` listeners: loaded from PEM files, checked, and replaced while
+//! running.
 //!
-//! [`TlsIdentity::load`] reads the files named in `node.toml` and says exactly what is wrong with them.
-//! [`TlsIdentity::current`] is what a listener takes for each new connection; [`TlsIdentity::reload`] reads the same
-//! files again and keeps the old certificate if the new one cannot be used.
+//! [`TlsIdentity::load`] reads the files named in `node.toml` and says exactly what is wrong with
+//! them. [`TlsIdentity::current`] is what a listener takes for each new connection;
+//! [`TlsIdentity::reload`] reads the same files again and keeps the old certificate if the new one
+//! cannot be used.
 
 use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs;
@@ -29,7 +31,8 @@ pub struct TlsFiles {
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// A file is missing, may not be read, or is no PEM.
-    #[error("cannot read a PEM file; check the path, its permissions and its contents file={}: {source}", file.display())]
+    #[error("cannot read a PEM file; check the path, its permissions and its contents file={}: \
+        {source}", file.display())]
     Unreadable {
         /// Which file.
         file: PathBuf,
@@ -37,19 +40,22 @@ pub enum TlsError {
         source: pem::Error,
     },
     /// The file has no certificate in it.
-    #[error("no certificate in this file; it must hold -----BEGIN CERTIFICATE----- blocks file={}", file.display())]
+    #[error("no certificate in this file; it must hold -----BEGIN CERTIFICATE----- blocks \
+        file={}", file.display())]
     NoCertificate {
         /// Which file.
         file: PathBuf,
     },
     /// The file has no private key in it.
-    #[error("no private key in this file; it must hold a -----BEGIN PRIVATE KEY----- block that is not encrypted file={}", file.display())]
+    #[error("no private key in this file; it must hold a -----BEGIN PRIVATE KEY----- block that is \
+        not encrypted file={}", file.display())]
     NoKey {
         /// Which file.
         file: PathBuf,
     },
     /// The key belongs to another certificate.
-    #[error("the key does not belong to the certificate; name the two files that were made together certificate={} key={}", certificate.display(), key.display())]
+    #[error("the key does not belong to the certificate; name the two files that were made \
+        together certificate={} key={}", certificate.display(), key.display())]
     Mismatch {
         /// The certificate's file.
         certificate: PathBuf,
@@ -57,7 +63,8 @@ pub enum TlsError {
         key: PathBuf,
     },
     /// The certificate or the key has a form that is not supported.
-    #[error("this certificate and key cannot be used certificate={} key={}: {reason}", certificate.display(), key.display())]
+    #[error("this certificate and key cannot be used certificate={} key={}: {reason}",
+        certificate.display(), key.display())]
     Unusable {
         /// The certificate's file.
         certificate: PathBuf,
@@ -67,7 +74,8 @@ pub enum TlsError {
         reason: String,
     },
     /// An authority for clients cannot be used.
-    #[error("this authority for client certificates cannot be used file={}: {reason}", file.display())]
+    #[error("this authority for client certificates cannot be used file={}: {reason}",
+        file.display())]
     ClientAuthority {
         /// Which file.
         file: PathBuf,
@@ -93,7 +101,8 @@ impl TlsIdentity {
         Ok(Self { files, current: ArcSwap::from_pointee(config) })
     }
 
-    /// The configuration for the next connection (`tokio_rustls::TlsAcceptor::from(identity.current())`).
+    /// The configuration for the next connection
+    /// (`tokio_rustls::TlsAcceptor::from(identity.current())`).
     pub fn current(&self) -> Arc<ServerConfig> {
         self.current.load_full()
     }

@@ -23,8 +23,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The smallest event limit that leaves room for a message of a few hundred kilobytes; below it no client is
-/// usable.
+/// The smallest event limit that leaves room for a message of a few hundred kilobytes; below it no
+/// client is usable.
 const MIN_EVENT: ByteSize = ByteSize::mib(1);
 /// The largest event that official clients build (docs: wire framing, sizes).
 const MAX_EVENT: ByteSize = ByteSize::mib(512);

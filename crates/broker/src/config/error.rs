@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use thiserror::Error;
 use toml::de::{DeTable, DeValue};
 
-/// Why a node cannot run with a configuration. The text is complete: file, line, key and what is allowed.
+/// Why a node cannot run with a configuration. The text is complete: file, line, key and what is
+/// allowed.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file is missing or may not be read.
-    #[error("cannot read the configuration; check the path and its permissions file={}: {source}", file.display())]
+    #[error("cannot read the configuration; check the path and its permissions file={}: {source}",
+        file.display())]
     Unreadable {
         /// The file as it was named.
         file: PathBuf,
@@ -87,8 +89,8 @@ impl Places {
         self.flags.insert(key.to_owned(), flag);
     }
 
-    /// What stands before a problem with `key`: the flag that set it, or the file and the line of the key or of
-    /// the nearest table around it.
+    /// What stands before a problem with `key`: the flag that set it, or the file and the line of
+    /// the key or of the nearest table around it.
     fn prefix(&self, key: &str) -> String {
         let mut around = Some(key);
         while let Some(key) = around {

@@ -38,8 +38,8 @@ impl fmt::Display for ListenScheme {
 
 /// One address on which the node waits for clients: scheme, host and port.
 ///
-/// The host is a name or an IP address (`0.0.0.0`, `[::]`). Port 0 lets the system choose a free port, which
-/// is meant for tests.
+/// The host is a name or an IP address (`0.0.0.0`, `[::]`). Port 0 lets the system choose a free
+/// port, which is meant for tests.
 ///
 /// ```
 /// use flintmq_broker::config::{ListenScheme, ListenUrl};
@@ -70,8 +70,8 @@ impl ListenUrl {
         }
     }
 
-    /// Whether both would need the same port of the same address. TCP and TLS share ports, QUIC has UDP's own;
-    /// port 0 never collides.
+    /// Whether both would need the same port of the same address. TCP and TLS share ports, QUIC has
+    /// UDP's own; port 0 never collides.
     pub(super) fn collides_with(&self, other: &Self) -> bool {
         let udp = |url: &Self| url.scheme == ListenScheme::Quic;
         self.port == other.port

@@ -1,8 +1,9 @@
 //! `node.toml`: what one node needs to know before it starts.
 //!
-//! [`NodeConfig::load`] reads a file, lets flags override it and refuses whatever is unknown, of the wrong type,
-//! impossible, or not served by this version, each with file and line. [`NodeConfig::without_file`] is the same
-//! for `flintmq serve` without a file. A value that came through either can be run as it is.
+//! [`NodeConfig::load`] reads a file, lets flags override it and refuses whatever is unknown, of
+//! the wrong type, impossible, or not served by this version, each with file and line.
+//! [`NodeConfig::without_file`] is the same for `flintmq serve` without a file. A value that came
+//! through either can be run as it is.
 //!
 //! ```
 //! use flintmq_broker::config::{NodeConfig, Overrides};
@@ -94,12 +95,13 @@ impl Default for NodeConfig {
 }
 
 impl NodeConfig {
-    /// Reads `file`, applies `overrides`, and checks everything that can be checked without touching the network
-    /// or the data directory. Relative paths of the file are relative to the file's directory, those of flags to
-    /// the working directory.
+    /// Reads `file`, applies `overrides`, and checks everything that can be checked without
+    /// touching the network or the data directory. Relative paths of the file are relative to the
+    /// file's directory, those of flags to the working directory.
     ///
     /// # Errors
-    /// [`ConfigError`] names the file, the line and what is allowed there; all impossible values at once.
+    /// [`ConfigError`] names the file, the line and what is allowed there; all impossible values at
+    /// once.
     pub fn load(file: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
         let text = read(file)?;
         let name = file.display().to_string();
@@ -120,7 +122,8 @@ impl NodeConfig {
         config.checked(&places)
     }
 
-    /// Parses and checks the text of a `node.toml`; `name` stands for the file in errors. Paths stay as written.
+    /// Parses and checks the text of a `node.toml`; `name` stands for the file in errors. Paths
+    /// stay as written.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -129,7 +132,8 @@ impl NodeConfig {
         config.checked(&places)
     }
 
-    /// Everything impossible in this configuration, in the order of the sections; empty when there is nothing.
+    /// Everything impossible in this configuration, in the order of the sections; empty when there
+    /// is nothing.
     pub fn problems(&self) -> Vec<Problem> {
         check::problems(self)
     }

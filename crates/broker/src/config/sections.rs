@@ -1,5 +1,5 @@
-//! The sections of `node.toml`, one struct each. `Default` of a struct is the one place of its defaults;
-//! `docs/operating/configuration.md` is checked against them.
+//! The sections of `node.toml`, one struct each. `Default` of a struct is the one place of its
+//! defaults; `docs/operating/configuration.md` is checked against them.
 
 use super::listen::{DEFAULT_PORT, ListenScheme, ListenUrl};
 use bytesize::ByteSize;
@@ -12,7 +12,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodeSection {
-    /// Number of the node in its cluster, at least 1, never changed and never used again for another node.
+    /// Number of the node in its cluster, at least 1, never changed and never used again for
+    /// another node.
     pub id: u32,
     /// Directory of the log and the queues; created if missing. One process at a time uses it.
     pub data_dir: PathBuf,
@@ -21,8 +22,8 @@ pub struct NodeSection {
     /// How often the log is brought to the disk in the background (`durability = "background"`).
     #[serde(with = "humantime_serde")]
     pub flush_interval: Duration,
-    /// Free space on the data directory's disk under which new messages are refused, so that confirming,
-    /// purging and deleting still work.
+    /// Free space on the data directory's disk under which new messages are refused, so that
+    /// confirming, purging and deleting still work.
     pub disk_reserve: ByteSize,
 }
 
@@ -30,8 +31,8 @@ pub struct NodeSection {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// Written to the operating system; the disk follows within `flush_interval`. Survives the death of the
-    /// process, and as a single node not the loss of power.
+    /// Written to the operating system; the disk follows within `flush_interval`. Survives the
+    /// death of the process, and as a single node not the loss of power.
     #[default]
     Background,
     /// Synced to the disk, one sync for all that waits. Survives the loss of power.
@@ -44,14 +45,15 @@ pub enum Durability {
 pub struct ClientsSection {
     /// Addresses to listen on, at least one.
     pub listen: Vec<ListenUrl>,
-    /// PEM file with the certificate chain shown by `tls://` listeners, the node's own certificate first.
+    /// PEM file with the certificate chain shown by `tls://` listeners, the node's own certificate
+    /// first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
     /// PEM file with the private key of that certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
-    /// PEM file with the authorities that clients' certificates must come from. Absent: clients of `tls://`
-    /// listeners need no certificate.
+    /// PEM file with the authorities that clients' certificates must come from. Absent: clients of
+    /// `tls://` listeners need no certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
 }
@@ -62,8 +64,8 @@ pub struct ClientsSection {
 pub struct AdminSection {
     /// IP address and port.
     pub listen: SocketAddr,
-    /// File whose first line is the token that changing requests must carry. Without it, changing requests are
-    /// taken on a loopback address only.
+    /// File whose first line is the token that changing requests must carry. Without it, changing
+    /// requests are taken on a loopback address only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
 }
@@ -97,8 +99,8 @@ pub struct LimitsSection {
     pub max_queues: u32,
     /// Largest event taken from a client that has negotiated; a larger one closes its connection.
     pub max_event_bytes: ByteSize,
-    /// Published and not yet acknowledged bytes per session, above which the node stops reading from it. An event
-    /// of any allowed size is taken when nothing else is in flight.
+    /// Published and not yet acknowledged bytes per session, above which the node stops reading
+    /// from it. An event of any allowed size is taken when nothing else is in flight.
     pub session_in_flight_bytes: ByteSize,
     /// Bytes waiting to be sent to one client, above which deliveries to it pause.
     pub session_outbox_bytes: ByteSize,
@@ -108,8 +110,8 @@ pub struct LimitsSection {
     /// After this long without a byte from a client it is sent a heartbeat request.
     #[serde(with = "humantime_serde")]
     pub heartbeat_interval: Duration,
-    /// After this long without a byte a connection counts as dead and is closed; `0s` is never. Only for clients
-    /// that answer heartbeats.
+    /// After this long without a byte a connection counts as dead and is closed; `0s` is never.
+    /// Only for clients that answer heartbeats.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
     /// How long a stopping node waits for sessions to finish before it closes them.
@@ -171,7 +173,8 @@ pub struct PeersSection {
     pub ca: PathBuf,
 }
 
-/// `[[cluster_nodes]]`: one of the first members of the cluster. Not served yet beyond the node itself.
+/// `[[cluster_nodes]]`: one of the first members of the cluster. Not served yet beyond the node
+/// itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterNode {

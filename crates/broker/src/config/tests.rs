@@ -1,4 +1,5 @@
-//! Every text that a wrong configuration is refused with, and that the documentation names every key.
+//! Every text that a wrong configuration is refused with, and that the documentation names every
+//! key.
 
 use super::*;
 use std::fs;
@@ -96,19 +97,23 @@ fn wrong_types_are_refused_with_the_line() {
     );
     refused(
         "[node]\nflush_interval = 200\n",
-        "node.toml:2: invalid type: integer `200`, expected a duration such as \"200ms\" or \"10s\"",
+        "node.toml:2: invalid type: integer `200`, expected a duration such as \"200ms\" or \
+         \"10s\"",
     );
     refused(
         "[node]\nflush_interval = \"200\"\n",
-        "node.toml:2: invalid value: string \"200\", expected a duration such as \"200ms\" or \"10s\"",
+        "node.toml:2: invalid value: string \"200\", expected a duration such as \"200ms\" or \
+         \"10s\"",
     );
     refused(
         "[limits]\nmax_event_bytes = \"big\"\n",
-        "node.toml:2: invalid value: string \"big\", expected a size such as \"64MiB\" or a number of bytes",
+        "node.toml:2: invalid value: string \"big\", expected a size such as \"64MiB\" or a number \
+         of bytes",
     );
     refused(
         "[limits]\nmax_event_bytes = -1\n",
-        "node.toml:2: invalid value: integer `-1`, expected a size such as \"64MiB\" or a number of bytes",
+        "node.toml:2: invalid value: integer `-1`, expected a size such as \"64MiB\" or a number \
+         of bytes",
     );
     refused(
         "[clients]\nlisten = \"tcp://a\"\n",
@@ -139,7 +144,8 @@ fn impossible_identities_are_refused() {
     refused("[node]\nid = 0\n", "node.toml:2: node.id: node ids start at 1 value=0");
     refused(
         "cluster = \"a b\"\n",
-        "node.toml:1: cluster: a cluster's name has 1 to 64 letters, digits, '-', '_' or '.' value=\"a b\"",
+        "node.toml:1: cluster: a cluster's name has 1 to 64 letters, digits, '-', '_' or '.' \
+         value=\"a b\"",
     );
     refused("[node]\ndata_dir = \"\"\n", "node.toml:2: node.data_dir: name a directory value=\"\"");
     refused(
@@ -195,7 +201,8 @@ fn impossible_listeners_are_refused() {
 fn impossible_limits_are_refused_all_at_once() {
     refused(
         "[limits]\nmax_connections = 0\nmax_queues = 0\nmax_event_bytes = \"1KiB\"\n\
-         session_in_flight_bytes = 1\nsession_outbox_bytes = \"1TiB\"\nnegotiation_timeout = \"0s\"\n\
+         session_in_flight_bytes = 1\nsession_outbox_bytes = \"1TiB\"\nnegotiation_timeout = \
+         \"0s\"\n\
          heartbeat_interval = \"1d\"\nidle_timeout = \"1s\"\nshutdown_timeout = \"2h\"\n",
         "node.toml:2: limits.max_connections: allowed is 1 or more value=0\n\
          node.toml:3: limits.max_queues: allowed is 1 or more value=0\n\
@@ -255,7 +262,8 @@ fn what_is_not_served_yet_is_refused_with_a_way_out() {
     );
     refused(
         "[[cluster_nodes]]\nid = 1\npeers = \"a:1\"\n[[cluster_nodes]]\nid = 2\npeers = \"b:1\"\n",
-        "node.toml:5: cluster_nodes[1].id: clusters of several nodes are not served yet; leave only \
+        "node.toml:5: cluster_nodes[1].id: clusters of several nodes are not served yet; leave \
+         only \
          this node, or no [[cluster_nodes]] at all this_node=1 other_node=2",
     );
     assert_eq!(refusal("[[cluster_nodes]]\nid = 1\npeers = \"a:1\"\n"), "accepted");
@@ -338,12 +346,15 @@ fn listener_urls_are_understood_or_refused() {
 
 proptest::proptest! {
     #[test]
-    fn no_text_makes_the_reader_panic(text in "(\\[|\\]|=|\"|\n|[a-z_.]|[0-9]|node|clients|listen|#){0,60}") {
+    fn no_text_makes_the_reader_panic(
+        text in "(\\[|\\]|=|\"|\n|[a-z_.]|[0-9]|node|clients|listen|#){0,60}",
+    ) {
         let _ = refusal(&text);
     }
 }
 
-/// The rows of the tables of `docs/operating/configuration.md`: key and default, without the backticks.
+/// The rows of the tables of `docs/operating/configuration.md`: key and default, without the
+/// backticks.
 fn documented() -> Vec<(String, String)> {
     let page = include_str!("../../../../docs/operating/configuration.md");
     let mut section = String::new();

@@ -1,4 +1,5 @@
-//! The deserializer's messages in an operator's words; shared by `node.toml` and domain definitions.
+//! The deserializer's messages in an operator's words; shared by `node.toml` and domain
+//! definitions.
 
 /// Rewords `message`; `noun` is what a name in the document is called, "key" or "field".
 pub(crate) fn reworded(message: &str, noun: &str) -> String {

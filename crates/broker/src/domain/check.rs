@@ -34,7 +34,8 @@ pub struct NotServedYet {
 /// A change that a living domain cannot make.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{field}: cannot change while the domain exists; delete and create it, or keep the value is={is} wanted={wanted}"
+    "{field}: cannot change while the domain exists; delete and create it, or keep the value \
+     is={is} wanted={wanted}"
 )]
 pub struct UpdateRefused {
     /// Path of the field.

@@ -1,4 +1,5 @@
-//! The shape of the JSON document, with BlazingMQ's field names and defaults (docs: semantics, section 2.2).
+//! The shape of the JSON document, with BlazingMQ's field names and defaults (docs: semantics,
+//! section 2.2).
 
 use super::{DomainDefinition, DomainError, FieldProblem, MAX_DOCUMENT_BYTES};
 use crate::config::wording::reworded;
@@ -65,8 +66,8 @@ impl StorageKind {
     }
 }
 
-/// How much may wait. A message is taken while what waits already is not above the limits (so one more than
-/// `messages` fits).
+/// How much may wait. A message is taken while what waits already is not above the limits (so one
+/// more than `messages` fits).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Limits {

@@ -1,9 +1,9 @@
 //! Domain definitions: the policy that all queues of a domain share.
 //!
-//! A definition is a JSON document with BlazingMQ's field names, bare or in the wrapper of BlazingMQ's own domain
-//! files. Unknown fields and impossible values are refused with their path. Modes and storages that this version
-//! does not serve parse, so that a document can be checked before it is needed; [`DomainDefinition::check_supported`]
-//! tells.
+//! A definition is a JSON document with BlazingMQ's field names, bare or in the wrapper of
+//! BlazingMQ's own domain files. Unknown fields and impossible values are refused with their path.
+//! Modes and storages that this version does not serve parse, so that a document can be checked
+//! before it is needed; [`DomainDefinition::check_supported`] tells.
 //!
 //! ```
 //! use flintmq_broker::domain::{DomainDefinition, Mode};
@@ -58,17 +58,19 @@ pub struct DomainDefinition {
     /// Queues in the domain; 0 is any number (up to the node's own limit).
     #[serde(default)]
     pub max_queues: u32,
-    /// Seconds that an app may have an undelivered message before an alarm says that it is stuck; 0 is never.
-    /// No effect on delivery.
+    /// Seconds that an app may have an undelivered message before an alarm says that it is stuck; 0
+    /// is never. No effect on delivery.
     #[serde(default)]
     pub max_idle_time: u32,
-    /// Seconds a message is kept for at least; some time after, it is dropped even if nobody confirmed it.
+    /// Seconds a message is kept for at least; some time after, it is dropped even if nobody
+    /// confirmed it.
     pub message_ttl: u64,
-    /// Deliveries of one message to consumers that died without confirming it, after which it is dropped; 0 is any
-    /// number, the largest other value is 63.
+    /// Deliveries of one message to consumers that died without confirming it, after which it is
+    /// dropped; 0 is any number, the largest other value is 63.
     #[serde(default)]
     pub max_delivery_attempts: u32,
-    /// Milliseconds for which a message's id is remembered, so that a repeated publish is not stored twice.
+    /// Milliseconds for which a message's id is remembered, so that a repeated publish is not
+    /// stored twice.
     #[serde(default = "document::default_deduplication_time")]
     pub deduplication_time_ms: u32,
     /// What an acknowledgement waits for.
@@ -83,9 +85,9 @@ pub struct DomainDefinition {
 }
 
 impl DomainDefinition {
-    /// The definition that a domain gets when a client opens a queue of it and nobody has defined it: priority,
-    /// file-backed, strong; 10 million messages or 10 GiB per queue, five times that per domain, 10,000 queues; a
-    /// week to live.
+    /// The definition that a domain gets when a client opens a queue of it and nobody has defined
+    /// it: priority, file-backed, strong; 10 million messages or 10 GiB per queue, five times that
+    /// per domain, 10,000 queues; a week to live.
     ///
     /// # Errors
     /// [`DomainError::Values`] when the name breaks [`check_domain_name`].
@@ -114,8 +116,8 @@ impl DomainDefinition {
         Ok(definition)
     }
 
-    /// Reads a document: the definition itself, or BlazingMQ's `{"definition": {"location": …, "parameters": …}}`
-    /// (the location is ignored). The result is valid.
+    /// Reads a document: the definition itself, or BlazingMQ's `{"definition": {"location": …,
+    /// "parameters": …}}` (the location is ignored). The result is valid.
     ///
     /// # Errors
     /// [`DomainError`] with the path of what is wrong and what is allowed.
@@ -123,8 +125,9 @@ impl DomainDefinition {
         document::read(text, None)
     }
 
-    /// As [`from_json`](Self::from_json) for a document whose place (a URL, a file name) says the domain's name:
-    /// `name` may then be absent from the document, and must be the same if it is there.
+    /// As [`from_json`](Self::from_json) for a document whose place (a URL, a file name) says the
+    /// domain's name: `name` may then be absent from the document, and must be the same if it is
+    /// there.
     ///
     /// # Errors
     /// [`DomainError`], also for a different name.
@@ -146,8 +149,8 @@ impl DomainDefinition {
         check::validate(self)
     }
 
-    /// Whether this version serves such a domain. For now: priority mode, file-backed storage, no application
-    /// subscriptions.
+    /// Whether this version serves such a domain. For now: priority mode, file-backed storage, no
+    /// application subscriptions.
     ///
     /// # Errors
     /// [`NotServedYet`] names the field.
@@ -155,8 +158,8 @@ impl DomainDefinition {
         check::check_supported(self)
     }
 
-    /// Whether a living domain may change from `self` to `next`. Name, mode and storage are fixed for life; the
-    /// list of apps and everything else may change.
+    /// Whether a living domain may change from `self` to `next`. Name, mode and storage are fixed
+    /// for life; the list of apps and everything else may change.
     ///
     /// # Errors
     /// [`UpdateRefused`] names the field and both values.
@@ -185,7 +188,8 @@ impl std::fmt::Display for FieldProblem {
 pub enum DomainError {
     /// Longer than any definition.
     #[error(
-        "a domain definition has at most {MAX_DOCUMENT_BYTES} bytes; this is another kind of file bytes={0}"
+        "a domain definition has at most {MAX_DOCUMENT_BYTES} bytes; this is another kind of file \
+         bytes={0}"
     )]
     TooLong(usize),
     /// Not JSON; with line and column.
@@ -193,7 +197,8 @@ pub enum DomainError {
     NotJson(String),
     /// BlazingMQ's redirection of one domain to another.
     #[error(
-        "redirect: domains that redirect to another are not served yet; define the domain itself to={0:?}"
+        "redirect: domains that redirect to another are not served yet; define the domain itself \
+         to={0:?}"
     )]
     Redirect(String),
     /// An unknown or missing field, or a value of the wrong type.

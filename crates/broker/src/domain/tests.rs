@@ -214,7 +214,8 @@ fn apps_and_subscriptions_belong_together() {
         r#"{"fanout": {"appIDs": ["a", "b?", "a", "__default"]}}"#,
         "mode.fanout.appIDs[1]: a name has only letters, digits, '-', '_' and '.' value=\"b?\"\n\
          mode.fanout.appIDs[2]: this app is in the list already value=\"a\"\n\
-         mode.fanout.appIDs[3]: this app id is the broker's own; choose another value=\"__default\"",
+         mode.fanout.appIDs[3]: this app id is the broker's own; choose another \
+         value=\"__default\"",
     );
     let of = |app: &str, version: &str, text: &str| {
         format!(
@@ -224,7 +225,8 @@ fn apps_and_subscriptions_belong_together() {
     let good = of("", "E_VERSION_1", "x > 1");
     refused_with(
         &format!(r#""subscriptions": [{good}, {good}]"#),
-        "subscriptions[1].appId: this app has a subscription already; join the two with || value=\"\"",
+        "subscriptions[1].appId: this app has a subscription already; join the two with || \
+         value=\"\"",
     );
     refused_with(
         &format!(r#""subscriptions": [{}]"#, of("a", "E_VERSION_2", &"x".repeat(129))),
@@ -251,7 +253,8 @@ fn the_place_of_a_document_may_name_the_domain() {
     assert_eq!(DomainDefinition::from_json_named("d", SMALLEST).unwrap().name, "d");
     assert_eq!(
         DomainDefinition::from_json_named("e", SMALLEST).unwrap_err().to_string(),
-        "name: the document is for another domain; correct one of the two value=\"d\" expected=\"e\""
+        "name: the document is for another domain; correct one of the two value=\"d\" \
+         expected=\"e\""
     );
     let error = DomainDefinition::from_json(&nameless).unwrap_err().to_string();
     assert_eq!(error, "document: field `name` is missing here");
@@ -351,7 +354,9 @@ fn names_are_those_of_queue_uris() {
 
 proptest::proptest! {
     #[test]
-    fn no_text_makes_the_reader_panic(text in "(\\{|\\}|\\[|\\]|\"|:|,|name|mode|priority|storage|[0-9]){0,60}") {
+    fn no_text_makes_the_reader_panic(
+        text in "(\\{|\\}|\\[|\\]|\"|:|,|name|mode|priority|storage|[0-9]){0,60}",
+    ) {
         let _ = DomainDefinition::from_json(&text);
     }
 }

@@ -1,5 +1,5 @@
-//! Every metric of the broker: name, kind, unit, labels and meaning. Nothing else in the broker spells a metric's
-//! name; `docs/operating/metrics.md` is checked against [`all`].
+//! Every metric of the broker: name, kind, unit, labels and meaning. Nothing else in the broker
+//! spells a metric's name; `docs/operating/metrics.md` is checked against [`all`].
 
 use metrics::{Counter, Gauge, Histogram, Label, Unit};
 
@@ -41,8 +41,8 @@ pub struct Metric {
 }
 
 impl Metric {
-    /// The counter with these label values, one per name in [`labels`](Self::labels). Keep it: looking it up costs
-    /// far more than adding to it.
+    /// The counter with these label values, one per name in [`labels`](Self::labels). Keep it:
+    /// looking it up costs far more than adding to it.
     pub fn counter(&self, values: &[&str]) -> Counter {
         debug_assert_eq!(self.kind, Kind::Counter, "{} is no counter", self.name);
         metrics::counter!(self.name, self.label_pairs(values))
@@ -85,7 +85,9 @@ const QUEUE: &[&str] = &["domain", "queue"];
 const QUEUE_AND_REASON: &[&str] = &["domain", "queue", "reason"];
 
 macro_rules! metrics_list {
-    ($list:ident: $list_doc:literal; $($constant:ident = $kind:expr, $unit:ident, $labels:expr, $name:literal, $help:literal;)+) => {
+    ($list:ident: $list_doc:literal;
+     $($constant:ident = $kind:expr, $unit:ident, $labels:expr, $name:literal, $help:literal;)+
+    ) => {
         $(
             #[doc = $help]
             pub const $constant: Metric = Metric {

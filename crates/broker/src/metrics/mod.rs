@@ -1,9 +1,10 @@
 //! Metrics: their definitions, the series of queues, and the text that `GET /metrics` answers.
 //!
-//! Three kinds of series meet in one text. Those of queues live in a [`QueueRegistry`], so that they vanish with
-//! their queue and their number is bounded. Those of the process are read when asked for. All others are recorded
-//! with the `metrics` facade, which lets any crate of the broker record without knowing the exporter:
-//! [`SessionMetrics`], [`StorageMetrics`] and [`GroupMetrics`] hold handles that are looked up once.
+//! Three kinds of series meet in one text. Those of queues live in a [`QueueRegistry`], so that
+//! they vanish with their queue and their number is bounded. Those of the process are read when
+//! asked for. All others are recorded with the `metrics` facade, which lets any crate of the broker
+//! record without knowing the exporter: [`SessionMetrics`], [`StorageMetrics`] and [`GroupMetrics`]
+//! hold handles that are looked up once.
 //!
 //! ```
 //! use flintmq_broker::metrics::{self, Metrics, RejectReason, SessionMetrics};
@@ -11,13 +12,13 @@
 //! let metrics = Metrics::install(1_000)?;
 //! let sessions = SessionMetrics::new();
 //! sessions.connected(false);
-//! let queue = metrics.queues().open("shop.orders", "new");
+//! let queue = metrics.queues().open("shop", "new");
 //! queue.published(2, 300);
 //! queue.rejected(RejectReason::LimitBytes, 1);
 //!
 //! let text = metrics.render();
 //! assert!(text.contains("flintmq_connections_total{scheme=\"tcp\"} 1"));
-//! assert!(text.contains("flintmq_published_bytes_total{domain=\"shop.orders\",queue=\"new\"} 300"));
+//! assert!(text.contains("flintmq_published_bytes_total{domain=\"shop\",queue=\"new\"} 300"));
 //! # Ok::<(), metrics::MetricsError>(())
 //! ```
 
@@ -43,8 +44,8 @@ use metrics_exporter_prometheus::{
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
-/// How often [`Metrics::upkeep`] wants to be called. Between two calls every observation of a histogram takes eight
-/// bytes.
+/// How often [`Metrics::upkeep`] wants to be called. Between two calls every observation of a
+/// histogram takes eight bytes.
 pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why metrics cannot be recorded.
@@ -67,8 +68,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Installs the recorder of this process and describes every metric. `max_queues` queues get series of their
-    /// own (`metrics.max_queues` of `node.toml`).
+    /// Installs the recorder of this process and describes every metric. `max_queues` queues get
+    /// series of their own (`metrics.max_queues` of `node.toml`).
     ///
     /// # Errors
     /// [`MetricsError::Installed`] at the second call in a process.
@@ -80,8 +81,8 @@ impl Metrics {
         Ok(Self::new(recorded, max_queues))
     }
 
-    /// Metrics that nothing else in the process sees: what the facade records is not in them unless `recorder` is
-    /// the local one. For tests that run several nodes in a process.
+    /// Metrics that nothing else in the process sees: what the facade records is not in them unless
+    /// `recorder` is the local one. For tests that run several nodes in a process.
     ///
     /// # Errors
     /// [`MetricsError::Buckets`], never with the definitions as they are.
@@ -128,7 +129,8 @@ impl Metrics {
     }
 }
 
-/// Gives the recorder in force the unit and the help text of every metric that goes through the facade.
+/// Gives the recorder in force the unit and the help text of every metric that goes through the
+/// facade.
 pub fn describe_all() {
     for metric in PER_NODE {
         match metric.kind {

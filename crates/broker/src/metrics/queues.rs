@@ -1,4 +1,5 @@
-//! Series of queues. They vanish with their queue, and only so many queues have series of their own.
+//! Series of queues. They vanish with their queue, and only so many queues have series of their
+//! own.
 
 use super::definitions as d;
 use super::exposition::{Exposition, labels};
@@ -6,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Stands for domain and queue of the row that sums up queues without series of their own. Not a possible name.
+/// Stands for domain and queue of the row that sums up queues without series of their own. Not a
+/// possible name.
 pub const OTHER: &str = "(other)";
 
 /// Why a publish was refused: the label `reason` of `flintmq_messages_rejected_total`.
@@ -41,7 +43,8 @@ impl RejectReason {
     }
 }
 
-/// Why a stored message left without a confirmation: the label `reason` of `flintmq_messages_dropped_total`.
+/// Why a stored message left without a confirmation: the label `reason` of
+/// `flintmq_messages_dropped_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropReason {
     /// Its time to live was over.
@@ -85,7 +88,8 @@ pub struct QueueLevels {
     pub producers: u64,
 }
 
-/// The series of one queue. Updates are single relaxed additions and stores; cheap enough for each batch.
+/// The series of one queue. Updates are single relaxed additions and stores; cheap enough for each
+/// batch.
 #[derive(Debug, Default)]
 pub struct QueueSeries {
     counters: [AtomicU64; COUNTERS.len()],
@@ -186,8 +190,8 @@ impl QueueRegistry {
         series
     }
 
-    /// The queue is gone: so are its series. Totals of a queue that had none of its own stay in the sum, because a
-    /// counter must not fall.
+    /// The queue is gone: so are its series. Totals of a queue that had none of its own stay in the
+    /// sum, because a counter must not fall.
     pub fn remove(&self, domain: &str, queue: &str) {
         let mut queues = self.lock();
         let Some(known) = queues.known.remove(&(domain.to_owned(), queue.to_owned())) else {

@@ -116,7 +116,8 @@ impl SessionMetrics {
         SessionUp { metrics: self.clone(), reason: CloseReason::Lost }
     }
 
-    /// A session is not read from because too much of it is in flight, as long as the value returned lives.
+    /// A session is not read from because too much of it is in flight, as long as the value
+    /// returned lives.
     pub fn pause(&self) -> SessionPaused {
         self.paused.increment(1.0);
         SessionPaused { paused: self.paused.clone() }
@@ -166,7 +167,8 @@ impl Drop for SessionPaused {
     }
 }
 
-/// A counter appears in the text once it was touched; touching it at the start lets a first event show as an increase.
+/// A counter appears in the text once it was touched; touching it at the start lets a first event
+/// show as an increase.
 pub(super) fn shown(counter: Counter) -> Counter {
     counter.increment(0);
     counter

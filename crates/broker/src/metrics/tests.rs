@@ -1,4 +1,5 @@
-//! The text of `/metrics`, the life of queues' series, and that the documentation names every metric.
+//! The text of `/metrics`, the life of queues' series, and that the documentation names every
+//! metric.
 
 use super::*;
 use ::metrics::Unit;
