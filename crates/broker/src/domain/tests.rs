@@ -1,6 +1,7 @@
 //! Documents of BlazingMQ, refusals by path, and the rules for changes.
 
 use super::*;
+use std::collections::BTreeMap;
 
 /// A domain file as BlazingMQ's own examples write them.
 const BLAZINGMQ_FILE: &str = r#"{
@@ -359,4 +360,50 @@ proptest::proptest! {
     ) {
         let _ = DomainDefinition::from_json(&text);
     }
+}
+
+#[test]
+fn the_domains_page_has_every_field_with_its_default_and_the_template() {
+    let page = include_str!("../../../../docs/domains.md");
+    let fields = page.split("## Fields").nth(1).unwrap().split("\n## ").next().unwrap();
+    let cell = |text: &str| text.trim().trim_matches('`').to_owned();
+    let documented: BTreeMap<String, (String, String)> = fields
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| {
+            let cells: Vec<_> = line.trim_start_matches("| ").split(" | ").map(cell).collect();
+            (cells[0].clone(), (cells[1].clone(), cells[2].clone()))
+        })
+        .collect();
+
+    let fixed = |default: &str, template: &str| (default.to_owned(), template.to_owned());
+    let mut expected = BTreeMap::from([
+        ("name".to_owned(), fixed("required", "the domain's")),
+        ("subscriptions".to_owned(), fixed("[]", "[]")),
+        ("msgGroupIdConfig".to_owned(), fixed("ignored", "ignored")),
+    ]);
+    let smallest = DomainDefinition::from_json(SMALLEST).unwrap().to_json();
+    let defaults = leaves(&serde_json::from_str(&smallest).unwrap());
+    let given = leaves(&serde_json::from_str(SMALLEST).unwrap());
+    for (path, template) in leaves(&serde_json::from_str(&template().to_json()).unwrap()) {
+        let default = if given.contains_key(&path) { "required" } else { &defaults[&path] };
+        expected.entry(path).or_insert_with(|| (default.to_owned(), template));
+    }
+    assert_eq!(documented, expected, "left: docs/domains.md, right: the code");
+}
+
+/// Every field of a document by its path; a choice counts as a value.
+fn leaves(document: &serde_json::Value) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for (name, value) in document.as_object().unwrap() {
+        match value {
+            serde_json::Value::Object(_) if name == "storage" || name.ends_with("Limits") => {
+                for (inner, text) in leaves(value) {
+                    found.insert(format!("{name}.{inner}"), text);
+                }
+            }
+            value => _ = found.insert(name.clone(), value.to_string()),
+        }
+    }
+    found
 }
