@@ -129,7 +129,8 @@ fn random_bytes_after_the_negotiation() {
         let encoding = if kind == 1 && seed % 2 == 0 { 0x20 } else { 0 };
         session.send(&wire::event(kind, encoding, &body));
         let client = session.into_client();
-        // Some of it is only nonsense, which the broker may survive; the end must come all the same.
+        // Some of it is only nonsense, which the broker may survive; the end must come all the
+        // same.
         let _ = client.stream().shutdown(Shutdown::Write);
         read_to_the_end(client.stream().try_clone().expect("a second handle"));
         witness.goes_on();

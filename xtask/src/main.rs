@@ -3,6 +3,7 @@
 //! One command builds and runs the broker, one command checks everything; the same ones are used
 //! on a laptop and by continuous integration. `verify` never writes to the checkout, `fix` does.
 
+mod comments;
 mod measure;
 mod places;
 mod purity;
@@ -27,6 +28,7 @@ Commands:
   serve [-- ARGS]  set up, build in release mode and run the broker with ARGS
   verify           set up, then run every check and every test
   fix              format the code and apply the machine-applicable lint suggestions
+  comments         only re-fill the comments whose lines are too long
   measure          release-only measurements: large backlogs, disk bounds, throughput (minutes)
   tidy             only the rules about files, names, line lengths and links
 
@@ -63,6 +65,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "serve" => return serve::run(rest),
         "verify" => verify::run()?,
         "fix" => verify::fix()?,
+        "comments" => verify::fix_comments(&places::checkout()?)?,
         "measure" => measure::run()?,
         "tidy" => {
             let found = tidy::check(&places::checkout()?)?;

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::steps::Steps;
-use crate::{places, purity, setup, tidy};
+use crate::{comments, places, purity, setup, tidy};
 
 /// The package of the whole-system tests: it runs the finished binary, so it comes last.
 const SYSTEM_TESTS: &str = "flintmq-system-tests";
@@ -69,7 +69,8 @@ pub(crate) fn run() -> Result<()> {
 /// Mends what a tool can mend.
 pub(crate) fn fix() -> Result<()> {
     let root = places::checkout()?;
-    let mut steps = Steps::new(2);
+    let mut steps = Steps::new(3);
+    steps.step("comments", |_| fix_comments(&root))?;
     steps.step("lints", |output| {
         output.run(
             cargo(&root)
@@ -79,6 +80,13 @@ pub(crate) fn fix() -> Result<()> {
     })?;
     steps.step("format", |output| output.run(cargo(&root).args(["fmt", "--all"])))?;
     println!("\n{}", steps.summary());
+    Ok(())
+}
+
+/// Re-fills the comments whose lines are too long.
+pub(crate) fn fix_comments(root: &Path) -> Result<()> {
+    let changed = comments::wrap_all(root, &tidy::files(root)?, tidy::MAX_LINE)?;
+    println!("    {changed} files changed");
     Ok(())
 }
 
