@@ -1,0 +1,192 @@
+//! Requests to a node's admin address: JSON both ways, errors told in the node's own words.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use serde_json::Value;
+
+/// Where the admin address is and who asks.
+#[derive(Args, Debug)]
+pub(crate) struct AdminAddress {
+    /// The node's admin address
+    #[arg(
+        long,
+        global = true,
+        env = "FLINTMQ_ADMIN_URL",
+        default_value = "http://127.0.0.1:8114",
+        value_name = "URL"
+    )]
+    url: String,
+    /// Token for calls that change something (prefer --token-file: arguments show up in process lists)
+    #[arg(
+        long,
+        global = true,
+        env = "FLINTMQ_ADMIN_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "token_file",
+        value_name = "TOKEN"
+    )]
+    token: Option<String>,
+    /// File with the token
+    #[arg(long, global = true, env = "FLINTMQ_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// A node's `/api/v1`.
+pub(crate) struct AdminClient {
+    agent: ureq::Agent,
+    base: String,
+    token: Option<String>,
+}
+
+impl AdminClient {
+    /// Reads the token file, contacts nobody.
+    pub(crate) fn new(address: &AdminAddress) -> Result<Self> {
+        if !address.url.starts_with("http://") {
+            bail!("the admin address starts with http:// url={:?}", address.url);
+        }
+        let token = match &address.token_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file)
+                    .with_context(|| format!("cannot read the token file={}", file.display()))?;
+                Some(text.trim().to_owned())
+            }
+            None => address.token.clone(),
+        };
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_global(Some(Duration::from_secs(120)))
+            .user_agent(concat!("flintmq-admin/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Ok(Self { agent, base: address.url.trim_end_matches('/').to_owned(), token })
+    }
+
+    /// `GET /api/v1/{path}`
+    pub(crate) fn get(&self, path: &str) -> Result<Value> {
+        let url = self.url(path);
+        let mut request = self.agent.get(&url);
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        self.answer(&url, request.call())
+    }
+
+    /// `POST /api/v1/{path}`
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let url = self.url(path);
+        self.send(&url, self.agent.post(&url), body)
+    }
+
+    /// `PUT /api/v1/{path}`
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        let url = self.url(path);
+        self.send(&url, self.agent.put(&url), body)
+    }
+
+    /// `DELETE /api/v1/{path}`
+    pub(crate) fn delete(&self, path: &str) -> Result<Value> {
+        let url = self.url(path);
+        let mut request = self.agent.delete(&url);
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        self.answer(&url, request.call())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/api/v1/{path}", self.base)
+    }
+
+    fn send(
+        &self,
+        url: &str,
+        mut request: ureq::RequestBuilder<ureq::typestate::WithBody>,
+        body: &Value,
+    ) -> Result<Value> {
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        self.answer(url, request.send_json(body))
+    }
+
+    fn answer(
+        &self,
+        url: &str,
+        result: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Value> {
+        let mut response = result.with_context(|| {
+            format!("no answer from the admin address: is the node running there? url={url}")
+        })?;
+        let status = response.status().as_u16();
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER_BYTES)
+            .read_to_string()
+            .with_context(|| format!("the answer broke off url={url}"))?;
+        if (200..300).contains(&status) {
+            if text.trim().is_empty() {
+                return Ok(Value::Null);
+            }
+            return serde_json::from_str(&text).with_context(|| {
+                format!("the answer is not JSON: is this a FlintMQ admin address? url={url}")
+            });
+        }
+        bail!("{}", refusal(status, url, &text))
+    }
+}
+
+/// The largest answer that is read: a peek at many large messages.
+const MAX_ANSWER_BYTES: u64 = 256 << 20;
+
+/// What the node says about a request that it did not do.
+fn refusal(status: u16, url: &str, text: &str) -> String {
+    let body: Value = serde_json::from_str(text).unwrap_or(Value::Null);
+    let mut said = match body["error"].as_str() {
+        Some(error) => format!("{error} status={status}"),
+        None => format!("the node refused the request status={status} url={url}"),
+    };
+    if let Some(hint) = body["hint"].as_str().filter(|hint| !hint.is_empty()) {
+        said.push_str("\nhint: ");
+        said.push_str(hint);
+    } else if matches!(status, 401 | 403) {
+        said.push_str("\nhint: pass the node's admin token with --token-file");
+    }
+    said
+}
+
+/// One part of a path, with everything escaped that a URL cannot carry there.
+pub(crate) fn path_part(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_the_node_said() {
+        let said = refusal(409, "http://h", r#"{"error":"the domain exists","hint":"use update"}"#);
+        assert_eq!(said, "the domain exists status=409\nhint: use update");
+        assert!(refusal(401, "http://h", "").contains("--token-file"));
+        assert!(refusal(502, "http://h", "<html>").contains("url=http://h"));
+    }
+
+    #[test]
+    fn path_parts_are_escaped() {
+        assert_eq!(path_part("a.b-c_d~1"), "a.b-c_d~1");
+        assert_eq!(path_part("a/b?c#d e"), "a%2Fb%3Fc%23d%20e");
+    }
+}
