@@ -158,3 +158,35 @@ impl<'a> AckBuilder<'a> {
         self.packer.out.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_the_ones_that_clients_show() {
+        let shown: Vec<_> = (0..16).map(|n| AckStatus::from_wire(n).to_string()).collect();
+        let mut expected = ["UNKNOWN"; 16];
+        expected[0] = "SUCCESS";
+        expected[1] = "LIMIT_MESSAGES";
+        expected[2] = "LIMIT_BYTES";
+        expected[6] = "STORAGE_FAILURE";
+        expected[7] = "NOT_READY";
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn an_ack_has_the_documented_bytes() {
+        let mut out = BytesMut::new();
+        AckBuilder::new(&mut out, 1 << 20).append(&AckMessage {
+            status: AckStatus::StorageFailure,
+            correlation_id: 0xff01_0203,
+            guid: MessageGuid([8; 16]),
+            queue_id: 5,
+        });
+        let mut expected = vec![0, 0, 0, 36, 0x45, 2, 0, 0, 0x16, 0, 0, 0, 6, 1, 2, 3];
+        expected.extend([8; 16]);
+        expected.extend([0, 0, 0, 5]);
+        assert_eq!(out, expected);
+    }
+}

@@ -190,3 +190,55 @@ pub enum AppDataError {
     #[error(transparent)]
     Properties(#[from] MalformedProperties),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties() -> Properties {
+        let mut properties = Properties::new();
+        properties.insert("region", "eu").unwrap();
+        properties
+    }
+
+    fn composed(style: PropertyStyle, payload: usize) -> ComposedData {
+        let payload = Bytes::from(vec![b'x'; payload]);
+        compose(&properties(), style, payload, Some(&mut Deflater::default())).unwrap()
+    }
+
+    #[test]
+    fn the_threshold_counts_properties_only_in_the_old_style() {
+        let old = composed(PropertyStyle::Old, 1020);
+        assert_eq!((old.compression, old.properties.len()), (Compression::Zlib, 0));
+        let extended = composed(PropertyStyle::Extended, 1020);
+        assert_eq!(extended.compression, Compression::None);
+        let extended = composed(PropertyStyle::Extended, 1024);
+        assert_eq!(extended.compression, Compression::Zlib);
+        assert_eq!(area_size(&extended.properties).unwrap(), extended.properties.len());
+    }
+
+    #[test]
+    fn a_bomb_is_refused_wherever_it_is_inflated() {
+        let limit = 100_000;
+        let mut inflater = Inflater::default();
+        let extended = composed(PropertyStyle::Extended, limit + 1);
+        let data = Bytes::from([&extended.properties[..], &extended.payload].concat());
+        let too_large = AppDataError::Inflate(InflateError::TooLarge { limit });
+        let style = Some(PropertyStyle::Extended);
+        let result = split(&data, style, Compression::Zlib, &mut inflater, limit);
+        assert_eq!(result, Err(too_large));
+        let result = rewrite_for_old_consumer(&data, Compression::Zlib, &mut inflater, limit);
+        assert_eq!(result, Err(too_large));
+        let put = PutMessage {
+            flags: PutFlags::MESSAGE_PROPERTIES,
+            queue_id: 0,
+            guid: Default::default(),
+            compression: Compression::Zlib,
+            schema_wire_id: 0,
+            crc32c: 0,
+            options: Bytes::new(),
+            app_data: composed(PropertyStyle::Old, limit + 1).payload,
+        };
+        assert_eq!(inflate_old_style(put, &mut inflater, limit), Err(too_large));
+    }
+}

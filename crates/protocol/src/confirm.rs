@@ -108,3 +108,24 @@ impl<'a> ConfirmBuilder<'a> {
         self.packer.out.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Frame;
+
+    #[test]
+    fn a_reject_has_the_documented_bytes() {
+        let reject = ConfirmMessage { queue_id: 1, guid: MessageGuid([8; 16]), sub_queue_id: 2 };
+        let mut out = BytesMut::new();
+        ConfirmBuilder::reject(&mut out, 1 << 20).append(&reject);
+        let mut expected = vec![0, 0, 0, 36, 0x4d, 2, 0, 0, 0x16, 0, 0, 0, 0, 0, 0, 1];
+        expected.extend([8; 16]);
+        expected.extend([0, 0, 0, 2]);
+        assert_eq!(out, expected);
+        let event = Frame::new(out.freeze()).unwrap().parse().unwrap();
+        assert_eq!(event.event_type(), EventType::Reject);
+        let read: Vec<_> = ConfirmMessages::parse_reject(&event.body).unwrap().collect();
+        assert_eq!(read, [reject]);
+    }
+}

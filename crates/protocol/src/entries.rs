@@ -51,3 +51,35 @@ impl<'a> Iterator for Entries<'a> {
         Some(entry)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(body: &[u8]) -> (usize, MessageFault) {
+        let error = Entries::parse(EventType::Ack, body).unwrap_err();
+        (error.offset, error.fault)
+    }
+
+    #[test]
+    fn longer_headers_and_entries_are_cut_to_what_is_known() {
+        let mut body = vec![0x27, 0, 0, 0, 9, 9, 9, 9];
+        body.extend((0..56).collect::<Vec<u8>>());
+        let entries = Entries::parse(EventType::Ack, &body).unwrap();
+        assert_eq!(entries.remaining(), 2);
+        let starts: Vec<u8> = entries.map(|entry| entry[0]).collect();
+        assert_eq!(starts, [0, 28]);
+    }
+
+    #[test]
+    fn faults_are_named() {
+        assert_eq!(fault(&[]), (0, MessageFault::NoMessages));
+        assert_eq!(fault(&[0x16, 0, 0, 0]), (4, MessageFault::NoMessages));
+        assert_eq!(fault(&[0x06, 0, 0, 0]), (0, MessageFault::HeaderTooShort));
+        assert_eq!(fault(&[0x15; 28]), (0, MessageFault::HeaderTooShort));
+        assert_eq!(fault(&[0x16, 0, 0]), (0, MessageFault::Truncated));
+        let mut body = vec![0; 4 + 24 + 23];
+        body[0] = 0x16;
+        assert_eq!(fault(&body), (28, MessageFault::Truncated));
+    }
+}

@@ -270,3 +270,77 @@ fn read_option(bytes: &[u8]) -> Result<(MessageOption<'_>, usize), OptionFault> 
     };
     Ok((option, size))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(area: &[u8]) -> (usize, OptionFault) {
+        let error = Options::parse(area).unwrap_err();
+        (error.offset, error.fault)
+    }
+
+    fn ids(area: &[u8]) -> Vec<u32> {
+        Options::parse(area).unwrap();
+        subscription_ids(area).collect()
+    }
+
+    #[test]
+    fn options_have_the_documented_bytes() {
+        let mut out = BytesMut::new();
+        append_sub_queue_ids(&mut out, &[1, 2]);
+        assert_eq!(out[..], [4, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2]);
+        out.clear();
+        append_sub_queue_infos(&mut out, &[(1, RemainingDeliveryAttempts::UNLIMITED)]);
+        assert_eq!(out[..], [0x0c, 0x40, 0, 3, 0, 0, 0, 1, 0x80, 0, 0, 0]);
+        let packed = default_sub_queue_info_option(RemainingDeliveryAttempts::UNLIMITED);
+        assert_eq!(packed, [0x0e, 0, 0, 0x80]);
+    }
+
+    #[test]
+    fn subscription_ids_come_from_whichever_option_has_them() {
+        assert_eq!(ids(&[]), [0]);
+        assert_eq!(ids(&sub_queue_id_option(9)), [9]);
+        assert_eq!(ids(&default_sub_queue_info_option(RemainingDeliveryAttempts(3))), [0]);
+        let mut both = BytesMut::new();
+        append_sub_queue_infos(&mut both, &[(4, RemainingDeliveryAttempts(3))]);
+        assert_eq!(ids(&both), [4]);
+        append_sub_queue_ids(&mut both, &[5, 6]);
+        assert_eq!(ids(&both), [5, 6]);
+    }
+
+    #[test]
+    fn unknown_and_group_options_are_passed_over() {
+        let mut area = BytesMut::from(&[0x7c, 0, 0, 2, 1, 2, 3, 4][..]);
+        area.put_slice(&[8, 0, 0, 2, b'g', 3, 3, 3]);
+        area.put_slice(&sub_queue_id_option(7));
+        let options: Vec<_> = Options::parse(&area).unwrap().collect();
+        assert_eq!(options[0], MessageOption::Unknown { option_type: 31 });
+        assert_eq!(options[1], MessageOption::MessageGroupId(b"g"));
+        assert_eq!(ids(&area), [7]);
+    }
+
+    #[test]
+    fn faults_are_named() {
+        assert_eq!(fault(&[4, 0, 0]), (0, OptionFault::Truncated));
+        assert_eq!(fault(&[0, 0, 0, 1]), (0, OptionFault::Undefined));
+        assert_eq!(fault(&[4, 0, 0, 0]), (0, OptionFault::Size));
+        assert_eq!(fault(&[4, 0, 0, 3, 0, 0, 0, 1]), (0, OptionFault::Size));
+        assert_eq!(fault(&[4, 0, 0, 1]), (0, OptionFault::Content));
+        assert_eq!(fault(&[6, 0, 0, 1]), (0, OptionFault::Content));
+        assert_eq!(fault(&[8, 0, 0, 2, 4, 4, 4, 4]), (0, OptionFault::Content));
+        assert_eq!(fault(&[0x0c, 0x40, 0, 2, 0, 0, 0, 1]), (0, OptionFault::Content));
+        assert_eq!(fault(&[0x0c, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0]), (0, OptionFault::Content));
+        assert_eq!(fault(&[0x0e, 0, 1, 0]), (0, OptionFault::Content));
+        let twice = [sub_queue_id_option(1), sub_queue_id_option(2)].concat();
+        assert_eq!(fault(&twice), (8, OptionFault::Repeated));
+    }
+
+    #[test]
+    fn delivery_attempts_are_told_apart() {
+        assert_eq!(RemainingDeliveryAttempts::UNLIMITED.attempts_left(), None);
+        assert_eq!(RemainingDeliveryAttempts::limited(200).attempts_left(), Some(63));
+        assert!(RemainingDeliveryAttempts(0x41).is_potentially_poisonous());
+        assert!(!RemainingDeliveryAttempts::limited(1).is_potentially_poisonous());
+    }
+}

@@ -245,3 +245,85 @@ fn read_message(body: &Bytes, start: usize) -> Result<(PushMessage, usize), Mess
     };
     Ok((message, size))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(flags: PushFlags) -> PushHead {
+        PushHead {
+            flags,
+            queue_id: 3,
+            guid: MessageGuid([7; 16]),
+            compression: Compression::None,
+            schema_wire_id: 0,
+        }
+    }
+
+    fn body(payload: &[u8]) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        let mut builder = PushBuilder::new(&mut out, usize::MAX);
+        builder.append(&head(PushFlags::NONE), &[], payload).unwrap();
+        out[8..].to_vec()
+    }
+
+    fn fault_of(body: Vec<u8>) -> MessageFault {
+        let body = Bytes::from(body);
+        let mut messages = PushMessages::new(&body);
+        let error = messages.next().unwrap().unwrap_err();
+        assert!(messages.next().is_none(), "an error ends the walk");
+        error.fault
+    }
+
+    fn damaged(at: usize, bytes: &[u8]) -> MessageFault {
+        let mut body = body(b"one");
+        body[at..at + bytes.len()].copy_from_slice(bytes);
+        fault_of(body)
+    }
+
+    #[test]
+    fn faults_are_named() {
+        assert_eq!(fault_of(Vec::new()), MessageFault::NoMessages);
+        assert_eq!(fault_of(vec![0; 5]), MessageFault::Truncated);
+        assert_eq!(damaged(0, &[0, 0, 0, 0]), MessageFault::ZeroLength);
+        assert_eq!(damaged(0, &[0, 0, 0, 10]), MessageFault::Overrun);
+        assert_eq!(damaged(4, &[0, 0, 2]), MessageFault::PartsOverrun);
+        assert_eq!(damaged(7, &[6]), MessageFault::HeaderTooShort);
+        assert_eq!(damaged(7, &[7 << 5 | 8]), MessageFault::UnknownCompression);
+        assert_eq!(damaged(35, &[0]), MessageFault::Padding);
+        assert_eq!(damaged(35, &[4]), MessageFault::Empty);
+    }
+
+    #[test]
+    fn a_longer_header_is_skipped_and_a_shorter_one_has_no_schema() {
+        let mut long = body(b"one");
+        long.splice(32..32, [9; 8]);
+        long[3] += 2;
+        long[7] = 10;
+        let long = Bytes::from(long);
+        let message = PushMessages::new(&long).next().unwrap().unwrap();
+        assert_eq!(&message.app_data[..], b"one");
+        let mut short = body(b"one");
+        short.drain(28..32);
+        short[3] -= 1;
+        short[7] = 7;
+        let short = Bytes::from(short);
+        let message = PushMessages::new(&short).next().unwrap().unwrap();
+        assert_eq!((message.schema_wire_id, &message.app_data[..]), (0, &b"one"[..]));
+    }
+
+    #[test]
+    fn an_implicit_payload_has_no_data_and_is_never_sent() {
+        let mut implicit = body(b"one");
+        implicit.truncate(32);
+        implicit[0] = 0x10;
+        implicit[3] = 8;
+        let implicit = Bytes::from(implicit);
+        let message = PushMessages::new(&implicit).next().unwrap().unwrap();
+        assert!(message.app_data.is_empty());
+        let mut out = BytesMut::new();
+        let flags = PushFlags::IMPLICIT_PAYLOAD | PushFlags::OUT_OF_ORDER;
+        PushBuilder::new(&mut out, usize::MAX).append(&head(flags), &[], b"x").unwrap();
+        assert_eq!(out[8] >> 4, PushFlags::OUT_OF_ORDER.0);
+    }
+}

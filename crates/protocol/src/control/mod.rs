@@ -30,6 +30,8 @@ mod envelope;
 mod json;
 mod negotiation;
 mod requests;
+#[cfg(test)]
+mod tests;
 
 pub use ber::{BerError, BerFault};
 pub use envelope::{ControlError, EncodeError, Encoding, MAX_CONTROL_BODY_SIZE};

@@ -261,3 +261,59 @@ pub enum PropertiesError {
         bytes: usize,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_counts_are_limited() {
+        let mut properties = Properties::new();
+        assert_eq!(properties.insert("", 1), Err(PropertiesError::Name { bytes: 0 }));
+        let long = "n".repeat(MAX_PROPERTY_NAME + 1);
+        assert!(properties.insert(long, 1).is_err());
+        for i in 0..MAX_PROPERTIES {
+            properties.insert(format!("p{i}"), i as i64).unwrap();
+        }
+        assert_eq!(properties.insert("one more", 1), Err(PropertiesError::TooMany));
+        let former = properties.insert("p7", "replaced").unwrap();
+        assert_eq!(former, Some(PropertyValue::Int64(7)));
+        let mut area = BytesMut::new();
+        properties.append_area(PropertyStyle::Extended, &mut area).unwrap();
+        assert_eq!(Properties::parse(&area, PropertyStyle::Extended).unwrap(), properties);
+    }
+
+    #[test]
+    fn what_does_not_fit_an_area_is_refused() {
+        let mut properties = Properties::new();
+        properties.insert("big", vec![0; MAX_VALUE_FIELD]).unwrap();
+        let mut out = BytesMut::from(&b"before"[..]);
+        let result = properties.append_area(PropertyStyle::Old, &mut out);
+        assert!(matches!(result, Err(PropertiesError::TooLarge { .. })));
+        assert_eq!(out, b"before"[..]);
+    }
+
+    #[test]
+    fn of_a_name_that_stands_there_twice_the_first_value_counts() {
+        let area =
+            [0x1b, 0, 0, 6, 0, 2, 0x04, 0, 0, 1, 0, 1, 0x04, 0, 0, 1, 0, 1, b'a', 1, b'a', 0, 2, 2];
+        let view = PropertiesView::parse(&area, PropertyStyle::Old).unwrap();
+        assert_eq!(view.get(b"a"), Some(PropertyValueRef::Bool(true)));
+        let map = Properties::from(view);
+        assert_eq!(map.get("a"), Some(&PropertyValue::Bool(true)));
+        assert_eq!(map.len(), 1);
+    }
+
+    #[test]
+    fn names_that_grow_by_replacement_are_not_written_wrongly() {
+        let mut area = vec![0x1b, 0, 0, 0, 0, 1, 0x04, 0, 0, 1, 0x0f, 0xff];
+        area.extend([0xff; MAX_PROPERTY_NAME]);
+        area.push(1);
+        area.extend([4; 4]);
+        let words = (area.len() / 4) as u16;
+        area[2..4].copy_from_slice(&words.to_be_bytes());
+        let map = Properties::parse(&area, PropertyStyle::Old).unwrap();
+        let result = map.append_area(PropertyStyle::Old, &mut BytesMut::new());
+        assert_eq!(result, Err(PropertiesError::Name { bytes: 3 * MAX_PROPERTY_NAME }));
+    }
+}

@@ -219,3 +219,99 @@ impl Walk<'_> {
         Ok(Some(entry))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two properties, a=true and s="hi", in the extended style.
+    const AREA: [u8; 24] = [
+        0x1b, 0, 0, 6, 0, 2, // area header
+        0x04, 0, 0, 0, 0, 1, // BOOL at 0, one byte of name
+        0x18, 0, 0, 2, 0, 1, // STRING at 2, one byte of name
+        b'a', 1, b's', b'h', b'i', 1,
+    ];
+
+    fn fault(damage: impl Fn(&mut Vec<u8>), style: PropertyStyle) -> PropertiesFault {
+        let mut area = AREA.to_vec();
+        if style == PropertyStyle::Old {
+            area[9] = 1;
+            Layout::parse(&area, style).unwrap();
+        }
+        damage(&mut area);
+        Layout::parse(&area, style).unwrap_err().fault
+    }
+
+    #[test]
+    fn entries_are_where_the_headers_put_them() {
+        let layout = Layout::parse(&AREA, PropertyStyle::Extended).unwrap();
+        let places: Vec<_> =
+            layout.entries().map(|entry| (entry.name, entry.value(), entry.value_size)).collect();
+        assert_eq!(places, [(18, 19, 1), (20, 21, 2)]);
+    }
+
+    #[test]
+    fn the_old_style_differs_in_one_field_per_header() {
+        let old = rewrite_as_old_style(&AREA).unwrap();
+        let mut expected = AREA;
+        expected[9] = 1;
+        expected[15] = 2;
+        assert_eq!(old, expected[..]);
+        let before: Vec<_> =
+            Layout::parse(&AREA, PropertyStyle::Extended).unwrap().entries().collect();
+        let after: Vec<_> = Layout::parse(&old, PropertyStyle::Old).unwrap().entries().collect();
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn faults_of_either_style_are_named() {
+        use PropertiesFault::*;
+        for style in [PropertyStyle::Old, PropertyStyle::Extended] {
+            assert_eq!(fault(|area| area.truncate(3), style), Truncated);
+            assert_eq!(fault(|area| area.truncate(20), style), Truncated);
+            assert_eq!(fault(|area| area.extend([4; 4]), style), Truncated);
+            assert_eq!(fault(|area| area[3] = 1, style), Truncated);
+            assert_eq!(fault(|area| area[0] = 2 << 3 | 3, style), HeaderSize);
+            assert_eq!(fault(|area| area[0] = 3 << 3 | 2, style), HeaderSize);
+            assert_eq!(fault(|area| area[5] = 0, style), NoProperties);
+            assert_eq!(fault(|area| area[5] = 200, style), Truncated);
+            assert_eq!(fault(|area| area[23] = 5, style), Padding);
+            assert_eq!(fault(|area| area[6] = 0, style), Type);
+            assert_eq!(fault(|area| area[6] = 31 << 2, style), Type);
+            assert_eq!(fault(|area| area[11] = 0, style), EmptyName);
+            assert_eq!(fault(|area| area[17] = 200, style), Lengths);
+        }
+    }
+
+    #[test]
+    fn offsets_and_lengths_must_add_up() {
+        use PropertiesFault::*;
+        let extended = |damage: fn(&mut Vec<u8>)| fault(damage, PropertyStyle::Extended);
+        assert_eq!(extended(|area| area[9] = 1), Lengths);
+        assert_eq!(extended(|area| area[15] = 0), Lengths);
+        assert_eq!(extended(|area| area[12] |= 3), Lengths);
+        assert_eq!(extended(|area| area[15] = 3), ValueSize);
+        let old = |damage: fn(&mut Vec<u8>)| fault(damage, PropertyStyle::Old);
+        assert_eq!(old(|area| area[15] = 3), Lengths);
+        assert_eq!(old(|area| area[15] = 1), Lengths);
+        assert_eq!(old(|area| area[9] = 2), ValueSize);
+        assert_eq!(old(|area| area[6] |= 3), Lengths);
+    }
+
+    #[test]
+    fn longer_headers_are_skipped() {
+        // Eight bytes of area header and of property header.
+        let area = [
+            0x24, 0, 0, 5, 0, 1, 9, 9, // area header
+            0x04, 0, 0, 0, 0, 1, 9, 9, // BOOL at 0
+            b'a', 1, 2, 2,
+        ];
+        for style in [PropertyStyle::Old, PropertyStyle::Extended] {
+            let mut area = area;
+            area[11] = u8::from(style == PropertyStyle::Old);
+            let layout = Layout::parse(&area, style).unwrap();
+            assert_eq!(layout.len(), 1);
+            assert_eq!(layout.entries().next().map(|entry| entry.value()), Some(17));
+        }
+    }
+}

@@ -60,7 +60,8 @@ fn requests_and_answers_in_ber_are_written_as_they_were_captured() {
     let mut compared = 0;
     for (origin, bytes) in captured_events() {
         let event = parsed(&bytes);
-        let is_ber = Encoding::from_type_specific(event.header.type_specific) == Some(Encoding::Ber);
+        let is_ber =
+            Encoding::from_type_specific(event.header.type_specific) == Some(Encoding::Ber);
         if event.event_type() != EventType::Control || !is_ber {
             continue;
         }

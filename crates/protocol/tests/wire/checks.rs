@@ -235,9 +235,8 @@ fn message_parts(app_data: &Bytes, style: Option<PropertyStyle>, compression: Co
     if let Ok(parts) = split(app_data, style, compression, &mut inflater, INFLATE_LIMIT) {
         assert!(parts.payload.len() <= INFLATE_LIMIT.max(app_data.len()));
         let before = parts.properties().ok().flatten();
-        if style == Some(PropertyStyle::Extended) && before.is_some() {
-            let old =
-                rewrite_for_old_consumer(app_data, compression, &mut inflater, INFLATE_LIMIT);
+        if let (Some(PropertyStyle::Extended), Some(before)) = (style, before) {
+            let old = rewrite_for_old_consumer(app_data, compression, &mut inflater, INFLATE_LIMIT);
             let old = split(
                 &old.unwrap(),
                 Some(PropertyStyle::Old),
@@ -248,7 +247,7 @@ fn message_parts(app_data: &Bytes, style: Option<PropertyStyle>, compression: Co
             let old = old.unwrap();
             assert_eq!(old.payload, parts.payload);
             let after = old.properties().unwrap().unwrap();
-            assert!(after.iter().eq(before.unwrap().iter()));
+            assert!(after.iter().eq(before.iter()));
         }
     }
     properties(app_data);

@@ -37,11 +37,21 @@ fn data(max: usize) -> impl Strategy<Value = Bytes> {
 fn status() -> impl Strategy<Value = Status> {
     use StatusCategory::*;
     let category = prop::sample::select(vec![
-        Success, Unknown, Timeout, NotConnected, Canceled, NotSupported, Refused, InvalidArgument,
+        Success,
+        Unknown,
+        Timeout,
+        NotConnected,
+        Canceled,
+        NotSupported,
+        Refused,
+        InvalidArgument,
         NotReady,
     ]);
-    (category, any::<i32>(), text())
-        .prop_map(|(category, code, message)| Status { category, code, message })
+    (category, any::<i32>(), text()).prop_map(|(category, code, message)| Status {
+        category,
+        code,
+        message,
+    })
 }
 
 fn identity() -> impl Strategy<Value = ClientIdentity> {
@@ -113,7 +123,9 @@ fn authentication() -> impl Strategy<Value = AuthenticationMessage> {
 }
 
 fn sub_id_info() -> impl Strategy<Value = Option<SubQueueIdInfo>> {
-    option::of((any::<u32>(), text()).prop_map(|(sub_id, app_id)| SubQueueIdInfo { sub_id, app_id }))
+    option::of(
+        (any::<u32>(), text()).prop_map(|(sub_id, app_id)| SubQueueIdInfo { sub_id, app_id }),
+    )
 }
 
 fn handle() -> impl Strategy<Value = QueueHandleParameters> {
@@ -131,14 +143,13 @@ fn handle() -> impl Strategy<Value = QueueHandleParameters> {
 }
 
 fn configure_stream() -> impl Strategy<Value = ConfigureStream> {
-    let consumer = (any::<[i64; 2]>(), any::<[i32; 2]>()).prop_map(|(limits, priorities)| {
-        ConsumerInfo {
+    let consumer =
+        (any::<[i64; 2]>(), any::<[i32; 2]>()).prop_map(|(limits, priorities)| ConsumerInfo {
             max_unconfirmed_messages: limits[0],
             max_unconfirmed_bytes: limits[1],
             consumer_priority: priorities[0],
             consumer_priority_count: priorities[1],
-        }
-    });
+        });
     let version =
         prop::sample::select(vec![ExpressionVersion::Undefined, ExpressionVersion::Version1]);
     let subscription = (any::<u32>(), version, text(), vec(consumer, 0..3)).prop_map(

@@ -5,9 +5,11 @@ use flintmq_protocol::control::Encoding;
 
 use crate::checks;
 
+type Check = fn(&[u8]);
+
 #[test]
 fn every_seed_holds() {
-    let targets: [(&str, fn(&[u8])); 9] = [
+    let targets: [(&str, Check); 9] = [
         ("event_stream", checks::event_stream),
         ("ber", |data| checks::control_bodies(data, Encoding::Ber)),
         ("json", |data| checks::control_bodies(data, Encoding::Json)),

@@ -143,10 +143,7 @@ fn control_vectors_decode_to_their_description_and_encode_to_their_bytes() {
 }
 
 /// The event in its own encoding, and the message as a JSON value.
-fn written(
-    append: impl Fn(Encoding, &mut BytesMut),
-    encoding: Encoding,
-) -> (BytesMut, Value) {
+fn written(append: impl Fn(Encoding, &mut BytesMut), encoding: Encoding) -> (BytesMut, Value) {
     let mut out = BytesMut::new();
     append(encoding, &mut out);
     let mut json = BytesMut::new();
