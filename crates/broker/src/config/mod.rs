@@ -22,6 +22,7 @@ mod listen;
 mod overrides;
 mod sections;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 pub(crate) mod wording;
 

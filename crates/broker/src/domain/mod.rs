@@ -25,6 +25,7 @@ mod check;
 mod document;
 mod name;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 pub use check::{NotServedYet, UpdateRefused};

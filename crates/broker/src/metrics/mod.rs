@@ -29,6 +29,7 @@ mod queues;
 mod sessions;
 mod storage;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 pub use definitions::*;
