@@ -25,7 +25,8 @@ pub enum AckStatus {
 }
 
 impl AckStatus {
-    /// The status with this number on the wire; numbers without a meaning are [`Unknown`](Self::Unknown).
+    /// The status with this number on the wire; numbers without a meaning are
+    /// [`Unknown`](Self::Unknown).
     #[must_use]
     pub const fn from_wire(number: u8) -> Self {
         match number {
@@ -67,8 +68,8 @@ impl std::fmt::Display for AckStatus {
 
 /// One acknowledgement.
 ///
-/// A success must be sent exactly once per message that asked for it, and never to a client that has closed the queue:
-/// released clients abort or crash otherwise.
+/// A success must be sent exactly once per message that asked for it, and never to a client that
+/// has closed the queue: released clients abort or crash otherwise.
 ///
 /// | offset | bits | field |
 /// | --- | --- | --- |
@@ -125,7 +126,8 @@ impl Iterator for AckMessages<'_> {
 
 impl ExactSizeIterator for AckMessages<'_> {}
 
-/// Appends acknowledgements to a buffer as ACK events; begins another event when one would grow beyond its limit.
+/// Appends acknowledgements to a buffer as ACK events; begins another event when one would grow
+/// beyond its limit.
 ///
 /// The buffer holds whole events after every call, so there is nothing to finish.
 #[derive(Debug)]

@@ -1,4 +1,5 @@
-//! Application data: the properties area and the payload of a message, and what is compressed of them.
+//! Application data: the properties area and the payload of a message, and what is compressed of
+//! them.
 //!
 //! | properties | what is compressed |
 //! | --- | --- |
@@ -6,9 +7,9 @@
 //! | old style | properties and payload together, as one stream |
 //! | extended style | the payload only |
 //!
-//! A broker passes application data on as it came, with two exceptions that live here: old-style compressed messages are
-//! stored inflated ([`inflate_old_style`]), and extended properties are rewritten for consumers that do not know them
-//! ([`rewrite_for_old_consumer`]).
+//! A broker passes application data on as it came, with two exceptions that live here: old-style
+//! compressed messages are stored inflated ([`inflate_old_style`]), and extended properties are
+//! rewritten for consumers that do not know them ([`rewrite_for_old_consumer`]).
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
@@ -42,14 +43,16 @@ impl MessageParts {
     }
 }
 
-/// Separates a message's properties from its payload and inflates what is compressed, to at most `limit` bytes.
+/// Separates a message's properties from its payload and inflates what is compressed, to at most
+/// `limit` bytes.
 ///
 /// `style` comes from [`PutMessage::property_style`] or
-/// [`PushMessage::property_style`](crate::push::PushMessage::property_style). Uncompressed parts are slices of `app_data`.
+/// [`PushMessage::property_style`](crate::push::PushMessage::property_style). Uncompressed parts
+/// are slices of `app_data`.
 ///
 /// # Errors
-/// The compressed stream is damaged or too large, or the properties area does not fit. The area's content is not looked
-/// at; [`MessageParts::properties`] does that.
+/// The compressed stream is damaged or too large, or the properties area does not fit. The area's
+/// content is not looked at; [`MessageParts::properties`] does that.
 pub fn split(
     app_data: &Bytes,
     style: Option<PropertyStyle>,
@@ -82,13 +85,15 @@ pub fn split(
     Ok(parts)
 }
 
-/// Gives a received PUT the form in which it is stored: an old-style compressed message is inflated and gets a new CRC,
-/// any other stays as it is.
+/// Gives a received PUT the form in which it is stored: an old-style compressed message is inflated
+/// and gets a new CRC, any other stays as it is.
 ///
-/// Consumers of every kind can then read the properties. On an error answer the PUT with a negative ACK.
+/// Consumers of every kind can then read the properties. On an error answer the PUT with a negative
+/// ACK.
 ///
 /// # Errors
-/// The compressed stream is damaged or yields more than `limit` bytes, or does not begin with a properties area.
+/// The compressed stream is damaged or yields more than `limit` bytes, or does not begin with a
+/// properties area.
 pub fn inflate_old_style(
     message: PutMessage,
     inflater: &mut Inflater,
@@ -105,11 +110,12 @@ pub fn inflate_old_style(
 }
 
 /// Rewrites application data with extended properties for a consumer that does not list
-/// [`extended_properties`](crate::features::Features::extended_properties): uncompressed, with old-style properties. Send
-/// it with compression none and schema id 0.
+/// [`extended_properties`](crate::features::Features::extended_properties): uncompressed, with
+/// old-style properties. Send it with compression none and schema id 0.
 ///
 /// # Errors
-/// The compressed stream is damaged or yields more than `limit` bytes, or the properties are malformed.
+/// The compressed stream is damaged or yields more than `limit` bytes, or the properties are
+/// malformed.
 pub fn rewrite_for_old_consumer(
     app_data: &Bytes,
     compression: Compression,
@@ -137,13 +143,15 @@ pub struct ComposedData {
     pub compression: Compression,
     /// 0 or 1, by the style of the properties.
     pub schema_wire_id: u16,
-    /// What goes before `payload`: the properties area, unless it is compressed together with the payload.
+    /// What goes before `payload`: the properties area, unless it is compressed together with the
+    /// payload.
     pub properties: Bytes,
     /// The payload, or everything in one compressed stream.
     pub payload: Bytes,
 }
 
-/// Puts a message together as clients do: properties in `style`, compressed if a `deflater` is given and it is worth it.
+/// Puts a message together as clients do: properties in `style`, compressed if a `deflater` is
+/// given and it is worth it.
 ///
 /// # Errors
 /// The properties are too large.

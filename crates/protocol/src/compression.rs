@@ -77,8 +77,8 @@ impl Default for Inflater {
 }
 
 impl Inflater {
-    /// Inflates one stream to at most `limit` bytes. Memory grows with what the stream really yields. Bytes behind the
-    /// end of the stream are ignored.
+    /// Inflates one stream to at most `limit` bytes. Memory grows with what the stream really
+    /// yields. Bytes behind the end of the stream are ignored.
     ///
     /// # Errors
     /// The stream is damaged, incomplete, or yields more than `limit`.
@@ -116,7 +116,8 @@ impl Inflater {
     }
 }
 
-/// Deflates into zlib streams; keep one per connection to save the set-up (some 300 KiB) per message.
+/// Deflates into zlib streams; keep one per connection to save the set-up (some 300 KiB) per
+/// message.
 #[derive(Debug)]
 pub struct Deflater {
     state: Compress,
@@ -129,8 +130,9 @@ impl Default for Deflater {
 }
 
 impl Deflater {
-    /// Deflates the concatenation of `parts` if that is worth it by the rule that every client follows: at least
-    /// [`MIN_COMPRESSED_SIZE`] bytes, and the result is smaller. Otherwise `None`: send the data as it is.
+    /// Deflates the concatenation of `parts` if that is worth it by the rule that every client
+    /// follows: at least [`MIN_COMPRESSED_SIZE`] bytes, and the result is smaller. Otherwise
+    /// `None`: send the data as it is.
     #[must_use]
     pub fn deflate_if_smaller(&mut self, parts: &[&[u8]]) -> Option<Bytes> {
         let size: usize = parts.iter().map(|part| part.len()).sum();

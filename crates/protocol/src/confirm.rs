@@ -20,7 +20,8 @@ pub struct ConfirmMessage {
     pub queue_id: u32,
     /// The GUID from the PUSH.
     pub guid: MessageGuid,
-    /// The `subId` that the consumer opened the queue with, 0 without an app id. Not the subscription id of the PUSH.
+    /// The `subId` that the consumer opened the queue with, 0 without an app id. Not the
+    /// subscription id of the PUSH.
     pub sub_queue_id: u32,
 }
 
@@ -39,7 +40,8 @@ impl<'a> ConfirmMessages<'a> {
         Ok(Self { entries: Entries::parse(EventType::Confirm, body)? })
     }
 
-    /// Checks the whole body of a REJECT event. Only brokers send these to each other; from a client it is an error.
+    /// Checks the whole body of a REJECT event. Only brokers send these to each other; from a
+    /// client it is an error.
     ///
     /// # Errors
     /// The body is not a header and a whole number of entries, at least one.
@@ -69,8 +71,8 @@ impl Iterator for ConfirmMessages<'_> {
 
 impl ExactSizeIterator for ConfirmMessages<'_> {}
 
-/// Appends confirmations to a buffer as CONFIRM (or REJECT) events; begins another event when one would grow beyond its
-/// limit.
+/// Appends confirmations to a buffer as CONFIRM (or REJECT) events; begins another event when one
+/// would grow beyond its limit.
 ///
 /// The buffer holds whole events after every call, so there is nothing to finish.
 #[derive(Debug)]
@@ -79,7 +81,8 @@ pub struct ConfirmBuilder<'a> {
 }
 
 impl<'a> ConfirmBuilder<'a> {
-    /// Writes CONFIRM events behind what `out` holds already, of at most `max_event_size` bytes each.
+    /// Writes CONFIRM events behind what `out` holds already, of at most `max_event_size` bytes
+    /// each.
     #[must_use]
     pub fn new(out: &'a mut BytesMut, max_event_size: usize) -> Self {
         Self { packer: EventPacker::new(out, EventType::Confirm, max_event_size) }

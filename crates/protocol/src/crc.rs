@@ -1,7 +1,7 @@
 //! CRC-32C over application data, as every PUT carries it.
 
-/// The CRC of application data as transmitted: properties with their padding, then payload, compressed where compressed,
-/// without the message's own padding.
+/// The CRC of application data as transmitted: properties with their padding, then payload,
+/// compressed where compressed, without the message's own padding.
 ///
 /// ```
 /// assert_eq!(flintmq_protocol::crc::app_data_crc(b"123456789"), 0xe306_9283);

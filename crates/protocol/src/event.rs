@@ -1,7 +1,7 @@
 //! Events: the unit in which everything travels on a connection, and their 8-byte header.
 //!
-//! [`crate::frame`] cuts a byte stream into [`Frame`]s; [`Frame::parse`] checks the header and gives an
-//! [`Event`]; the module of the event's type reads the body.
+//! [`crate::frame`] cuts a byte stream into [`Frame`]s; [`Frame::parse`] checks the header and
+//! gives an [`Event`]; the module of the event's type reads the body.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
@@ -72,7 +72,8 @@ pub enum EventType {
     Reject = 13,
     /// Between BlazingMQ brokers only.
     ReplicationReceipt = 14,
-    /// Credentials, before negotiation and at their renewal: [`crate::control::AuthenticationMessage`].
+    /// Credentials, before negotiation and at their renewal:
+    /// [`crate::control::AuthenticationMessage`].
     Authentication = 15,
 }
 
@@ -148,7 +149,8 @@ pub struct EventHeader {
     pub event_type: EventType,
     /// Words in the header: 2 today, more from a later revision.
     pub header_words: u8,
-    /// For CONTROL and AUTHENTICATION the body's encoding in the upper three bits; 0 for all others.
+    /// For CONTROL and AUTHENTICATION the body's encoding in the upper three bits; 0 for all
+    /// others.
     pub type_specific: u8,
 }
 
@@ -168,7 +170,8 @@ impl EventHeader {
     }
 }
 
-/// One whole event as it was received; its length word is consistent, nothing else has been looked at.
+/// One whole event as it was received; its length word is consistent, nothing else has been looked
+/// at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     bytes: Bytes,
@@ -229,8 +232,9 @@ impl Event {
     }
 }
 
-/// Why an event whose frame is intact cannot be used. The next event can still be read; a broker closes the
-/// connection nevertheless, because the client then sends again what was not acknowledged.
+/// Why an event whose frame is intact cannot be used. The next event can still be read; a broker
+/// closes the connection nevertheless, because the client then sends again what was not
+/// acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum EventError {
     /// Not protocol version 1.
@@ -255,8 +259,8 @@ pub enum EventError {
     },
 }
 
-/// Writes messages into events at the end of a buffer and keeps the length word right after every message, so that the
-/// buffer always holds whole events and nothing has to be finished.
+/// Writes messages into events at the end of a buffer and keeps the length word right after every
+/// message, so that the buffer always holds whole events and nothing has to be finished.
 #[derive(Debug)]
 pub(crate) struct EventPacker<'a> {
     pub(crate) out: &'a mut BytesMut,
@@ -270,8 +274,9 @@ impl<'a> EventPacker<'a> {
         Self { out, event_type, limit: limit.min(MAX_EVENT_SIZE), start: None }
     }
 
-    /// Makes room for a message of `size` bytes: in the open event, or in a new one (which begins with `prefix`) when it
-    /// would grow beyond the limit. A message that alone exceeds the limit gets an event of its own.
+    /// Makes room for a message of `size` bytes: in the open event, or in a new one (which begins
+    /// with `prefix`) when it would grow beyond the limit. A message that alone exceeds the limit
+    /// gets an event of its own.
     pub(crate) fn begin(&mut self, size: usize, prefix: &[u8]) {
         let opening = EVENT_HEADER_SIZE + prefix.len();
         self.out.reserve(size + opening);

@@ -2,7 +2,8 @@
 
 use crate::control::Encoding;
 
-/// What this broker can do. The Java client looks for `MPS:MESSAGE_PROPERTIES_EX`, so that value leads its field.
+/// What this broker can do. The Java client looks for `MPS:MESSAGE_PROPERTIES_EX`, so that value
+/// leads its field.
 pub const BROKER_FEATURES: &str =
     "PROTOCOL_ENCODING:BER,JSON;MPS:MESSAGE_PROPERTIES_EX;SUBSCRIPTIONS:CONFIGURE_STREAM";
 
@@ -42,7 +43,8 @@ impl<'a> Features<'a> {
             .any(|(_, values)| values.split(',').any(|listed| listed == value))
     }
 
-    /// The encoding to use towards this peer: BER if it lists BER or nothing, JSON if it lists only that.
+    /// The encoding to use towards this peer: BER if it lists BER or nothing, JSON if it lists only
+    /// that.
     #[must_use]
     pub fn encoding(&self) -> Encoding {
         let lists = |value| self.has("PROTOCOL_ENCODING", value);

@@ -1,12 +1,19 @@
-//! The bit sets of the protocol: how a queue is opened, how it routes, and what a PUT or PUSH carries.
+//! The bit sets of the protocol: how a queue is opened, how it routes, and what a PUT or PUSH
+//! carries.
 
 use serde::{Deserialize, Serialize};
 
 /// Declares a bit set over one integer; unknown bits are kept.
 macro_rules! bit_set {
-    ($(#[$doc:meta])* $name:ident($int:ty) { $($(#[$flag_doc:meta])* $flag:ident = $value:expr,)* }) => {
+    (
+        $(#[$doc:meta])*
+        $name:ident($int:ty) { $($(#[$flag_doc:meta])* $flag:ident = $value:expr,)* }
+    ) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize,
+            Deserialize,
+        )]
         #[serde(transparent)]
         pub struct $name(pub $int);
 
@@ -53,8 +60,8 @@ bit_set! {
         READ = 2,
         /// Produce.
         WRITE = 4,
-        /// The producer wants acknowledgements by default. The Java client sends it, others do not; what counts is the
-        /// flag of each PUT.
+        /// The producer wants acknowledgements by default. The Java client sends it, others do not;
+        /// what counts is the flag of each PUT.
         ACK = 8,
     }
 }
@@ -82,7 +89,8 @@ bit_set! {
 bit_set! {
     /// The four flag bits of a PUT.
     PutFlags(u8) {
-        /// The producer waits for an ACK. A success must be acknowledged exactly once if this is set and never if it is not.
+        /// The producer waits for an ACK. A success must be acknowledged exactly once if this is
+        /// set and never if it is not.
         ACK_REQUESTED = 1,
         /// The application data begins with message properties.
         MESSAGE_PROPERTIES = 2,
@@ -92,7 +100,8 @@ bit_set! {
 bit_set! {
     /// The four flag bits of a PUSH.
     PushFlags(u8) {
-        /// No application data: the receiver has it already. Between BlazingMQ brokers only, never to a client.
+        /// No application data: the receiver has it already. Between BlazingMQ brokers only, never
+        /// to a client.
         IMPLICIT_PAYLOAD = 1,
         /// The application data begins with message properties.
         MESSAGE_PROPERTIES = 2,

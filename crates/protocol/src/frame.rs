@@ -1,6 +1,7 @@
 //! Cutting a byte stream into events.
 //!
-//! The stream has no marker to find the next event by, so a length word that cannot be right ends the connection.
+//! The stream has no marker to find the next event by, so a length word that cannot be right ends
+//! the connection.
 
 use bytes::BytesMut;
 use thiserror::Error;
@@ -9,7 +10,8 @@ use crate::event::{EVENT_HEADER_SIZE, Frame, MAX_EVENT_SIZE, MAX_EVENT_SIZE_BEFO
 
 /// Cuts received bytes into whole events without copying them.
 ///
-/// Read from the socket into one [`BytesMut`] and call [`decode`](Self::decode) until it gives `None`:
+/// Read from the socket into one [`BytesMut`] and call [`decode`](Self::decode) until it gives
+/// `None`:
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -52,10 +54,11 @@ impl FrameDecoder {
         self.max_event_size
     }
 
-    /// Splits the next whole event off the front of `received`, or gives `None` when more bytes are needed.
+    /// Splits the next whole event off the front of `received`, or gives `None` when more bytes are
+    /// needed.
     ///
-    /// When it gives `None` it has made room for the next read: never for more than was received so far plus 64 KiB,
-    /// whatever length the peer claims.
+    /// When it gives `None` it has made room for the next read: never for more than was received so
+    /// far plus 64 KiB, whatever length the peer claims.
     ///
     /// # Errors
     /// The stream is lost; close the connection. `received` is left as it was.
@@ -86,10 +89,12 @@ impl FrameDecoder {
 
 const RESERVE_STEP: usize = 64 << 10;
 
-/// Why a byte stream cannot be cut into events any further. The only way on is to close the connection.
+/// Why a byte stream cannot be cut into events any further. The only way on is to close the
+/// connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FrameError {
-    /// The fragment bit is set, which no peer does: the peer speaks another protocol or the stream is out of step.
+    /// The fragment bit is set, which no peer does: the peer speaks another protocol or the stream
+    /// is out of step.
     #[error("not an event: the fragment bit is set, close the connection: word={word:#010x}")]
     Fragment {
         /// The length word as found.

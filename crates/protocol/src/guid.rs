@@ -60,15 +60,16 @@ impl MessageGuid {
         ClientId([g[10], g[11], g[12], g[13], g[14], g[15]])
     }
 
-    /// What the GUID area of a PUT holds when the client makes no GUIDs: a 24-bit correlation id in bytes 1 to 3. Higher
-    /// bits of `id` are dropped.
+    /// What the GUID area of a PUT holds when the client makes no GUIDs: a 24-bit correlation id in
+    /// bytes 1 to 3. Higher bits of `id` are dropped.
     #[must_use]
     pub const fn from_correlation_id(id: u32) -> Self {
         let [_, a, b, c] = id.to_be_bytes();
         Self([0, a, b, c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
     }
 
-    /// The correlation id in the GUID area of a PUT from a client that makes no GUIDs; 0 means "no ACK wanted".
+    /// The correlation id in the GUID area of a PUT from a client that makes no GUIDs; 0 means "no
+    /// ACK wanted".
     #[must_use]
     pub const fn correlation_id(&self) -> u32 {
         u32::from_be_bytes([0, self.0[1], self.0[2], self.0[3]])
@@ -95,7 +96,8 @@ impl FromStr for MessageGuid {
     }
 }
 
-/// Six bytes that are unique to one session: the end of every GUID it makes, announced in negotiation.
+/// Six bytes that are unique to one session: the end of every GUID it makes, announced in
+/// negotiation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ClientId(pub [u8; 6]);
 
@@ -119,8 +121,8 @@ impl FromStr for ClientId {
     }
 }
 
-/// Makes GUIDs that never repeat as long as the client id is unique and fewer than 4 million are made in the same
-/// nanosecond.
+/// Makes GUIDs that never repeat as long as the client id is unique and fewer than 4 million are
+/// made in the same nanosecond.
 ///
 /// ```
 /// use flintmq_protocol::guid::{ClientId, GuidGenerator};
@@ -148,8 +150,8 @@ impl GuidGenerator {
         self.client_id
     }
 
-    /// The next GUID. `elapsed_ns` is the time since the generator was made, in nanoseconds, from a clock that does not
-    /// go back; its low 56 bits (2.2 years) are used.
+    /// The next GUID. `elapsed_ns` is the time since the generator was made, in nanoseconds, from a
+    /// clock that does not go back; its low 56 bits (2.2 years) are used.
     pub fn next_guid(&mut self, elapsed_ns: u64) -> MessageGuid {
         let counter = self.counter & COUNTER_MASK;
         self.counter = counter.wrapping_add(1);

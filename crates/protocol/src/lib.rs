@@ -1,14 +1,17 @@
 //! The BlazingMQ client protocol, both sides of it: bytes in, typed events out, and back.
 //!
-//! This crate does no I/O and knows no clock, thread or randomness; brokers and clients bring those. Nothing that a peer
-//! sends makes it panic, recurse without bound or allocate by a claimed length.
+//! This crate does no I/O and knows no clock, thread or randomness; brokers and clients bring
+//! those. Nothing that a peer sends makes it panic, recurse without bound or allocate by a claimed
+//! length.
 //!
 //! # From bytes to messages
 //!
 //! 1. [`frame::FrameDecoder`] cuts the byte stream into [`event::Frame`]s;
-//! 2. [`event::Frame::parse`] checks the header and gives an [`event::Event`] with a type and a body;
-//! 3. the module of that type reads the body: [`control`] for negotiation, requests and credentials, [`put`],
-//!    [`push`], [`ack`], [`confirm`] for the messages themselves. Payloads are slices of the received buffer.
+//! 2. [`event::Frame::parse`] checks the header and gives an [`event::Event`] with a type and a
+//!    body;
+//! 3. the module of that type reads the body: [`control`] for negotiation, requests and
+//!    credentials, [`put`], [`push`], [`ack`], [`confirm`] for the messages themselves. Payloads
+//!    are slices of the received buffer.
 //!
 //! ```
 //! use bytes::BytesMut;
@@ -52,21 +55,23 @@
 //! # From messages to bytes
 //!
 //! Control messages append themselves as whole events:
-//! [`ControlMessage::append_event`](control::ControlMessage::append_event). [`put::PutBuilder`], [`push::PushBuilder`],
-//! [`ack::AckBuilder`] and [`confirm::ConfirmBuilder`] pack many messages into events of a bounded size. All of them
-//! write into one [`bytes::BytesMut`], which holds whole events after every call, so that it can be handed to the socket at
-//! any time.
+//! [`ControlMessage::append_event`](control::ControlMessage::append_event). [`put::PutBuilder`],
+//! [`push::PushBuilder`], [`ack::AckBuilder`] and [`confirm::ConfirmBuilder`] pack many messages
+//! into events of a bounded size. All of them write into one [`bytes::BytesMut`], which holds whole
+//! events after every call, so that it can be handed to the socket at any time.
 //!
 //! # Inside a message
 //!
-//! [`app_data`] separates properties from payload and knows what is compressed; [`properties`] reads and writes
-//! the properties; [`options`] says which subscription a PUSH is for; [`guid`] and [`uri`] name messages and queues.
+//! [`app_data`] separates properties from payload and knows what is compressed; [`properties`]
+//! reads and writes the properties; [`options`] says which subscription a PUSH is for; [`guid`] and
+//! [`uri`] name messages and queues.
 //!
 //! # Errors
 //!
-//! Three levels, by how much is lost: a [`frame::FrameError`] ends the connection; an [`event::EventError`],
-//! [`control::ControlError`] or [`malformed::MalformedEvent`] loses one event (a broker closes nevertheless, because the
-//! client then sends again what was not acknowledged); a [`put::BadPut`] loses one message, which gets a negative ACK.
+//! Three levels, by how much is lost: a [`frame::FrameError`] ends the connection; an
+//! [`event::EventError`], [`control::ControlError`] or [`malformed::MalformedEvent`] loses one
+//! event (a broker closes nevertheless, because the client then sends again what was not
+//! acknowledged); a [`put::BadPut`] loses one message, which gets a negative ACK.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -81,7 +81,8 @@ pub enum BuildError {
 /// The most application data that one message may hold: 64 MiB.
 pub const MAX_APP_DATA_SIZE: usize = 64 << 20;
 
-/// Checks what both PUT and PUSH builders must refuse and gives the size of the message without its header.
+/// Checks what both PUT and PUSH builders must refuse and gives the size of the message without its
+/// header.
 pub(crate) fn message_size(options: usize, app_data: usize) -> Result<usize, BuildError> {
     use crate::padding::{WORD, padded_len};
 

@@ -164,7 +164,8 @@ pub const fn sub_queue_id_option(id: u32) -> [u8; 8] {
     [TYPE_SUB_QUEUE_IDS << 2, 0, 0, 2, a, b, c, d]
 }
 
-/// Appends an option with several subscription ids; ids beyond what an option can hold are left out.
+/// Appends an option with several subscription ids; ids beyond what an option can hold are left
+/// out.
 pub fn append_sub_queue_ids(out: &mut BytesMut, ids: &[u32]) {
     let ids = &ids[..ids.len().min(MAX_OPTION_WORDS - 1)];
     out.put_u32(u32::from(TYPE_SUB_QUEUE_IDS) << 26 | (1 + ids.len()) as u32);
@@ -173,7 +174,8 @@ pub fn append_sub_queue_ids(out: &mut BytesMut, ids: &[u32]) {
     }
 }
 
-/// Appends an option with subscription ids and remaining delivery attempts; what an option cannot hold is left out.
+/// Appends an option with subscription ids and remaining delivery attempts; what an option cannot
+/// hold is left out.
 pub fn append_sub_queue_infos(out: &mut BytesMut, infos: &[(u32, RemainingDeliveryAttempts)]) {
     let infos = &infos[..infos.len().min((MAX_OPTION_WORDS - 1) / 2)];
     let words = (1 + 2 * infos.len()) as u32;
@@ -190,7 +192,8 @@ pub const fn default_sub_queue_info_option(attempts: RemainingDeliveryAttempts) 
     [TYPE_SUB_QUEUE_INFOS << 2 | PACKED, 0, 0, attempts.0]
 }
 
-/// The subscription ids in a checked options area: those of the first option that has any, else the default id 0.
+/// The subscription ids in a checked options area: those of the first option that has any, else the
+/// default id 0.
 pub(crate) fn subscription_ids(area: &[u8]) -> impl Iterator<Item = u32> + '_ {
     let mut ids = None;
     let mut infos = None;
@@ -210,7 +213,8 @@ pub(crate) fn subscription_ids(area: &[u8]) -> impl Iterator<Item = u32> + '_ {
     ids.chain(infos).chain(default)
 }
 
-/// The options between two offsets of an event's body, checked. The usual "none" costs no reference count.
+/// The options between two offsets of an event's body, checked. The usual "none" costs no reference
+/// count.
 pub(crate) fn checked_area(body: &Bytes, from: usize, to: usize) -> Result<Bytes, OptionsError> {
     if from == to {
         return Ok(Bytes::new());

@@ -1,7 +1,7 @@
 //! Word padding: what follows every variable-length byte string on the wire.
 //!
-//! A padded item is a whole number of 4-byte words. One to four bytes are added, never none, and each holds the
-//! number of bytes added, so that the last byte alone tells how many to drop.
+//! A padded item is a whole number of 4-byte words. One to four bytes are added, never none, and
+//! each holds the number of bytes added, so that the last byte alone tells how many to drop.
 
 use bytes::{BufMut, BytesMut};
 
@@ -33,7 +33,8 @@ pub fn append_padding(out: &mut BytesMut, len: usize) {
 
 /// Length of the data in `padded`, or `None` when it does not end in valid padding.
 ///
-/// Only the last byte is examined; the others are not compared, because no reader of the protocol does.
+/// Only the last byte is examined; the others are not compared, because no reader of the protocol
+/// does.
 #[must_use]
 pub fn unpadded_len(padded: &[u8]) -> Option<usize> {
     let n = usize::from(*padded.last()?);

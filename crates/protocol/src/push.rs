@@ -39,13 +39,14 @@ pub struct PushMessage {
     pub schema_wire_id: u16,
     /// The options area; [`options::Options::parse`] reads it and was found to succeed.
     pub options: Bytes,
-    /// Properties area, if any, and payload, without the padding behind them. Empty when the payload is implicit; a
-    /// BlazingMQ broker never sends that to a client.
+    /// Properties area, if any, and payload, without the padding behind them. Empty when the
+    /// payload is implicit; a BlazingMQ broker never sends that to a client.
     pub app_data: Bytes,
 }
 
 impl PushMessage {
-    /// The ids of the subscriptions that the message is for, usually one; 0 when the options name none.
+    /// The ids of the subscriptions that the message is for, usually one; 0 when the options name
+    /// none.
     pub fn subscription_ids(&self) -> impl Iterator<Item = u32> + '_ {
         options::subscription_ids(&self.options)
     }
@@ -104,7 +105,8 @@ impl std::iter::FusedIterator for PushMessages<'_> {}
 pub struct PushHead {
     /// Whether there are properties and whether this is a redelivery.
     pub flags: PushFlags,
-    /// The id under which the consumer opened the queue. An id that it does not have open crashes released clients.
+    /// The id under which the consumer opened the queue. An id that it does not have open crashes
+    /// released clients.
     pub queue_id: u32,
     /// The message's GUID.
     pub guid: MessageGuid,
@@ -114,7 +116,8 @@ pub struct PushHead {
     pub schema_wire_id: u16,
 }
 
-/// Appends messages to a buffer as PUSH events; begins another event when one would grow beyond its limit.
+/// Appends messages to a buffer as PUSH events; begins another event when one would grow beyond its
+/// limit.
 ///
 /// The buffer holds whole events after every call, so there is nothing to finish.
 ///
@@ -146,14 +149,15 @@ pub struct PushBuilder<'a> {
 }
 
 impl<'a> PushBuilder<'a> {
-    /// Writes behind what `out` holds already; events grow to at most `max_event_size` bytes unless a single message
-    /// needs more.
+    /// Writes behind what `out` holds already; events grow to at most `max_event_size` bytes unless
+    /// a single message needs more.
     #[must_use]
     pub fn new(out: &'a mut BytesMut, max_event_size: usize) -> Self {
         Self { packer: EventPacker::new(out, EventType::Push, max_event_size) }
     }
 
-    /// Appends a message. `options` say for which subscription it is: [`options::sub_queue_id_option`].
+    /// Appends a message. `options` say for which subscription it is:
+    /// [`options::sub_queue_id_option`].
     ///
     /// # Errors
     /// The message is refused and nothing written.

@@ -34,11 +34,13 @@ pub struct PutMessage {
     pub flags: PutFlags,
     /// The producer's id for the queue.
     pub queue_id: u32,
-    /// The message's GUID if the client makes GUIDs; else read it with [`MessageGuid::correlation_id`].
+    /// The message's GUID if the client makes GUIDs; else read it with
+    /// [`MessageGuid::correlation_id`].
     pub guid: MessageGuid,
     /// How the application data is compressed.
     pub compression: Compression,
-    /// 0: old-style properties or none; else the extended style. The numbers are private to this producer.
+    /// 0: old-style properties or none; else the extended style. The numbers are private to this
+    /// producer.
     pub schema_wire_id: u16,
     /// CRC-32C of `app_data` as the producer says; nothing has compared it.
     pub crc32c: u32,
@@ -66,8 +68,8 @@ impl PutMessage {
 
 /// Walks over the messages of a PUT event.
 ///
-/// One bad message whose header can be read is reported as [`PutError::Message`] and the walk goes on behind it;
-/// [`PutError::Event`] ends it.
+/// One bad message whose header can be read is reported as [`PutError::Message`] and the walk goes
+/// on behind it; [`PutError::Event`] ends it.
 ///
 /// ```
 /// use bytes::{Bytes, BytesMut};
@@ -166,7 +168,8 @@ pub struct BadPut {
     pub fault: MessageFault,
 }
 
-/// What the caller decides about a message to be sent; sizes and CRC are worked out by [`PutBuilder`].
+/// What the caller decides about a message to be sent; sizes and CRC are worked out by
+/// [`PutBuilder`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PutHead {
     /// Whether an ACK is wanted and whether there are properties.
@@ -195,7 +198,8 @@ impl PutHead {
     }
 }
 
-/// Appends messages to a buffer as PUT events; begins another event when one would grow beyond its limit.
+/// Appends messages to a buffer as PUT events; begins another event when one would grow beyond its
+/// limit.
 ///
 /// The buffer holds whole events after every call, so there is nothing to finish.
 #[derive(Debug)]
@@ -204,8 +208,8 @@ pub struct PutBuilder<'a> {
 }
 
 impl<'a> PutBuilder<'a> {
-    /// Writes behind what `out` holds already; events grow to at most `max_event_size` bytes unless a single message
-    /// needs more.
+    /// Writes behind what `out` holds already; events grow to at most `max_event_size` bytes unless
+    /// a single message needs more.
     #[must_use]
     pub fn new(out: &'a mut BytesMut, max_event_size: usize) -> Self {
         Self { packer: EventPacker::new(out, EventType::Put, max_event_size) }

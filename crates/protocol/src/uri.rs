@@ -1,4 +1,5 @@
-//! Queue URIs: `bmq://domain/queue`, with an optional tier and an optional app: `bmq://domain.~tier/queue?id=app`.
+//! Queue URIs: `bmq://domain/queue`, with an optional tier and an optional app:
+//! `bmq://domain.~tier/queue?id=app`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,8 +11,8 @@ pub const MAX_QUEUE_NAME: usize = 64;
 
 /// A valid queue URI.
 ///
-/// Two URIs mean the same queue exactly if their [canonical](Self::canonical) forms are equal; the app only selects which
-/// of the queue's streams a reader gets.
+/// Two URIs mean the same queue exactly if their [canonical](Self::canonical) forms are equal; the
+/// app only selects which of the queue's streams a reader gets.
 ///
 /// ```
 /// use flintmq_protocol::uri::QueueUri;

@@ -13,7 +13,8 @@ use crate::padding::{append_padding, unpadded_len};
 /// The largest control message that is decoded: 4 MiB. It bounds the memory that decoding takes.
 pub const MAX_CONTROL_BODY_SIZE: usize = 4 << 20;
 
-/// How control messages are written. Every release of the C++ client reads both; the Java client only JSON.
+/// How control messages are written. Every release of the C++ client reads both; the Java client
+/// only JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Encoding {
     /// Binary; what the C++ and Python clients send.
@@ -66,7 +67,8 @@ pub enum ControlError {
         /// The body's size.
         bytes: usize,
     },
-    /// The selection is not known to this release. Answer a request with `E_NOT_SUPPORTED`; the connection is fine.
+    /// The selection is not known to this release. Answer a request with `E_NOT_SUPPORTED`; the
+    /// connection is fine.
     #[error("control message is not supported by this release: selection={selection}")]
     Unsupported {
         /// The request's id, if there is one.
@@ -108,7 +110,8 @@ macro_rules! root_message {
             /// Reads the message in the encoding that the event names.
             ///
             /// # Errors
-            /// The event is of another type, or its body is not such a message; see [`ControlError`].
+            /// The event is of another type, or its body is not such a message; see
+            /// [`ControlError`].
             pub fn from_event(event: &Event) -> Result<Self, ControlError> {
                 decode(event, EventType::$event_type)
             }

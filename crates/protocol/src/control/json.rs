@@ -1,11 +1,11 @@
-//! Control messages in JSON: one object without white space, members named after the schema's elements, the selection of
-//! a choice as a member beside `rId`.
+//! Control messages in JSON: one object without white space, members named after the schema's
+//! elements, the selection of a choice as a member beside `rId`.
 
 use std::io;
 
 use bytes::{BufMut, BytesMut};
 use serde::de::DeserializeOwned;
-use serde::ser::SerializeMap;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -49,19 +49,26 @@ pub(super) trait JsonRoot: Sized {
     fn read_json(text: &[u8]) -> Result<Self, JsonFault>;
 }
 
-/// Derives [`JsonRoot`] for a choice from its selections' names.
+/// Derives [`Members`] and the reading of a choice from its selections' names; `with` marks those that
+/// have content.
 macro_rules! json_choice {
     ($name:ident { $($selection:literal $variant:ident $(($has_content:tt))?,)* }) => {
-        impl $name {
-            fn serialize_selection<S: SerializeMap>(&self, map: &mut S) -> Result<(), S::Error> {
+        impl Members for $name {
+            fn serialize_members<S: SerializeMap>(&self, map: &mut S) -> Result<(), S::Error> {
                 match self {
                     $(json_choice!(@pattern $variant content $($has_content)?) => {
-                        map.serialize_entry($selection, json_choice!(@content content $($has_content)?))
+                        let content = json_choice!(@content content $($has_content)?);
+                        map.serialize_entry($selection, content)
                     })*
                 }
             }
+        }
 
-            fn from_object(r_id: Option<i32>, mut object: Map<String, Value>) -> Result<Self, JsonFault> {
+        impl $name {
+            fn from_object(
+                r_id: Option<i32>,
+                mut object: Map<String, Value>,
+            ) -> Result<Self, JsonFault> {
                 let mut found = None;
                 $(if let Some(content) = object.remove($selection) {
                     if found.is_some() {
@@ -115,7 +122,7 @@ json_choice!(ControlChoice {
 
 impl JsonRoot for NegotiationMessage {
     fn write_json(&self, out: &mut BytesMut) -> Result<(), serde_json::Error> {
-        write_object(out, |map| self.serialize_selection(map))
+        write_object(self, out)
     }
 
     fn read_json(text: &[u8]) -> Result<Self, JsonFault> {
@@ -125,7 +132,7 @@ impl JsonRoot for NegotiationMessage {
 
 impl JsonRoot for AuthenticationMessage {
     fn write_json(&self, out: &mut BytesMut) -> Result<(), serde_json::Error> {
-        write_object(out, |map| self.serialize_selection(map))
+        write_object(self, out)
     }
 
     fn read_json(text: &[u8]) -> Result<Self, JsonFault> {
@@ -135,18 +142,22 @@ impl JsonRoot for AuthenticationMessage {
 
 impl JsonRoot for ControlMessage {
     fn write_json(&self, out: &mut BytesMut) -> Result<(), serde_json::Error> {
-        write_object(out, |map| {
-            if let Some(r_id) = self.r_id {
-                map.serialize_entry("rId", &r_id)?;
-            }
-            self.choice.serialize_selection(map)
-        })
+        write_object(self, out)
     }
 
     fn read_json(text: &[u8]) -> Result<Self, JsonFault> {
         let mut object = read_object(text)?;
         let r_id = object.remove("rId").map(member::<i32>).transpose()?;
         Ok(Self { r_id, choice: ControlChoice::from_object(r_id, object)? })
+    }
+}
+
+impl Members for ControlMessage {
+    fn serialize_members<S: SerializeMap>(&self, map: &mut S) -> Result<(), S::Error> {
+        if let Some(r_id) = self.r_id {
+            map.serialize_entry("rId", &r_id)?;
+        }
+        self.choice.serialize_members(map)
     }
 }
 
@@ -204,18 +215,25 @@ fn member<T: DeserializeOwned>(value: Value) -> Result<T, serde_json::Error> {
     serde_json::from_value(value)
 }
 
-fn write_object(
-    out: &mut BytesMut,
-    members: impl Fn(
-        &mut <&mut serde_json::Serializer<bytes::buf::Writer<&mut BytesMut>, EscapedSolidus> as serde::Serializer>::SerializeMap,
-    ) -> Result<(), serde_json::Error>,
-) -> Result<(), serde_json::Error> {
-    use serde::Serializer;
-
+/// Writes a root message as an object.
+fn write_object<T: Members>(message: &T, out: &mut BytesMut) -> Result<(), serde_json::Error> {
     let mut to = serde_json::Serializer::with_formatter(out.writer(), EscapedSolidus);
-    let mut map = to.serialize_map(None)?;
-    members(&mut map)?;
-    map.end()
+    Object(message).serialize(&mut to)
+}
+
+/// A root message: something with members of its own.
+trait Members {
+    fn serialize_members<S: SerializeMap>(&self, map: &mut S) -> Result<(), S::Error>;
+}
+
+struct Object<'a, T>(&'a T);
+
+impl<T: Members> Serialize for Object<'_, T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        self.0.serialize_members(&mut map)?;
+        map.end()
+    }
 }
 
 /// Compact JSON with `\/` for `/`, as the reference broker and the Java client write it.

@@ -1,14 +1,17 @@
 //! Control messages: negotiation, authentication, and requests with their answers.
 //!
-//! The three roots are [`NegotiationMessage`] (CONTROL events until negotiation is over), [`ControlMessage`] (CONTROL
-//! events afterwards) and [`AuthenticationMessage`] (AUTHENTICATION events). Nothing in an event tells the first two
-//! apart; the state of the connection does. Each is read from an [`Event`] in the encoding that the event names, and
-//! appended to a buffer as a whole event in the encoding that the peer wants (see
+//! The three roots are [`NegotiationMessage`] (CONTROL events until negotiation is over),
+//! [`ControlMessage`] (CONTROL events afterwards) and [`AuthenticationMessage`] (AUTHENTICATION
+//! events). Nothing in an event tells the first two apart; the state of the connection does. Each
+//! is read from an [`Event`] in the encoding that the event names, and appended to a buffer as a
+//! whole event in the encoding that the peer wants (see
 //! [`Features::encoding`](crate::features::Features::encoding)).
 //!
 //! ```
 //! use bytes::BytesMut;
-//! use flintmq_protocol::control::{ControlChoice, ControlMessage, Encoding, Status, StatusCategory};
+//! use flintmq_protocol::control::{
+//!     ControlChoice, ControlMessage, Encoding, Status, StatusCategory,
+//! };
 //! use flintmq_protocol::event::Frame;
 //!
 //! let refused = Status::new(StatusCategory::Refused, -1, "domain does not exist: name=orders");
@@ -21,9 +24,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Readers are lenient where later releases may differ: unknown members are skipped, missing ones take their default,
-//! unknown enumerators become "unknown" where the enumeration has one. A selection that this release does not know is
-//! [`ControlError::Unsupported`] with the request's id, so that it can be answered.
+//! Readers are lenient where later releases may differ: unknown members are skipped, missing ones
+//! take their default, unknown enumerators become "unknown" where the enumeration has one. A
+//! selection that this release does not know is [`ControlError::Unsupported`] with the request's
+//! id, so that it can be answered.
 
 mod ber;
 mod envelope;

@@ -76,14 +76,16 @@ impl Default for ClientIdentity {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GuidInfo {
-    /// Twelve upper-case hex digits, a [`ClientId`](crate::guid::ClientId): this client puts its own GUIDs into PUTs. Empty: it puts
-    /// a 24-bit correlation id there, and the broker makes the GUID.
+    /// Twelve upper-case hex digits, a [`ClientId`](crate::guid::ClientId): this client puts its
+    /// own GUIDs into PUTs. Empty: it puts a 24-bit correlation id there, and the broker makes the
+    /// GUID.
     pub client_id: String,
     /// Wall clock when the client's GUID timer was zero, in nanoseconds since 1970.
     pub nano_seconds_from_epoch: i64,
 }
 
-/// A broker's answer to a client's identity. The client checks `result` and reads the features and heartbeat numbers.
+/// A broker's answer to a client's identity. The client checks `result` and reads the features and
+/// heartbeat numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BrokerResponse {
@@ -150,7 +152,8 @@ impl Status {
 }
 
 enumeration! {
-    /// The kind of a failure. Never answer an open with [`Canceled`](Self::Canceled): the C++ client then waits for ever.
+    /// The kind of a failure. Never answer an open with [`Canceled`](Self::Canceled): the C++
+    /// client then waits for ever.
     StatusCategory otherwise Unknown {
         /// No failure.
         Success = 0, "E_SUCCESS";
@@ -235,7 +238,8 @@ impl std::fmt::Debug for AuthenticationRequest {
 pub struct AuthenticationResponse {
     /// Success, or [`StatusCategory::Refused`] with a non-zero code; then the broker closes.
     pub status: Status,
-    /// How long the credential is good, in milliseconds, if not for ever. The client renews it earlier.
+    /// How long the credential is good, in milliseconds, if not for ever. The client renews it
+    /// earlier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifetime_ms: Option<u64>,
 }

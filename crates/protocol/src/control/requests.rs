@@ -6,7 +6,8 @@ use super::ber::{enumeration, sequence};
 use super::negotiation::Status;
 use crate::flags::{QueueFlags, RoutingFlags};
 
-/// The app id of a consumer that named none, and of every consumer of a priority or broadcast queue.
+/// The app id of a consumer that named none, and of every consumer of a priority or broadcast
+/// queue.
 pub const DEFAULT_APP_ID: &str = "__default";
 
 /// The consumer priority that stands for "no consumer" in the older configuration.
@@ -21,7 +22,8 @@ pub const MAX_LIST_ELEMENTS: usize = 1 << 16;
 /// A request or the answer to one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlMessage {
-    /// Ties the answer to the request: chosen by the client, counting up from 1, repeated by the broker. Not negative.
+    /// Ties the answer to the request: chosen by the client, counting up from 1, repeated by the
+    /// broker. Not negative.
     pub r_id: Option<i32>,
     /// What is asked or answered.
     pub choice: ControlChoice,
@@ -120,8 +122,8 @@ pub struct OpenQueueResponse {
     pub original_request: OpenQueue,
     /// How the queue routes messages.
     pub routing_configuration: RoutingConfiguration,
-    /// How long a client may retransmit a message, in milliseconds. Must be above 0, and no longer than the broker
-    /// remembers GUIDs.
+    /// How long a client may retransmit a message, in milliseconds. Must be above 0, and no longer
+    /// than the broker remembers GUIDs.
     pub deduplication_time_ms: i32,
 }
 
@@ -242,7 +244,8 @@ impl Default for ConsumerInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConfigureStreamResponse {
-    /// The request, repeated with all subscriptions: a released client crashes at the next PUSH otherwise.
+    /// The request, repeated with all subscriptions: a released client crashes at the next PUSH
+    /// otherwise.
     pub request: ConfigureStream,
 }
 
@@ -256,7 +259,8 @@ pub struct ConfigureQueueStream {
     pub stream_parameters: QueueStreamParameters,
 }
 
-/// What to deliver to one app's consumer, in the older form. [`NO_PRIORITY`] with count 0 ends delivery.
+/// What to deliver to one app's consumer, in the older form. [`NO_PRIORITY`] with count 0 ends
+/// delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct QueueStreamParameters {

@@ -63,7 +63,8 @@ fn ber_members_come_in_any_order_and_what_follows_the_root_is_ignored() {
 #[test]
 fn ber_skips_unknown_members_at_any_depth() {
     let expected = close_response(Some(7));
-    // Context 9 with nested indefinite content; a multi-byte tag; a universal integer; content in an empty sequence.
+    // Context 9 with nested indefinite content; a multi-byte tag; a universal integer; content in
+    // an empty sequence.
     assert_eq!(ber("3080 800107 a980 a080 8001ff 0000 0000 a102 ad00 0000"), expected);
     assert_eq!(ber("3080 800107 bf8201 80 810100 0000 a102 ad00 0000"), expected);
     assert_eq!(ber("3080 800107 020105 a102 ad00 0000"), expected);

@@ -180,13 +180,15 @@ impl Properties {
         self.values.len()
     }
 
-    /// Whether there are none. A message without properties has no area and no MESSAGE_PROPERTIES flag.
+    /// Whether there are none. A message without properties has no area and no MESSAGE_PROPERTIES
+    /// flag.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Appends the properties as an area with its padding, sorted by name. Appends nothing if there are none.
+    /// Appends the properties as an area with its padding, sorted by name. Appends nothing if there
+    /// are none.
     ///
     /// # Errors
     /// The properties are larger than an area can be; `out` is unchanged.
@@ -231,7 +233,8 @@ impl Properties {
 }
 
 impl From<PropertiesView<'_>> for Properties {
-    /// Names that are not UTF-8 get replacement characters; of a name that stands there twice the first value counts.
+    /// Names that are not UTF-8 get replacement characters; of a name that stands there twice the
+    /// first value counts.
     fn from(view: PropertiesView<'_>) -> Self {
         let mut values = BTreeMap::new();
         for property in view.iter() {

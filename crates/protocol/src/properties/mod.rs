@@ -1,10 +1,11 @@
 //! Message properties: named, typed values in front of a message's payload.
 //!
-//! [`PropertiesView`] reads the properties of a received message in place, [`Properties`] is a map for building and
-//! keeping them. [`crate::app_data`] separates properties from payload.
+//! [`PropertiesView`] reads the properties of a received message in place, [`Properties`] is a map
+//! for building and keeping them. [`crate::app_data`] separates properties from payload.
 //!
-//! On the wire the area is a 6-byte header, a 6-byte header per property, then all names and values, then padding. The
-//! two [styles](PropertyStyle) differ in one field of the property headers only.
+//! On the wire the area is a 6-byte header, a 6-byte header per property, then all names and
+//! values, then padding. The two [styles](PropertyStyle) differ in one field of the property
+//! headers only.
 
 mod map;
 mod view;
@@ -23,7 +24,8 @@ pub const MAX_PROPERTY_NAME: usize = 4095;
 /// How the property headers are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PropertyStyle {
-    /// Headers hold value lengths; if the message is compressed, so are the properties. Every client reads this style.
+    /// Headers hold value lengths; if the message is compressed, so are the properties. Every
+    /// client reads this style.
     Old,
     /// Headers hold offsets; properties are never compressed. For peers with
     /// [`extended_properties`](crate::features::Features::extended_properties).
@@ -37,8 +39,8 @@ impl PropertyStyle {
         if schema_wire_id == 0 { Self::Old } else { Self::Extended }
     }
 
-    /// The schema id to send with this style when no schemas are numbered. It is right for a broker in every PUSH: a
-    /// producer's numbers mean nothing to a consumer.
+    /// The schema id to send with this style when no schemas are numbered. It is right for a broker
+    /// in every PUSH: a producer's numbers mean nothing to a consumer.
     #[must_use]
     pub const fn schema_wire_id(self) -> u16 {
         match self {

@@ -3,16 +3,16 @@
 use super::wire::{Entry, Layout};
 use super::{MalformedProperties, PropertyStyle, PropertyType};
 
-/// The checked properties area of a message. Nothing is copied or collected; a lookup walks over the headers, which is the
-/// fastest way for the few properties that messages have.
+/// The checked properties area of a message. Nothing is copied or collected; a lookup walks over
+/// the headers, which is the fastest way for the few properties that messages have.
 #[derive(Debug, Clone, Copy)]
 pub struct PropertiesView<'a> {
     layout: Layout<'a>,
 }
 
 impl<'a> PropertiesView<'a> {
-    /// Checks `area`, which must be exactly one properties area with its padding, uncompressed. Reading from the view
-    /// cannot fail afterwards.
+    /// Checks `area`, which must be exactly one properties area with its padding, uncompressed.
+    /// Reading from the view cannot fail afterwards.
     ///
     /// # Errors
     /// The area is malformed.

@@ -73,7 +73,8 @@ pub fn area_size(app_data: &[u8]) -> Result<usize, MalformedProperties> {
     Ok(size)
 }
 
-/// Rewrites an extended area in the old style, for a consumer that knows only that. The size stays the same.
+/// Rewrites an extended area in the old style, for a consumer that knows only that. The size stays
+/// the same.
 ///
 /// # Errors
 /// The area is malformed.

@@ -1,4 +1,5 @@
-//! Whole sessions of real clients, one of them with the real broker, read as a byte stream and written again.
+//! Whole sessions of real clients, one of them with the real broker, read as a byte stream and
+//! written again.
 
 use bytes::{Bytes, BytesMut};
 use flintmq_protocol::control::{

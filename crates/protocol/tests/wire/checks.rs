@@ -1,5 +1,5 @@
-//! What must hold for any bytes whatever. The fuzz targets call these, and so do the tests that replay seeds and damage
-//! captured messages.
+//! What must hold for any bytes whatever. The fuzz targets call these, and so do the tests that
+//! replay seeds and damage captured messages.
 
 use bytes::{Bytes, BytesMut};
 use flintmq_protocol::ack::{AckBuilder, AckMessages};

@@ -310,7 +310,8 @@ proptest! {
         let read = events.iter().flat_map(|event| PutMessages::new(&event.body));
         let read: Vec<_> = read.map(Result::unwrap).collect();
         prop_assert_eq!(read.len(), puts.len());
-        for (message, (with_properties, queue_id, guid, app_data, schema)) in read.iter().zip(&puts) {
+        for (message, put) in read.iter().zip(&puts) {
+            let (with_properties, queue_id, guid, app_data, schema) = put;
             prop_assert_eq!(message.queue_id, *queue_id);
             prop_assert_eq!(message.guid, *guid);
             prop_assert_eq!(&message.app_data, app_data);
@@ -398,7 +399,8 @@ proptest! {
         };
         confirms.iter().for_each(|confirm| builder.append(confirm));
         let events = events(out, event_type);
-        let parse = |event: &Event| ConfirmMessages::parse(&event.body).unwrap().collect::<Vec<_>>();
+        let parse =
+            |event: &Event| ConfirmMessages::parse(&event.body).unwrap().collect::<Vec<_>>();
         assert_packed(&events, limit, |event| parse(event).len());
         let read: Vec<_> = events.iter().flat_map(parse).collect();
         prop_assert_eq!(read, confirms);
@@ -421,8 +423,8 @@ proptest! {
         }
     }
 
-    /// What a producer puts together reaches any consumer: as it is, stored by the broker, and rewritten for one that
-    /// does not know extended properties.
+    /// What a producer puts together reaches any consumer: as it is, stored by the broker, and
+    /// rewritten for one that does not know extended properties.
     #[test]
     fn application_data(
         properties in properties(4),

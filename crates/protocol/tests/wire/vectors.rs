@@ -1,4 +1,5 @@
-//! Every captured message against its description: decoded field by field, encoded to the same bytes.
+//! Every captured message against its description: decoded field by field, encoded to the same
+//! bytes.
 
 use bytes::{Bytes, BytesMut};
 use flintmq_protocol::ack::{AckBuilder, AckMessages};

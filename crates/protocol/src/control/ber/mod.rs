@@ -1,7 +1,9 @@
-//! BER as the peers of this protocol use it: constructed values of indefinite length when writing, both forms when
-//! reading, context tags for members, the universal SEQUENCE tag for roots and list elements.
+//! BER as the peers of this protocol use it: constructed values of indefinite length when writing,
+//! both forms when reading, context tags for members, the universal SEQUENCE tag for roots and list
+//! elements.
 //!
-//! The schema's types say with [`sequence`] and [`enumeration`] which member has which element id; the rest is derived.
+//! The schema's types say with [`sequence`] and [`enumeration`] which member has which element id;
+//! the rest is derived.
 
 mod reader;
 mod roots;
@@ -26,7 +28,8 @@ pub(super) trait BerValue: Sized {
     fn read(header: Header, from: &mut BerReader<'_>) -> Result<Self, BerError>;
 }
 
-/// Derives [`BerValue`] for a struct from its element ids; missing members keep the struct's default.
+/// Derives [`BerValue`] for a struct from its element ids; missing members keep the struct's
+/// default.
 macro_rules! sequence {
     ($name:ident { $($id:literal $field:ident,)* }) => {
         impl $crate::control::ber::BerValue for $name {
@@ -65,8 +68,8 @@ macro_rules! sequence {
 }
 pub(super) use sequence;
 
-/// Declares an enumeration with its BER numbers and JSON names. With `otherwise`, numbers and names of later releases
-/// are read as that enumerator; without, they are errors.
+/// Declares an enumeration with its BER numbers and JSON names. With `otherwise`, numbers and names
+/// of later releases are read as that enumerator; without, they are errors.
 macro_rules! enumeration {
     (
         $(#[$doc:meta])*
@@ -198,8 +201,8 @@ impl BerValue for String {
         out.octets(tag, self.as_bytes());
     }
 
-    /// Text that is not UTF-8 is read with replacement characters: a process name in another encoding is no reason to
-    /// turn a client away.
+    /// Text that is not UTF-8 is read with replacement characters: a process name in another
+    /// encoding is no reason to turn a client away.
     fn read(header: Header, from: &mut BerReader<'_>) -> Result<Self, BerError> {
         Ok(Self::from_utf8_lossy(from.octets(header)?).into_owned())
     }

@@ -1,5 +1,5 @@
-//! Reading BER from a peer that is not trusted: every length is checked, nesting is bounded, nothing is allocated by a
-//! claimed length.
+//! Reading BER from a peer that is not trusted: every length is checked, nesting is bounded,
+//! nothing is allocated by a claimed length.
 
 use thiserror::Error;
 
@@ -94,8 +94,8 @@ impl<'a> BerReader<'a> {
         if is_sequence { Ok(root) } else { Err(BerError { offset: 0, fault: BerFault::Root }) }
     }
 
-    /// Gives each member of a constructed value to `each` with its element id, or `None` when its tag is not a context
-    /// tag. `each` must consume the member.
+    /// Gives each member of a constructed value to `each` with its element id, or `None` when its
+    /// tag is not a context tag. `each` must consume the member.
     pub(in crate::control) fn members(
         &mut self,
         header: Header,
@@ -159,7 +159,8 @@ impl<'a> BerReader<'a> {
         Ok(two_complement(octets))
     }
 
-    /// An unsigned integer of at most `bits` bits, with or without the leading zero that its top bit would need.
+    /// An unsigned integer of at most `bits` bits, with or without the leading zero that its top
+    /// bit would need.
     pub(in crate::control) fn unsigned(
         &mut self,
         header: Header,

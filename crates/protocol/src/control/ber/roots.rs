@@ -1,8 +1,8 @@
 //! The three root messages in BER.
 //!
-//! Negotiation and authentication are ordinary choices: inside the root there is one wrapper, context 0, and inside that
-//! the selection. A control message is a sequence whose second member is an untagged choice: the selection stands
-//! directly inside it.
+//! Negotiation and authentication are ordinary choices: inside the root there is one wrapper,
+//! context 0, and inside that the selection. A control message is a sequence whose second member is
+//! an untagged choice: the selection stands directly inside it.
 
 use bytes::BytesMut;
 

@@ -2,7 +2,8 @@
 
 use bytes::{BufMut, BytesMut};
 
-/// An identifier: class and number. Whether the value is constructed follows from how it is written.
+/// An identifier: class and number. Whether the value is constructed follows from how it is
+/// written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::control) struct Tag {
     class: u8,
@@ -13,7 +14,8 @@ impl Tag {
     /// The universal tag of roots and list elements.
     pub(in crate::control) const SEQUENCE: Self = Self { class: 0, number: 16 };
 
-    /// The context tag of the member with this element id. The schema has none above 30, the last that fits one octet.
+    /// The context tag of the member with this element id. The schema has none above 30, the last
+    /// that fits one octet.
     pub(in crate::control) const fn member(id: u8) -> Self {
         Self { class: 0x80, number: id & 0x1f }
     }
