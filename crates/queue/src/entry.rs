@@ -342,6 +342,22 @@ pub(crate) enum Command<'a> {
     },
 }
 
+impl Command<'_> {
+    /// The queue that the command is for.
+    pub(crate) fn queue(&self) -> QueueId {
+        match self {
+            Self::Publish(batch) => batch.queue,
+            Self::Confirm { queue, .. }
+            | Self::Attempt { queue, .. }
+            | Self::Expire { queue, .. }
+            | Self::Purge { queue, .. }
+            | Self::CreateQueue { queue, .. }
+            | Self::UpdateQueue { queue, .. }
+            | Self::DeleteQueue { queue } => *queue,
+        }
+    }
+}
+
 /// Reads a whole entry before anything of it is applied, so that a damaged one changes nothing.
 /// Returns the entry's time, if it has any byte, and its commands.
 pub(crate) fn decode(entry: &[u8]) -> Result<(Option<u64>, Vec<Command<'_>>), Malformed> {

@@ -239,6 +239,21 @@ impl Extents {
         self.list.range(start..).filter(|extent| extent.live > 0)
     }
 
+    /// How many extents, tombstones included, end after a position.
+    pub(crate) fn count_after(&self, position: Position) -> usize {
+        match self.list.back() {
+            Some(last) if last.end() > position => {
+                self.list.len() - self.list.partition_point(|extent| extent.end() <= position)
+            }
+            _ => 0,
+        }
+    }
+
+    /// The newest extent.
+    pub(crate) fn back(&self) -> Option<&Extent> {
+        self.list.back()
+    }
+
     /// The oldest extent with live messages.
     pub(crate) fn front(&self) -> Option<&Extent> {
         self.list.front()

@@ -40,10 +40,6 @@ impl PositionSet {
         self.len
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     pub(crate) fn contains(&self, position: Position) -> bool {
         let Some(page) = self.pages.get(&(position / PAGE)) else { return false };
         let (word, bit) = place(position);
@@ -144,6 +140,7 @@ impl PositionSet {
         self.len = 0;
     }
 
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Position> + '_ {
         let mut from = Some(0);
         std::iter::from_fn(move || {

@@ -1,6 +1,11 @@
 //! What an administrator sees: plain copies of numbers, cheap enough to take for every queue now and then.
 
+use bytes::Bytes;
+
+use crate::delivery::EntryMismatch;
 use crate::ids::{AppKey, Index, Position, QueueId};
+use crate::message::{Located, Message};
+use crate::partition::Partition;
 
 /// One queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +62,79 @@ pub struct Location {
     pub arrival_ms: u64,
     /// Bytes of its application data.
     pub size: u32,
-    pub(crate) offset: u32,
-    pub(crate) count: u32,
-    pub(crate) ordinal: u32,
+    queue: QueueId,
+    offset: u32,
+    count: u32,
+    ordinal: u32,
+}
+
+impl Partition {
+    /// What there is to know about a queue.
+    pub fn view(&self, queue: QueueId) -> Option<QueueView> {
+        let queue = self.state.queues.get(&queue)?;
+        let engine = self.engine.as_ref();
+        let apps = queue.apps.iter().map(|app| {
+            let (consumers, unconfirmed, redelivery) =
+                engine.map_or((0, 0, 0), |engine| engine.app_figures(queue.id, app.key));
+            AppView {
+                key: app.key,
+                name: app.name.clone(),
+                messages: app.pending.len(),
+                bytes: app.bytes,
+                unconfirmed,
+                redelivery,
+                consumers,
+            }
+        });
+        Some(QueueView {
+            id: queue.id,
+            uri: queue.uri.clone(),
+            messages: queue.meter.messages(),
+            bytes: queue.meter.bytes(),
+            oldest_arrival_ms: queue.extents.front().map(|extent| extent.arrival_ms),
+            next_position: queue.next_position,
+            history_guids: queue.history.guids(),
+            history_bytes: queue.history.memory(),
+            producers: engine.map_or(0, |engine| engine.producers(queue.id)),
+            apps: apps.collect(),
+        })
+    }
+
+    /// Finds up to `count` waiting messages of a queue at or after a position. Read the entry of each and
+    /// hand it to [`read`](Self::read).
+    pub fn peek(&self, queue: QueueId, from: Position, count: usize) -> Vec<Location> {
+        let mut found = Vec::new();
+        let Some(queue) = self.state.queues.get(&queue) else { return found };
+        let mut next = from;
+        while found.len() < count
+            && let Some(position) = queue.apps.iter().filter_map(|app| app.pending.next(next)).min()
+            && let Some(extent) = queue.extents.find(position)
+        {
+            found.push(Location {
+                position,
+                index: extent.index,
+                arrival_ms: extent.arrival_ms,
+                size: extent.size_of(position),
+                queue: queue.id,
+                offset: extent.offset,
+                count: extent.count,
+                ordinal: (position - extent.first) as u32,
+            });
+            next = position + 1;
+        }
+        found
+    }
+
+    /// Takes a message out of its entry; the data is a slice of `payload`.
+    pub fn read(location: &Location, payload: &Bytes) -> Result<Message, EntryMismatch> {
+        let Location { queue, offset, count, ordinal, index, .. } = *location;
+        let mismatch = EntryMismatch { index };
+        if !crate::delivery::matches(offset, count, queue, payload) {
+            return Err(mismatch);
+        }
+        let located = Located { entry: payload.clone(), offset, count };
+        let header = located.header(ordinal).ok_or(mismatch)?;
+        let app_data = located.app_data(&header);
+        Ok(Message { guid: header.guid, attributes: header.attributes, app_data })
+    }
 }

@@ -1,5 +1,20 @@
 //! Delivery: which consumer gets which message, and when. Lives on the leader only and is built anew,
 //! empty, whenever a replica starts to lead.
+//!
+//! Per queue there is a *lane*, per app of it an *app lane*: the cursor behind the last message
+//! that was offered, the list of messages to deliver again, and the ring of consumers whose turn it is.
+//! A message of an app is in exactly one of four places: after the cursor, held by one handle, in the
+//! redelivery list, or waiting for a command in the log. That is why nothing is sent twice while it is out.
+
+mod consumers;
+mod dispatch;
+mod engine;
+mod lane;
+mod routing;
+mod window;
+
+pub(crate) use dispatch::matches;
+pub(crate) use engine::Engine;
 
 use bytes::Bytes;
 
