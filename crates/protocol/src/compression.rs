@@ -147,7 +147,7 @@ impl Deflater {
             self.feed(part, &mut output, FlushCompress::None)?;
         }
         self.feed(last, &mut output, FlushCompress::Finish)?;
-        Some(output.into())
+        (output.len() < size).then(|| output.into())
     }
 
     /// Compresses `part`; `None` when the output is full.

@@ -57,6 +57,19 @@ impl PutMessage {
         self.guid.correlation_id()
     }
 
+    /// Whether the producer waits for a successful ACK. A failure is always answered.
+    ///
+    /// `makes_guids` says whether the client announced a client id. For one that did not the
+    /// correlation id decides, should it disagree with the flag.
+    #[must_use]
+    pub const fn wants_ack(&self, makes_guids: bool) -> bool {
+        if makes_guids {
+            self.flags.contains(PutFlags::ACK_REQUESTED)
+        } else {
+            self.correlation_id() != 0
+        }
+    }
+
     /// How the properties are laid out, or `None` if there are none.
     #[must_use]
     pub fn property_style(&self) -> Option<PropertyStyle> {
@@ -458,6 +471,18 @@ mod tests {
         let message = PutMessages::new(&long).next().unwrap().unwrap();
         assert_eq!(&message.app_data[..], b"one");
         assert!(message.options.is_empty());
+    }
+
+    #[test]
+    fn the_correlation_id_decides_about_the_ack_where_there_is_one() {
+        let body = Bytes::from(body(&[b"one"]));
+        let mut message = PutMessages::new(&body).next().unwrap().unwrap();
+        assert!(message.wants_ack(true) && message.wants_ack(false));
+        message.guid = MessageGuid::from_correlation_id(0);
+        assert!(message.wants_ack(true) && !message.wants_ack(false));
+        message.flags = PutFlags::NONE;
+        message.guid = MessageGuid::from_correlation_id(9);
+        assert!(!message.wants_ack(true) && message.wants_ack(false));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use super::requests::ControlMessage;
 use crate::event::{EVENT_HEADER_SIZE, Event, EventHeader, EventType, MAX_EVENT_SIZE};
 use crate::padding::{append_padding, unpadded_len};
 
-/// The largest control message that is decoded: 4 MiB. It bounds the memory that decoding takes.
-pub const MAX_CONTROL_BODY_SIZE: usize = 4 << 20;
+/// The largest control message that is decoded: 1 MiB. It bounds the memory that decoding takes.
+pub const MAX_CONTROL_BODY_SIZE: usize = 1 << 20;
 
 /// How control messages are written. Every release of the C++ client reads both; the Java client
 /// only JSON.

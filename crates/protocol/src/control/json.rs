@@ -58,13 +58,21 @@ macro_rules! json_choice {
                 match self {
                     $(json_choice!(@pattern $variant content $($has_content)?) => {
                         let content = json_choice!(@content content $($has_content)?);
-                        map.serialize_entry($selection, content)
+                        map.serialize_entry(self.name(), content)
                     })*
                 }
             }
         }
 
         impl $name {
+            /// What this is called in JSON; good for logs and metrics too.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(json_choice!(@ignore $variant $($has_content)?) => $selection,)*
+                }
+            }
+
             fn from_object(
                 r_id: Option<i32>,
                 mut object: Map<String, Value>,
@@ -89,6 +97,8 @@ macro_rules! json_choice {
     };
     (@pattern $variant:ident $content:ident with) => { Self::$variant($content) };
     (@pattern $variant:ident $content:ident) => { Self::$variant };
+    (@ignore $variant:ident with) => { Self::$variant(_) };
+    (@ignore $variant:ident) => { Self::$variant };
     (@content $content:ident with) => { $content };
     (@content $content:ident) => { &Map::new() };
     (@read $variant:ident $content:ident with) => { Self::$variant(member($content)?) };

@@ -276,6 +276,13 @@ fn credentials_are_not_shown() {
 }
 
 #[test]
+fn choices_are_named_as_in_json() {
+    assert_eq!(ControlChoice::Disconnect.name(), "disconnect");
+    assert_eq!(ControlChoice::OpenQueue(OpenQueue::default()).name(), "openQueue");
+    assert_eq!(NegotiationMessage::PlaceHolder.name(), "placeHolder");
+}
+
+#[test]
 fn the_type_specific_byte_carries_the_encoding() {
     let mut out = BytesMut::new();
     for encoding in [Encoding::Ber, Encoding::Json] {
