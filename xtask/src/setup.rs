@@ -160,8 +160,8 @@ fn python_client() -> Result<()> {
         .context("cannot run pip")?;
     if !installed.success() || !imports_client(&environment) {
         bail!(
-            "{PYTHON_CLIENT} does not install here; it has wheels for Linux with CPython 3.8 to \
-             3.13 only, so put such a python3 first in PATH"
+            "{PYTHON_CLIENT} does not install here (pip's reason is above); it has wheels for Linux \
+             with CPython 3.8 to 3.13 only, so put such a python3 first in PATH"
         );
     }
     fs::write(&marker, PYTHON_CLIENT)
