@@ -73,8 +73,9 @@ fn a_stop_is_told_from_a_crash() {
     let mut broker = Broker::start();
     PythonClient::producer(&broker, "p", &["--uri", URI, "--count", "100"]).finish();
     broker.stop();
-    let clean_starts = |broker: &Broker| broker.log().matches("clean=true").count();
-    let unclean_starts = |broker: &Broker| broker.log().matches("clean=false").count();
+    let clean_starts = |broker: &Broker| broker.log().matches("the last stop was clean").count();
+    let unclean_starts =
+        |broker: &Broker| broker.log().matches("the last stop was not clean").count();
     let before = (clean_starts(&broker), unclean_starts(&broker));
     broker.restart();
     assert_eq!((clean_starts(&broker), unclean_starts(&broker)), (before.0 + 1, before.1));
