@@ -6,7 +6,9 @@
 //! ```
 //!
 //! Every `--checkpoint-mib` a checkpoint kills all entries but those of the last `--lag-mib`, as if
-//! consumers were that far behind; `--backlog` kills none; `--keep-first` keeps the first one alive.
+//! consumers were that far behind; `--backlog` kills none; `--keep-first` keeps the first one alive,
+//! `--keep-every` every n-th; `--rate-mib` limits the bytes per second; `--drain` kills everything in the
+//! end and waits until the space is given back.
 
 use bytes::Bytes;
 use flintmq_consensus::{Entry, EntryKind, GroupId, HardState, LogPosition, NodeId};
@@ -29,6 +31,7 @@ struct Arguments {
     lag_mib: u64,
     backlog: bool,
     keep_every: u64,
+    rate_mib: u64,
     keep_first: bool,
     drain: bool,
     options: StoreOptions,
@@ -75,6 +78,14 @@ fn measure(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let (mut largest, mut largest_rss, mut next_look) = (0, 0, Instant::now());
     for number in 0..total {
         let place = (number % u64::from(arguments.groups)) as usize;
+        if arguments.rate_mib > 0 {
+            let due =
+                number as f64 * arguments.entry_bytes as f64 / (arguments.rate_mib << 20) as f64;
+            let early = due - began.elapsed().as_secs_f64();
+            if early > 0.001 {
+                std::thread::sleep(Duration::from_secs_f64(early));
+            }
+        }
         let Some(log) = logs.get_mut(place) else { continue };
         log.last += 1;
         let entry = Entry {
@@ -165,10 +176,16 @@ impl Log {
         self.alive = until + 1;
         let applied = LogPosition { term: 1, index: until };
         let puts = vec![(b"state".to_vec(), vec![0; 4096])];
-        store.try_checkpoint(
-            self.id,
-            CheckpointBatch { applied, dead_entries, puts, ..CheckpointBatch::default() },
-        )?;
+        let mut batch =
+            CheckpointBatch { applied, dead_entries, puts, ..CheckpointBatch::default() };
+        // Busy waiting: there is nothing else to do, and it is rare.
+        while let Err(refused) = store.try_checkpoint(self.id, batch) {
+            if refused.reason != RefusedReason::Full {
+                return Err(refused.reason.into());
+            }
+            batch = refused.returned;
+            std::thread::yield_now();
+        }
         Ok(())
     }
 }
@@ -266,6 +283,7 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
         lag_mib: 4,
         backlog: false,
         keep_every: 0,
+        rate_mib: 0,
         keep_first: false,
         drain: false,
         options,
@@ -283,6 +301,7 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
             "--backlog" => found.backlog = true,
             "--keep-first" => found.keep_first = true,
             "--keep-every" => found.keep_every = value()?.parse()?,
+            "--rate-mib" => found.rate_mib = value()?.parse()?,
             "--drain" => found.drain = true,
             "--blob-bytes" => tuning.min_blob_bytes = Some(value()?.parse()?),
             "--no-blob" => tuning.min_blob_bytes = None,

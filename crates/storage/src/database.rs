@@ -220,8 +220,11 @@ struct Events {
 }
 
 impl EventListener for Events {
-    fn on_flush_completed(&self, _: &FlushJobInfo) {
+    fn on_flush_completed(&self, info: &FlushJobInfo) {
         self.counters.memtable_flushes.fetch_add(1, Relaxed);
+        if info.cf_name().as_deref() == Some(Family::Log.name().as_bytes()) {
+            self.counters.log_flushed_sequence.fetch_max(info.largest_seqno(), Relaxed);
+        }
     }
 
     fn on_compaction_completed(&self, _: &CompactionJobInfo) {
@@ -230,7 +233,7 @@ impl EventListener for Events {
 
     fn on_memtable_sealed(&self, info: &MemTableInfo) {
         if info.cf_name().as_deref() == Some(Family::Log.name().as_bytes()) {
-            self.counters.log_memtables_sealed.fetch_add(1, Relaxed);
+            self.counters.log_memtables_closed.fetch_add(1, Relaxed);
         }
     }
 

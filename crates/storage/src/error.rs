@@ -1,6 +1,7 @@
 //! What can go wrong, per operation, and what to do about it.
 
 use flintmq_consensus::{GroupId, Index, NodeId};
+use std::fmt;
 use std::path::PathBuf;
 
 /// Why a store does not open. Nothing was changed in the directory.
@@ -157,13 +158,20 @@ pub enum ReadError {
 }
 
 /// A request that was not taken, with what was to be written given back.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("{reason}")]
 pub struct Refused<T> {
     /// The request, unchanged.
     pub returned: T,
     /// Why, and so what to do next.
     pub reason: RefusedReason,
+}
+
+impl<T> fmt::Debug for Refused<T> {
+    /// Without the request: it may hold megabytes of payload, which belong in no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused").field("reason", &self.reason).finish_non_exhaustive()
+    }
 }
 
 /// Why a request was not taken.

@@ -6,7 +6,19 @@
 use crate::batch::CheckpointBatch;
 use crate::records::GroupState;
 use flintmq_consensus::{Entry, Index, LogPosition};
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+
+/// How far the memtables of the log family have got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MemtableProgress {
+    /// How many were closed.
+    pub(crate) closed: u64,
+    /// The database's last sequence number.
+    pub(crate) written_sequence: u64,
+    /// The last sequence number that is in a table file.
+    pub(crate) flushed_sequence: u64,
+}
 
 /// A group's log as it is once everything handed to RocksDB is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,18 +27,20 @@ pub(crate) struct GroupLog {
     pub(crate) last: LogPosition,
     /// Counts truncations in this run of the process.
     pub(crate) truncations: u64,
-    /// First index behind the last memtable that was closed: smaller ones may be in table files.
-    memtable_first: Index,
-    memtables_sealed: u64,
+    /// First index that is not in a table file yet; smaller ones may be.
+    unflushed_first: Index,
+    /// Ends of memtables that were closed but not flushed when last looked at: database sequence
+    /// number and this log's last index at that time, or a little later.
+    closed_memtables: VecDeque<(u64, Index)>,
+    memtables_closed: u64,
     /// Moving average of the entries' bytes.
     entry_bytes: u64,
 }
 
 impl GroupLog {
-    pub(crate) fn new(state: GroupState, last: LogPosition, sealed: u64, entry_bytes: u64) -> Self {
-        let memtable_first = last.index + 1;
-        let memtables_sealed = sealed;
-        Self { state, last, truncations: 0, memtable_first, memtables_sealed, entry_bytes }
+    /// A log as it is found at a start, all of it in table files.
+    pub(crate) fn new(state: GroupState, last: LogPosition, entry_bytes: u64) -> Self {
+        Self { state, last, unflushed_first: last.index + 1, entry_bytes, ..Self::default() }
     }
 
     /// The indexes to delete for a truncation; empty if it deletes nothing.
@@ -50,7 +64,7 @@ impl GroupLog {
     pub(crate) fn truncated(&mut self, new_last: LogPosition) {
         self.last = new_last;
         self.truncations += 1;
-        self.memtable_first = self.memtable_first.min(new_last.index + 1);
+        self.unflushed_first = self.unflushed_first.min(new_last.index + 1);
     }
 
     /// Checks entries to append.
@@ -95,14 +109,19 @@ impl GroupLog {
         }
     }
 
-    /// Estimated bytes of the dead entries that a table file may hold: what only compaction gives
-    /// back. `sealed` counts the memtables closed so far.
-    pub(crate) fn dead_on_disk(&mut self, dead: &[Index], sealed: u64) -> u64 {
-        if self.memtables_sealed != sealed {
-            self.memtables_sealed = sealed;
-            self.memtable_first = self.last.index + 1;
+    /// Estimated bytes of the dead entries that are in table files: what only compaction gives back.
+    pub(crate) fn dead_on_disk(&mut self, dead: &[Index], memtables: &MemtableProgress) -> u64 {
+        if self.memtables_closed != memtables.closed {
+            self.memtables_closed = memtables.closed;
+            self.closed_memtables.push_back((memtables.written_sequence, self.last.index));
         }
-        let old = dead.iter().filter(|index| **index < self.memtable_first).count();
+        while let Some((sequence, index)) = self.closed_memtables.front()
+            && *sequence <= memtables.flushed_sequence
+        {
+            self.unflushed_first = (*index + 1).min(self.last.index + 1);
+            self.closed_memtables.pop_front();
+        }
+        let old = dead.iter().filter(|index| **index < self.unflushed_first).count();
         old as u64 * self.entry_bytes
     }
 
@@ -141,7 +160,7 @@ mod tests {
             contiguous_from: 1,
             ..GroupState::default()
         };
-        GroupLog::new(state, position(2, 10), 0, 0)
+        GroupLog::new(state, position(2, 10), 0)
     }
 
     fn entry(term: u64, index: u64) -> Entry {
@@ -188,8 +207,13 @@ mod tests {
         let mut log = log();
         log.appended(position(2, 11), 1000);
         log.appended(position(2, 12), 1000);
-        assert_eq!(log.dead_on_disk(&[11, 12], 0), 0);
-        assert_eq!(log.dead_on_disk(&[10, 12], 0), 1000);
-        assert_eq!(log.dead_on_disk(&[11, 12], 1), 2000);
+        let mut memtables = MemtableProgress::default();
+        assert_eq!(log.dead_on_disk(&[11, 12], &memtables), 0);
+        assert_eq!(log.dead_on_disk(&[10, 12], &memtables), 1000, "there since the start");
+        memtables = MemtableProgress { closed: 1, written_sequence: 50, flushed_sequence: 49 };
+        assert_eq!(log.dead_on_disk(&[11, 12], &memtables), 0, "closed, but not flushed");
+        log.appended(position(2, 13), 1000);
+        memtables.flushed_sequence = 50;
+        assert_eq!(log.dead_on_disk(&[11, 12, 13], &memtables), 2000);
     }
 }

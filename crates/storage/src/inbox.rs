@@ -27,6 +27,14 @@ pub(crate) enum Work {
     Rejoined,
 }
 
+/// Whether a batch brings new messages. What helps to get rid of old ones has a quarter of the room on
+/// top, so that a flood of messages cannot lock it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    Growing,
+    Relief,
+}
+
 /// What one fsync has made durable.
 pub(crate) type SyncedMarks = Vec<(GroupId, SyncMark)>;
 
@@ -88,19 +96,23 @@ impl Inbox {
     pub(crate) fn push<T>(
         &self,
         group: GroupId,
-        size: usize,
+        (size, class): (usize, Class),
         batch: T,
         work: impl FnOnce(T) -> Work,
     ) -> Result<(), Refused<T>> {
-        if size > self.max_bytes {
-            let reason = RefusedReason::TooLarge { bytes: size, limit: self.max_bytes };
+        let max_bytes = match class {
+            Class::Growing => self.max_bytes,
+            Class::Relief => self.max_bytes + self.max_bytes / 4,
+        };
+        if size > max_bytes {
+            let reason = RefusedReason::TooLarge { bytes: size, limit: max_bytes };
             return Err(Refused { returned: batch, reason });
         }
         let mut state = self.lock();
         if !matches!(state.stopped, Stopped::No) {
             return Err(Refused { returned: batch, reason: RefusedReason::Stopped });
         }
-        if state.bytes + size > self.max_bytes || state.requests >= self.max_requests {
+        if state.bytes + size > max_bytes || state.requests >= self.max_requests {
             state.starved.insert(group);
             return Err(Refused { returned: batch, reason: RefusedReason::Full });
         }
@@ -250,7 +262,9 @@ mod tests {
 
     fn push(inbox: &Inbox, size: usize) -> Result<(), RefusedReason> {
         let batch = AppendBatch::default();
-        inbox.push(GroupId(1), size, batch, Work::Append).map_err(|refused| refused.reason)
+        inbox
+            .push(GroupId(1), (size, Class::Growing), batch, Work::Append)
+            .map_err(|refused| refused.reason)
     }
 
     #[test]
@@ -268,6 +282,19 @@ mod tests {
             Err(RefusedReason::TooLarge { bytes: 101, limit: 100 }),
             "would never fit"
         );
+    }
+
+    #[test]
+    fn what_frees_space_passes_a_flood_of_messages() {
+        let inbox = Inbox::new(100, 10);
+        assert_eq!(push(&inbox, 100), Ok(()));
+        assert_eq!(push(&inbox, 1), Err(RefusedReason::Full));
+        let relief = |size| {
+            let batch = CheckpointBatch::default();
+            inbox.push(GroupId(1), (size, Class::Relief), batch, Work::Checkpoint).is_ok()
+        };
+        assert!(relief(25));
+        assert!(!relief(1), "but not without bound");
     }
 
     #[test]

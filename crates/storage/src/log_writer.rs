@@ -8,8 +8,8 @@ use crate::batch::{AppendBatch, AppendKind, CheckpointBatch, Report, Sink};
 use crate::database::{Database, Family};
 use crate::disk_space::{DiskMonitor, DiskState};
 use crate::error::{Refused, RefusedReason, StorageError};
-use crate::group_log::{self, GroupLog};
-use crate::inbox::{Delivery, Inbox, Request, SyncMark, SyncedMarks, Work};
+use crate::group_log::{self, GroupLog, MemtableProgress};
+use crate::inbox::{Class, Delivery, Inbox, Request, SyncMark, SyncedMarks, Work};
 use crate::options::Durability;
 use crate::records::{self, GroupState};
 use crate::statistics::Counters;
@@ -65,7 +65,11 @@ impl LogHandle {
             let reason = RefusedReason::DiskFull { free, reserve };
             return Err(Refused { returned: batch, reason });
         }
-        self.counted(self.inbox.push(group, batch.size(), batch, Work::Append))
+        let class = match batch.kind {
+            AppendKind::Growing => Class::Growing,
+            AppendKind::Relief => Class::Relief,
+        };
+        self.counted(self.inbox.push(group, (batch.size(), class), batch, Work::Append))
     }
 
     /// See [`crate::LogStore::save_hard_state`].
@@ -83,7 +87,8 @@ impl LogHandle {
         group: GroupId,
         batch: CheckpointBatch,
     ) -> Result<(), Refused<CheckpointBatch>> {
-        self.counted(self.inbox.push(group, batch.size(), batch, Work::Checkpoint))
+        let size = (batch.size(), Class::Relief);
+        self.counted(self.inbox.push(group, size, batch, Work::Checkpoint))
     }
 
     /// See [`crate::LogStore::mark_rejoined`].
@@ -236,8 +241,7 @@ impl LogWriter {
             rejoined_epoch: self.loss_epoch,
             ..GroupState::default()
         };
-        let sealed = self.counters.log_memtables_sealed.load(Relaxed);
-        known.log = Some(GroupLog::new(state, LogPosition::default(), sealed, 0));
+        known.log = Some(GroupLog::new(state, LogPosition::default(), 0));
         self.put_hard_state(group, hard_state);
         self.put_group(group, &state);
         self.pending.sync = true;
@@ -319,11 +323,15 @@ impl LogWriter {
     }
 
     fn checkpoint(&mut self, group: GroupId, batch: &CheckpointBatch) -> Result<(), Trouble> {
-        let sealed = self.counters.log_memtables_sealed.load(Relaxed);
+        let memtables = MemtableProgress {
+            closed: self.counters.log_memtables_closed.load(Relaxed),
+            written_sequence: self.database.db().latest_sequence_number(),
+            flushed_sequence: self.counters.log_flushed_sequence.load(Relaxed),
+        };
         let log = self.log_of(group)?;
         log.check_checkpoint(batch)?;
         log.checkpointed(batch);
-        let dead_bytes = log.dead_on_disk(&batch.dead_entries, sealed);
+        let dead_bytes = log.dead_on_disk(&batch.dead_entries, &memtables);
         let state = log.state;
         self.counters.dead_flushed_bytes.fetch_add(dead_bytes, Relaxed);
         self.put_group(group, &state);

@@ -324,7 +324,7 @@ impl Disk {
                     rejoined_epoch: loss_epoch,
                     ..GroupState::default()
                 };
-                let log = GroupLog::new(state, LogPosition::default(), 0, 0);
+                let log = GroupLog::new(state, LogPosition::default(), 0);
                 let hard_state = hard_state.clone();
                 self.groups.insert(group, Group { hard_state, log, ..Group::default() });
             }

@@ -272,7 +272,7 @@ fn start(
     let mut known = HashMap::with_capacity(groups.len());
     for group in groups {
         let state = reader.group_state(group.id).map_err(|error| damaged(&error))?;
-        let log = GroupLog::new(state.unwrap_or_default(), group.bounds.last, 0, entry_bytes);
+        let log = GroupLog::new(state.unwrap_or_default(), group.bounds.last, entry_bytes);
         known.insert(group.id, Group::with_log(log));
     }
     let writer = LogWriter {

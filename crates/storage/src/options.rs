@@ -70,12 +70,12 @@ pub struct Tuning {
     /// Bytes of the one block cache that all families share, a strict bound. Default: 32 MiB.
     pub block_cache_bytes: usize,
     /// Size of a memtable of the log family. An entry whose death is checkpointed before its
-    /// memtable is full never reaches a table file. Default: 64 MiB.
+    /// memtable is flushed never reaches a table file. Default: 32 MiB.
     pub memtable_bytes: usize,
-    /// Memtables of the log family, the active one included. Default: 3.
+    /// Memtables of the log family, the active one included. Default: 6.
     pub memtables: u32,
     /// How many full memtables are merged by one flush: more lets more entries meet their deletion
-    /// in memory, at the price of memory. Default: 1.
+    /// in memory, at the price of memory. Default: 3.
     pub memtables_per_flush: u32,
     /// Entries of at least this many bytes are kept in blob files, which compaction does not
     /// rewrite. `None`: no blob files. Default: 4 KiB.
@@ -116,9 +116,9 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             block_cache_bytes: 32 << 20,
-            memtable_bytes: 64 << 20,
-            memtables: 3,
-            memtables_per_flush: 1,
+            memtable_bytes: 32 << 20,
+            memtables: 6,
+            memtables_per_flush: 3,
             min_blob_bytes: Some(4 << 10),
             blob_file_bytes: 32 << 20,
             wal_bytes: 256 << 20,

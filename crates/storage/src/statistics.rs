@@ -89,7 +89,9 @@ pub(crate) struct Counters {
     pub(crate) compactions: AtomicU64,
     pub(crate) space_reclaims: AtomicU64,
     /// Memtables of the log family that were closed: what is older is on its way to table files.
-    pub(crate) log_memtables_sealed: AtomicU64,
+    pub(crate) log_memtables_closed: AtomicU64,
+    /// The last sequence number of the log family that is in a table file.
+    pub(crate) log_flushed_sequence: AtomicU64,
     /// Estimated bytes of entries that were deleted after their memtable was closed, since the last
     /// flush that was asked for.
     pub(crate) dead_flushed_bytes: AtomicU64,
