@@ -72,14 +72,6 @@ const LATENCY: &[f64] = &[
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0, 30.0,
 ];
-/// Seconds, from a message that somebody waits for to one that waited for its consumer's restart.
-const WAITING: &[f64] = &[
-    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0,
-    1_800.0, 7_200.0, 86_400.0,
-];
-/// Entries per write.
-const BATCHES: &[f64] =
-    &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0];
 
 const QUEUE: &[&str] = &["domain", "queue"];
 const QUEUE_AND_REASON: &[&str] = &["domain", "queue", "reason"];
@@ -143,12 +135,8 @@ metrics_list! {
     PER_NODE: "Metrics recorded as things happen, through `Metric::counter` and its siblings.";
     PUBLISH_ACK = Kind::Histogram(LATENCY), Seconds, &[], "publish_ack_seconds",
         "From the arrival of a publish to its acknowledgement, inside the node.";
-    END_TO_END = Kind::Histogram(WAITING), Seconds, &[], "end_to_end_seconds",
-        "From the arrival of a message to its first delivery, inside the node.";
     SESSIONS = Kind::Gauge, Count, &[], "sessions",
         "Clients connected and negotiated.";
-    SESSIONS_PAUSED = Kind::Gauge, Count, &[], "sessions_paused",
-        "Sessions not read from because too many of their bytes are in flight.";
     CONNECTIONS = Kind::Counter, Count, &["scheme"], "connections_total",
         "Connections accepted, by scheme of the listener.";
     CONNECTIONS_REFUSED = Kind::Counter, Count, &["reason"], "connections_refused_total",
@@ -161,20 +149,14 @@ metrics_list! {
         "Bytes sent to clients.";
     LOG_WRITE = Kind::Histogram(LATENCY), Seconds, &[], "log_write_seconds",
         "Time of one write of the log writer.";
-    LOG_BATCH_ENTRIES = Kind::Histogram(BATCHES), Count, &[], "log_batch_entries",
-        "Log entries in one write of the log writer.";
     LOG_WRITTEN_BYTES = Kind::Counter, Bytes, &[], "log_written_bytes_total",
         "Bytes of log entries written.";
     FLUSH = Kind::Histogram(LATENCY), Seconds, &[], "flush_seconds",
         "Time of one flush of the log to the disk.";
-    CHECKPOINT = Kind::Histogram(LATENCY), Seconds, &[], "checkpoint_seconds",
-        "Time of writing one checkpoint.";
     STORAGE_ERRORS = Kind::Counter, Count, &[], "storage_errors_total",
         "Failed reads and writes of the data directory.";
     DISK_FREE = Kind::Gauge, Bytes, &[], "disk_free_bytes",
         "Free space on the data directory's disk.";
-    DISK_SIZE = Kind::Gauge, Bytes, &[], "disk_size_bytes",
-        "Size of the data directory's disk.";
     DISK_RESERVE_REACHED = Kind::Gauge, Count, &[], "disk_reserve_reached",
         "1 while new messages are refused because free space is under the reserve, else 0.";
     GROUP_TERM = Kind::Gauge, Count, &["group"], "group_term",
@@ -191,8 +173,6 @@ metrics_list! {
         "Committed entries that are not on the disk yet.";
     GROUP_AT_RISK_SECONDS = Kind::Gauge, Seconds, &["group"], "group_at_risk_seconds",
         "Age of the oldest committed entry that is not on the disk yet.";
-    ELECTIONS = Kind::Counter, Count, &["result"], "elections_total",
-        "Elections this node stood in, by result.";
     LEADERLESS = Kind::Counter, Seconds, &["group"], "leaderless_seconds_total",
         "Whole seconds in which the group had no leader that serves.";
 }

@@ -2,16 +2,14 @@
 //!
 //! Three kinds of series meet in one text. Those of queues live in a [`QueueRegistry`], so that
 //! they vanish with their queue and their number is bounded. Those of the process are read when
-//! asked for. All others are recorded with the `metrics` facade, which lets any crate of the broker
-//! record without knowing the exporter: [`SessionMetrics`], [`StorageMetrics`] and [`GroupMetrics`]
-//! hold handles that are looked up once.
+//! asked for. All others are recorded through their [`Metric`] with the `metrics` facade, which
+//! lets any crate of the broker record without knowing the exporter.
 //!
 //! ```
-//! use flintmq_broker::metrics::{self, Metrics, RejectReason, SessionMetrics};
+//! use flintmq_broker::metrics::{self, Metrics, RejectReason};
 //!
 //! let metrics = Metrics::install(1_000)?;
-//! let sessions = SessionMetrics::new();
-//! sessions.connected(false);
+//! metrics::CONNECTIONS.counter(&["tcp"]).increment(1);
 //! let queue = metrics.queues().open("shop", "new");
 //! queue.published(2, 300);
 //! queue.rejected(RejectReason::LimitBytes, 1);
@@ -26,8 +24,6 @@ mod definitions;
 mod exposition;
 mod process;
 mod queues;
-mod sessions;
-mod storage;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -35,8 +31,6 @@ mod tests;
 pub use definitions::*;
 pub use process::ProcessFigures;
 pub use queues::{DropReason, OTHER, QueueLevels, QueueRegistry, QueueSeries, RejectReason};
-pub use sessions::{CloseReason, RefuseReason, SessionMetrics, SessionPaused, SessionUp};
-pub use storage::{GroupMetrics, GroupPosition, StorageMetrics};
 
 use exposition::{Exposition, labels};
 use metrics_exporter_prometheus::{

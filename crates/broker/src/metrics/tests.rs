@@ -4,6 +4,8 @@
 use super::*;
 use ::metrics::Unit;
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -50,97 +52,11 @@ fn what_is_recorded_is_rendered_with_help_and_buckets() {
     says(&text, &lines);
 }
 
-/// What the text says after `record` has run with the recorder of its own.
-fn recorded(record: impl FnOnce()) -> String {
-    let (metrics, recorder) = Metrics::detached(10).unwrap();
-    ::metrics::with_local_recorder(&recorder, record);
-    metrics.render()
-}
-
 #[track_caller]
 fn says(text: &str, lines: &[&str]) {
     for line in lines {
         assert!(text.lines().any(|each| each == *line), "{line} is missing in {text}");
     }
-}
-
-#[test]
-fn sessions_are_counted_while_they_last_and_by_why_they_ended() {
-    let text = recorded(|| {
-        let sessions = SessionMetrics::new();
-        sessions.connected(true);
-        sessions.connected(false);
-        sessions.connected(false);
-        sessions.refused(RefuseReason::Tls);
-        let mut idle = sessions.session_up();
-        idle.closing(CloseReason::Idle);
-        drop(idle);
-        drop(sessions.session_up());
-        // Two that are up when the text is made, one of them paused.
-        std::mem::forget((sessions.session_up(), sessions.session_up(), sessions.pause()));
-        drop(sessions.pause());
-        sessions.received(100);
-        sessions.sent(200);
-    });
-    let lines = [
-        "flintmq_connections_total{scheme=\"tls\"} 1",
-        "flintmq_connections_total{scheme=\"tcp\"} 2",
-        "flintmq_connections_refused_total{reason=\"tls\"} 1",
-        "flintmq_connections_refused_total{reason=\"limit\"} 0",
-        "flintmq_sessions_closed_total{reason=\"idle\"} 1",
-        "flintmq_sessions_closed_total{reason=\"lost\"} 1",
-        "flintmq_sessions_closed_total{reason=\"stopping\"} 0",
-        "flintmq_sessions 2",
-        "flintmq_sessions_paused 1",
-        "flintmq_client_received_bytes_total 100",
-        "flintmq_client_sent_bytes_total 200",
-    ];
-    says(&text, &lines);
-}
-
-#[test]
-fn storage_and_groups_are_seen() {
-    let text = recorded(|| {
-        let storage = StorageMetrics::new();
-        storage.log_written(Duration::from_millis(2), 3, 400);
-        storage.flushed(Duration::from_secs(1));
-        storage.checkpoint_written(Duration::from_secs(1));
-        storage.failed();
-        storage.set_disk(10, 20, true);
-        let group = GroupMetrics::new(4);
-        group.set_position(&GroupPosition {
-            term: 2,
-            is_leader: true,
-            commit_index: 30,
-            applied_index: 29,
-            fsynced_index: 20,
-            at_risk: Duration::from_millis(250),
-        });
-        group.election(true);
-        group.leaderless_second();
-    });
-    let lines = [
-        "flintmq_log_write_seconds_bucket{le=\"0.0025\"} 1",
-        "flintmq_log_batch_entries_sum 3",
-        "flintmq_log_written_bytes_total 400",
-        "flintmq_flush_seconds_sum 1",
-        "flintmq_checkpoint_seconds_count 1",
-        "flintmq_storage_errors_total 1",
-        "flintmq_disk_free_bytes 10",
-        "flintmq_disk_size_bytes 20",
-        "flintmq_disk_reserve_reached 1",
-        "flintmq_group_term{group=\"4\"} 2",
-        "flintmq_group_is_leader{group=\"4\"} 1",
-        "flintmq_group_commit_index{group=\"4\"} 30",
-        "flintmq_group_applied_index{group=\"4\"} 29",
-        "flintmq_group_fsynced_index{group=\"4\"} 20",
-        "flintmq_group_at_risk_entries{group=\"4\"} 10",
-        "flintmq_group_at_risk_seconds{group=\"4\"} 0.25",
-        "flintmq_elections_total{result=\"won\"} 1",
-        "flintmq_elections_total{result=\"lost\"} 0",
-        "flintmq_leaderless_seconds_total{group=\"4\"} 1",
-    ];
-    says(&text, &lines);
 }
 
 #[test]
@@ -324,4 +240,31 @@ fn the_metrics_page_has_every_metric_with_its_kind_and_labels() {
     let unknown: Vec<_> = documented.difference(&defined).collect();
     assert!(missing.is_empty(), "defined, not in docs/operating/metrics.md: {missing:#?}");
     assert!(unknown.is_empty(), "in docs/operating/metrics.md, not defined: {unknown:#?}");
+}
+
+#[test]
+fn every_metric_of_the_node_is_recorded_somewhere() {
+    fn sources(folder: &Path, text: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && path.file_name().is_some_and(|name| name != "metrics") {
+                sources(&path, text);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut text = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    let words: BTreeSet<_> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let (_, list) = include_str!("definitions.rs").split_once("PER_NODE: ").unwrap();
+    let (list, _) = list.split_once("\n}").unwrap();
+    let constants: Vec<_> = list
+        .lines()
+        .filter_map(|line| line.split_once(" = Kind::"))
+        .map(|(constant, _)| constant.trim())
+        .collect();
+    assert_eq!(constants.len(), PER_NODE.len());
+    let idle: Vec<_> = constants.iter().filter(|constant| !words.contains(*constant)).collect();
+    assert!(idle.is_empty(), "defined and documented, never recorded: {idle:?}");
 }
