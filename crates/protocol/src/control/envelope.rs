@@ -24,6 +24,13 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// The encoding that an event names, or `None` if it is not assigned. An answer to a credential
+    /// uses the encoding of the request.
+    #[must_use]
+    pub const fn of_event(event: &Event) -> Option<Self> {
+        Self::from_type_specific(event.header.type_specific)
+    }
+
     /// The encoding in an event header's type-specific byte, or `None` if it is not assigned.
     #[must_use]
     pub const fn from_type_specific(byte: u8) -> Option<Self> {
@@ -143,8 +150,7 @@ fn decode<T: BerRoot + JsonRoot>(event: &Event, expected: EventType) -> Result<T
     if bytes > MAX_CONTROL_BODY_SIZE {
         return Err(ControlError::TooLarge { bytes });
     }
-    let type_specific = event.header.type_specific;
-    match Encoding::from_type_specific(type_specific) {
+    match Encoding::of_event(event) {
         Some(Encoding::Ber) => match T::read_ber(&event.body)? {
             Found::Known(message) => Ok(message),
             Found::Unsupported { r_id, selection } => {
@@ -160,7 +166,7 @@ fn decode<T: BerRoot + JsonRoot>(event: &Event, expected: EventType) -> Result<T
                 other => ControlError::Json { reason: other.to_string() },
             })
         }
-        None => Err(ControlError::Encoding { number: type_specific >> 5 }),
+        None => Err(ControlError::Encoding { number: event.header.type_specific >> 5 }),
     }
 }
 
