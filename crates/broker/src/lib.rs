@@ -1,7 +1,48 @@
-//! FlintMQ broker.
+//! The FlintMQ server: sessions, partitions, the controller and the administration, joined into one node.
+//!
+//! A message passes through the modules in this order: `session` reads it from a client and hands it to its
+//! `partition`, which proposes it to its `replica` of the log; once the entry is decided, the partition's state machine
+//! (`flintmq_queue`) applies it, the producer is acknowledged, and the message goes to a consumer's session. `controller`
+//! knows which queue lives in which partition, `admin` answers operators, `server` starts and stops all of it.
+//!
+//! A program embeds a node like this; the binary `flintmq serve` does no more than read flags and signals around it:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use flintmq_broker::Broker;
+//! use flintmq_broker::config::{NodeConfig, Overrides};
+//! use flintmq_broker::metrics::Metrics;
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = NodeConfig::without_file(&Overrides::default())?;
+//! let metrics = Arc::new(Metrics::install(config.metrics.max_queues)?);
+//! let broker = Broker::start(config, metrics).await?;
+//! println!("clients connect to {:?}", broker.client_urls());
+//! let reason = broker.failed().await;
+//! eprintln!("stopping: {reason}");
+//! broker.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod admin;
 pub mod config;
+mod controller;
 pub mod domain;
+mod fatal;
+mod groups;
 pub mod logging;
 pub mod metrics;
+mod partition;
+mod replica;
+mod server;
+mod session;
+mod telemetry;
 pub mod tls;
+
+pub use admin::AdminError;
+pub use groups::GroupsError;
+pub use server::{Broker, StartError, StopError};
+pub use session::listener::ListenError;

@@ -12,6 +12,7 @@ mod connect;
 mod consume;
 mod produce;
 mod progress;
+mod serve;
 mod show;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ const TOUR: &str = "A first tour, in three terminals:
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Run a node: a broker that clients connect to
+    Serve(serve::ServeArgs),
     /// Publish messages and wait until they are stored
     Produce(produce::ProduceArgs),
     /// Print the messages of a queue and confirm them
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Produce(args) => client_runtime(1)?.block_on(produce::run(args)),
         Command::Consume(args) => client_runtime(1)?.block_on(consume::run(args)),
         Command::Bench(args) => client_runtime(args.threads())?.block_on(bench::run(args)),

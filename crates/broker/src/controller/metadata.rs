@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use flintmq_consensus::GroupId;
 use flintmq_queue::QueueId;
 use serde::{Deserialize, Serialize};
 
@@ -60,27 +59,35 @@ impl QueuePlace {
     pub(crate) fn id(&self) -> QueueId {
         QueueId(self.queue)
     }
+}
 
-    /// The partition's group.
-    pub(crate) fn group(&self) -> GroupId {
-        GroupId(self.partition)
-    }
+/// A domain as the controller keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DomainRecord {
+    /// Its number, which partitions meter it by; never used again for another domain.
+    pub(crate) id: u32,
+    /// What its queues inherit.
+    pub(crate) definition: DomainDefinition,
 }
 
 /// All metadata, as the applied log says.
 #[derive(Debug, Default)]
 pub(crate) struct Metadata {
-    domains: BTreeMap<String, DomainDefinition>,
+    domains: BTreeMap<String, DomainRecord>,
     queues: BTreeMap<String, QueuePlace>,
     /// How many queues each partition holds.
     load: BTreeMap<u32, u32>,
+    /// How many queues each domain has.
+    per_domain: BTreeMap<String, usize>,
     next_queue: u32,
+    next_domain: u32,
     dirty: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 const DOMAIN: u8 = b'd';
 const QUEUE: u8 = b'q';
-const NEXT_QUEUE: &[u8] = b"n";
+const NEXT_QUEUE: &[u8] = b"nq";
+const NEXT_DOMAIN: &[u8] = b"nd";
 
 impl Metadata {
     /// Rebuilds the metadata from the records of a checkpoint.
@@ -98,19 +105,24 @@ impl Metadata {
             };
             match key.split_first() {
                 Some((&DOMAIN, _)) => {
-                    let definition: DomainDefinition =
+                    let record: DomainRecord =
                         serde_json::from_slice(&value).map_err(|e| unreadable(e.to_string()))?;
-                    metadata.domains.insert(definition.name.clone(), definition);
+                    metadata.domains.insert(record.definition.name.clone(), record);
                 }
                 Some((&QUEUE, uri)) => {
-                    let uri = String::from_utf8(uri.to_vec()).map_err(|e| unreadable(e.to_string()))?;
+                    let uri =
+                        String::from_utf8(uri.to_vec()).map_err(|e| unreadable(e.to_string()))?;
                     let place: QueuePlace =
                         serde_json::from_slice(&value).map_err(|e| unreadable(e.to_string()))?;
-                    *metadata.load.entry(place.partition).or_default() += 1;
+                    metadata.count_in(&place);
                     metadata.queues.insert(uri, place);
                 }
                 _ if key == NEXT_QUEUE => {
                     metadata.next_queue =
+                        serde_json::from_slice(&value).map_err(|e| unreadable(e.to_string()))?;
+                }
+                _ if key == NEXT_DOMAIN => {
+                    metadata.next_domain =
                         serde_json::from_slice(&value).map_err(|e| unreadable(e.to_string()))?;
                 }
                 _ => return Err(unreadable("unknown kind of record".to_owned())),
@@ -128,10 +140,7 @@ impl Metadata {
             .map_err(|e| UnreadableRecord { key: "entry".to_owned(), reason: e.to_string() })?;
         for command in commands {
             match command {
-                MetadataCommand::PutDomain { definition } => {
-                    self.write(DOMAIN, &definition.name, Some(&*definition));
-                    self.domains.insert(definition.name.clone(), *definition);
-                }
+                MetadataCommand::PutDomain { definition } => self.put_domain(*definition),
                 MetadataCommand::RemoveDomain { name } => {
                     self.write::<()>(DOMAIN, &name, None);
                     self.domains.remove(&name);
@@ -146,12 +155,12 @@ impl Metadata {
     }
 
     /// The definition of a domain.
-    pub(crate) fn domain(&self, name: &str) -> Option<&DomainDefinition> {
+    pub(crate) fn domain(&self, name: &str) -> Option<&DomainRecord> {
         self.domains.get(name)
     }
 
     /// All domains, by name.
-    pub(crate) fn domains(&self) -> impl Iterator<Item = &DomainDefinition> {
+    pub(crate) fn domains(&self) -> impl Iterator<Item = &DomainRecord> {
         self.domains.values()
     }
 
@@ -163,6 +172,16 @@ impl Metadata {
     /// All queues with their places, by URI.
     pub(crate) fn queues(&self) -> impl Iterator<Item = (&str, &QueuePlace)> {
         self.queues.iter().map(|(uri, place)| (uri.as_str(), place))
+    }
+
+    /// How many queues a domain has.
+    pub(crate) fn queues_of(&self, domain: &str) -> usize {
+        self.per_domain.get(domain).copied().unwrap_or(0)
+    }
+
+    /// How many queues there are.
+    pub(crate) fn queue_count(&self) -> usize {
+        self.queues.len()
     }
 
     /// The partition with the fewest queues among `1..=partitions`.
@@ -184,6 +203,30 @@ impl Metadata {
         (puts, deletes)
     }
 
+    /// Takes changes back that could not be written now; what changed meanwhile is newer and wins.
+    pub(crate) fn put_back(&mut self, puts: Vec<(Vec<u8>, Vec<u8>)>, deletes: Vec<Vec<u8>>) {
+        let puts = puts.into_iter().map(|(key, value)| (key, Some(value)));
+        for (key, value) in puts.chain(deletes.into_iter().map(|key| (key, None))) {
+            self.dirty.entry(key).or_insert(value);
+        }
+    }
+
+    fn put_domain(&mut self, definition: DomainDefinition) {
+        let id = match self.domains.get(&definition.name) {
+            Some(present) => present.id,
+            None => {
+                self.next_domain += 1;
+                self.dirty
+                    .insert(NEXT_DOMAIN.to_vec(), Some(self.next_domain.to_string().into_bytes()));
+                self.next_domain
+            }
+        };
+        let name = definition.name.clone();
+        let record = DomainRecord { id, definition };
+        self.write(DOMAIN, &name, Some(&record));
+        self.domains.insert(name, record);
+    }
+
     fn assign(&mut self, uri: String, domain: String, partition: u32) {
         if self.queues.contains_key(&uri) {
             return;
@@ -192,7 +235,7 @@ impl Metadata {
         let place = QueuePlace { queue: self.next_queue, partition, domain };
         self.write(QUEUE, &uri, Some(&place));
         self.dirty.insert(NEXT_QUEUE.to_vec(), Some(self.next_queue.to_string().into_bytes()));
-        *self.load.entry(partition).or_default() += 1;
+        self.count_in(&place);
         self.queues.insert(uri, place);
     }
 
@@ -202,9 +245,21 @@ impl Metadata {
         }
         if let Some(place) = self.queues.remove(uri) {
             self.write::<()>(QUEUE, uri, None);
-            if let Some(load) = self.load.get_mut(&place.partition) {
-                *load = load.saturating_sub(1);
-            }
+            self.count_out(&place);
+        }
+    }
+
+    fn count_in(&mut self, place: &QueuePlace) {
+        *self.load.entry(place.partition).or_default() += 1;
+        *self.per_domain.entry(place.domain.clone()).or_default() += 1;
+    }
+
+    fn count_out(&mut self, place: &QueuePlace) {
+        if let Some(load) = self.load.get_mut(&place.partition) {
+            *load = load.saturating_sub(1);
+        }
+        if let Some(queues) = self.per_domain.get_mut(&place.domain) {
+            *queues = queues.saturating_sub(1);
         }
     }
 
@@ -219,7 +274,9 @@ impl Metadata {
 
 /// A record or an entry of the controller that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the controller's metadata cannot be read: restore the data directory or ask for help, record={key} reason={reason}")]
+#[error(
+    "the controller's metadata cannot be read: restore the data directory or ask for help, record={key} reason={reason}"
+)]
 pub(crate) struct UnreadableRecord {
     key: String,
     reason: String,
@@ -244,7 +301,11 @@ mod tests {
         assert_eq!(metadata.queue("bmq://d/a").unwrap().partition, 2);
         let gone = MetadataCommand::UnassignQueue { uri: "bmq://d/a".into(), queue: 1 };
         apply(&mut metadata, &[gone.clone(), assign("bmq://d/a", 3), gone]);
-        assert_eq!(metadata.queue("bmq://d/a").unwrap().queue, 2, "an old deletion does not hit the new queue");
+        assert_eq!(
+            metadata.queue("bmq://d/a").unwrap().queue,
+            2,
+            "an old deletion does not hit the new queue"
+        );
     }
 
     #[test]
@@ -260,7 +321,7 @@ mod tests {
     #[test]
     fn a_checkpoint_brings_everything_back() {
         let mut metadata = Metadata::default();
-        let definition = Box::new(crate::domain::default_template("d"));
+        let definition = Box::new(DomainDefinition::default_template("d").unwrap());
         apply(
             &mut metadata,
             &[

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use metrics::Counter;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::outbox::Outbox;
@@ -19,6 +20,7 @@ pub(crate) async fn run<W: AsyncWrite + Unpin>(
     mut socket: W,
     outbox: &Outbox,
     stall: Duration,
+    sent: &Counter,
 ) -> io::Result<()> {
     let mut chunks: Vec<Bytes> = Vec::new();
     while outbox.take(&mut chunks).await.is_some() {
@@ -39,6 +41,7 @@ pub(crate) async fn run<W: AsyncWrite + Unpin>(
                 return Err(io::ErrorKind::WriteZero.into());
             }
             outbox.written(written);
+            sent.increment(written as u64);
             first = skip(&mut chunks, first, written);
         }
         chunks.clear();
@@ -81,8 +84,10 @@ mod tests {
         outbox.close();
         let mut client = client;
         let mut got = Vec::new();
-        let (written, read) =
-            tokio::join!(run(server, &outbox, Duration::from_secs(60)), client.read_to_end(&mut got));
+        let (written, read) = tokio::join!(
+            run(server, &outbox, Duration::from_secs(60), &Counter::noop()),
+            client.read_to_end(&mut got)
+        );
         written.unwrap();
         read.unwrap();
         assert_eq!(got, expected);
@@ -93,7 +98,8 @@ mod tests {
         let (_client, server) = tokio::io::duplex(4);
         let outbox = Outbox::new(1 << 20);
         outbox.push(Bytes::from_static(b"more than fits"));
-        let error = run(server, &outbox, Duration::from_secs(5)).await.unwrap_err();
+        let error =
+            run(server, &outbox, Duration::from_secs(5), &Counter::noop()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

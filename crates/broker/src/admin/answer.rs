@@ -1,0 +1,110 @@
+//! The shape of answers: JSON, and for failures `{"error": …, "hint": …}` with the status that tells what to do.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::{AdminState, Node};
+use crate::controller::ControllerError;
+use crate::domain::DomainError;
+use crate::partition::AdminRefusal;
+
+/// A failed request.
+#[derive(Debug)]
+pub(super) struct Failure {
+    status: StatusCode,
+    error: String,
+    hint: &'static str,
+}
+
+/// What handlers return.
+pub(super) type Answer = Result<Json<Value>, Failure>;
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, error: impl Into<String>, hint: &'static str) -> Self {
+        Self { status, error: error.into(), hint }
+    }
+
+    /// What the path names is not there.
+    pub(super) fn not_found(error: impl Into<String>, hint: &'static str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, error, hint)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.error, "hint": self.hint }))).into_response()
+    }
+}
+
+impl From<ControllerError> for Failure {
+    fn from(error: ControllerError) -> Self {
+        let status = match error {
+            ControllerError::UnknownDomain(_) => StatusCode::NOT_FOUND,
+            ControllerError::DomainExists(_) | ControllerError::DomainInUse { .. } => {
+                StatusCode::CONFLICT
+            }
+            ControllerError::Definition(_) => StatusCode::BAD_REQUEST,
+            ControllerError::TooManyQueues { .. } | ControllerError::NodeFull(_) => {
+                StatusCode::CONFLICT
+            }
+            ControllerError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            ControllerError::NotReady | ControllerError::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            ControllerError::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string(), "")
+    }
+}
+
+impl From<DomainError> for Failure {
+    fn from(error: DomainError) -> Self {
+        let hint = "docs/domains.md describes every field";
+        Self::new(StatusCode::BAD_REQUEST, error.to_string(), hint)
+    }
+}
+
+impl From<AdminRefusal> for Failure {
+    fn from(refusal: AdminRefusal) -> Self {
+        let status = match refusal {
+            AdminRefusal::NoSuchQueue => StatusCode::NOT_FOUND,
+            AdminRefusal::InUse { .. } => StatusCode::CONFLICT,
+            AdminRefusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, refusal.to_string(), "")
+    }
+}
+
+impl AdminState {
+    /// The node, once it is up.
+    pub(super) fn node(&self) -> Result<&Node, Failure> {
+        self.node.get().ok_or_else(|| {
+            Failure::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the node is starting",
+                "ask again when /readyz answers 200",
+            )
+        })
+    }
+}
+
+/// A path that does not exist.
+pub(super) async fn unknown_path() -> Failure {
+    Failure::not_found("there is nothing at this path", "GET /api/v1/openapi.json lists the paths")
+}
+
+/// A path that exists, asked in a way that it does not answer.
+pub(super) async fn wrong_method() -> Failure {
+    Failure::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path does not answer this method",
+        "GET /api/v1/openapi.json lists the methods of each path",
+    )
+}
+
+/// The answer of a node that is stopping.
+pub(super) fn stopping<E>(_: E) -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the node is stopping", "ask another node")
+}

@@ -1,0 +1,51 @@
+//! What probes and Prometheus ask.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::AdminState;
+
+/// 200 while the process works.
+pub(super) async fn healthz(State(state): State<AdminState>) -> Response {
+    match state.node.get().and_then(|node| node.fatal.reason()) {
+        None => Json(json!({ "status": "ok" })).into_response(),
+        Some(reason) => {
+            let body = Json(json!({ "status": "failed", "reasons": [reason] }));
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        }
+    }
+}
+
+/// 200 when every group with a replica here has a leader that serves; else 503 with the reasons.
+pub(super) async fn readyz(State(state): State<AdminState>) -> Response {
+    let reasons = reasons(&state);
+    if reasons.is_empty() {
+        return Json(json!({ "status": "ready" })).into_response();
+    }
+    let body = Json(json!({ "status": "not ready", "reasons": reasons }));
+    (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+}
+
+/// The text that Prometheus scrapes.
+pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, state.metrics.render()).into_response()
+}
+
+fn reasons(state: &AdminState) -> Vec<String> {
+    let Some(node) = state.node.get() else {
+        return vec!["the node is starting".to_owned()];
+    };
+    let mut reasons: Vec<String> = node.fatal.reason().map(str::to_owned).into_iter().collect();
+    let controller = std::iter::once((0, node.controller.status()));
+    let partitions = node.partitions.iter().map(|p| (p.group().0, p.status()));
+    for (group, status) in controller.chain(partitions) {
+        if !status.serving {
+            reasons.push(format!("group {group} has no leader that serves"));
+        }
+    }
+    reasons
+}

@@ -1,0 +1,240 @@
+//! Queues: `/api/v1/queues`.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use flintmq_protocol::compression::Compression;
+use flintmq_protocol::flags::PutFlags;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::answer::{Answer, Failure, stopping};
+use super::{AdminState, Node};
+use crate::controller::QueuePlace;
+use crate::partition::{AdminRefusal, PartitionHandle, Peeked, QueueSnapshot, Request};
+use crate::server::partition_of;
+
+/// Bytes of a message's data that a peek shows.
+const SHOWN_BYTES: usize = 4096;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ListFilter {
+    domain: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PurgeFilter {
+    app: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PeekRange {
+    #[serde(default = "ten")]
+    count: usize,
+}
+
+fn ten() -> usize {
+    10
+}
+
+/// `GET /api/v1/queues[?domain=NAME]`
+pub(super) async fn list(
+    State(state): State<AdminState>,
+    Query(filter): Query<ListFilter>,
+) -> Answer {
+    let node = state.node()?;
+    let mut snapshots = BTreeMap::new();
+    for partition in &node.partitions {
+        let (done, answer) = oneshot::channel();
+        partition.send(Request::ViewAll { done }).await;
+        for snapshot in answer.await.map_err(stopping)? {
+            snapshots.insert(snapshot.view.uri.clone(), snapshot);
+        }
+    }
+    let metadata = node.controller.metadata();
+    let queues = metadata
+        .queues()
+        .filter(|(_, place)| filter.domain.as_ref().is_none_or(|domain| *domain == place.domain))
+        .map(|(uri, place)| shown(uri, place, snapshots.get(uri)));
+    Ok(Json(queues.collect()))
+}
+
+/// `GET /api/v1/queues/{domain}/{queue}`
+pub(super) async fn show(
+    State(state): State<AdminState>,
+    Path((domain, queue)): Path<(String, String)>,
+) -> Answer {
+    let node = state.node()?;
+    let (uri, place) = find(node, &domain, &queue)?;
+    let snapshot = view(node, &place).await?;
+    Ok(Json(shown(&uri, &place, snapshot.as_ref())))
+}
+
+/// `POST /api/v1/queues/{domain}/{queue}/purge`
+pub(super) async fn purge(
+    State(state): State<AdminState>,
+    Path((domain, queue)): Path<(String, String)>,
+    Query(filter): Query<PurgeFilter>,
+) -> Answer {
+    let node = state.node()?;
+    let (uri, place) = find(node, &domain, &queue)?;
+    if let Some(app) = filter.app {
+        return Err(Failure::new(
+            StatusCode::BAD_REQUEST,
+            format!("this queue has no apps to purge one of, app={app}"),
+            "purge the whole queue, without ?app=",
+        ));
+    }
+    let (done, answer) = oneshot::channel();
+    partition(node, &place)?.send(Request::Purge { queue: place.id(), done }).await;
+    let purged = match answer.await.map_err(stopping)? {
+        Ok(purged) => purged,
+        // Assigned and never used: there is nothing in it.
+        Err(AdminRefusal::NoSuchQueue) => Default::default(),
+        Err(refusal) => return Err(refusal.into()),
+    };
+    tracing::info!(uri, messages = purged.messages, bytes = purged.bytes, "queue purged");
+    Ok(Json(json!({ "uri": uri, "messages": purged.messages, "bytes": purged.bytes })))
+}
+
+/// `DELETE /api/v1/queues/{domain}/{queue}`
+pub(super) async fn remove(
+    State(state): State<AdminState>,
+    Path((domain, queue)): Path<(String, String)>,
+) -> Answer {
+    let node = state.node()?;
+    let (uri, _) = find(node, &domain, &queue)?;
+    delete(node, &uri).await?;
+    Ok(Json(json!({ "uri": uri })))
+}
+
+/// `GET /api/v1/queues/{domain}/{queue}/messages[?count=N]`: the oldest messages, left where they are.
+pub(super) async fn messages(
+    State(state): State<AdminState>,
+    Path((domain, queue)): Path<(String, String)>,
+    Query(range): Query<PeekRange>,
+) -> Answer {
+    let node = state.node()?;
+    let (_, place) = find(node, &domain, &queue)?;
+    let (done, answer) = oneshot::channel();
+    let request = Request::Peek { queue: place.id(), count: range.count, done };
+    partition(node, &place)?.send(request).await;
+    let peeked = match answer.await.map_err(stopping)? {
+        Ok(peeked) => peeked,
+        Err(AdminRefusal::NoSuchQueue) => Vec::new(),
+        Err(refusal) => return Err(refusal.into()),
+    };
+    Ok(Json(peeked.iter().map(message).collect()))
+}
+
+/// Refuses while a client has the queue open.
+pub(super) async fn check_unused(node: &Node, uri: &str) -> Result<(), Failure> {
+    let Some((place, _)) = node.controller.lookup(uri) else { return Ok(()) };
+    let Some(snapshot) = view(node, &place).await? else { return Ok(()) };
+    let consumers: u32 = snapshot.view.apps.iter().map(|app| app.consumers).sum();
+    let producers = snapshot.view.producers;
+    if consumers + producers == 0 {
+        return Ok(());
+    }
+    let refusal =
+        AdminRefusal::InUse { consumers: consumers as usize, producers: producers as usize };
+    Err(refusal.into())
+}
+
+/// Deletes a queue with its messages, then its place.
+pub(super) async fn delete(node: &Node, uri: &str) -> Result<(), Failure> {
+    let Some((place, _)) = node.controller.lookup(uri) else { return Ok(()) };
+    let (done, answer) = oneshot::channel();
+    partition(node, &place)?.send(Request::Delete { queue: place.id(), done }).await;
+    match answer.await.map_err(stopping)? {
+        Ok(()) | Err(AdminRefusal::NoSuchQueue) => {}
+        Err(refusal) => return Err(refusal.into()),
+    }
+    node.controller.forget_queue(uri, place.queue).await?;
+    Ok(())
+}
+
+fn find(node: &Node, domain: &str, queue: &str) -> Result<(String, QueuePlace), Failure> {
+    let uri = format!("bmq://{domain}/{queue}");
+    let found = node.controller.lookup(&uri).map(|(place, _)| place);
+    let place = found.ok_or_else(|| {
+        Failure::not_found(
+            format!("there is no such queue, uri={uri}"),
+            "`flintmq admin queue list`",
+        )
+    })?;
+    Ok((uri, place))
+}
+
+fn partition<'a>(node: &'a Node, place: &QueuePlace) -> Result<&'a PartitionHandle, Failure> {
+    partition_of(&node.partitions, place.partition).ok_or_else(|| {
+        Failure::not_found("the queue's partition is not on this node", "ask another node")
+    })
+}
+
+async fn view(node: &Node, place: &QueuePlace) -> Result<Option<QueueSnapshot>, Failure> {
+    let (done, answer) = oneshot::channel();
+    partition(node, place)?.send(Request::View { queue: place.id(), done }).await;
+    answer.await.map_err(stopping)
+}
+
+fn shown(uri: &str, place: &QueuePlace, snapshot: Option<&QueueSnapshot>) -> Value {
+    let Some(QueueSnapshot { group, node, view }) = snapshot else {
+        return json!({
+            "uri": uri, "group": place.partition, "leader": null,
+            "backlog_messages": 0, "backlog_bytes": 0, "producers": 0, "apps": [],
+        });
+    };
+    let age = view.oldest_arrival_ms.map_or(0.0, age_seconds);
+    let apps: Vec<Value> = view
+        .apps
+        .iter()
+        .map(|app| {
+            json!({
+                "id": if app.name.is_empty() { "__default" } else { app.name.as_str() },
+                "backlog_messages": app.messages,
+                "backlog_bytes": app.bytes,
+                "unconfirmed_messages": app.unconfirmed,
+                "oldest_age_seconds": if app.messages == 0 { 0.0 } else { age },
+                "redelivery_messages": app.redelivery,
+                "consumers": app.consumers,
+            })
+        })
+        .collect();
+    json!({
+        "uri": uri,
+        "group": group.0,
+        "leader": node,
+        "backlog_messages": view.messages,
+        "backlog_bytes": view.bytes,
+        "oldest_age_seconds": age,
+        "producers": view.producers,
+        "history_guids": view.history_guids,
+        "history_bytes": view.history_bytes,
+        "apps": apps,
+    })
+}
+
+fn message(peeked: &Peeked) -> Value {
+    let data = &peeked.app_data[..peeked.app_data.len().min(SHOWN_BYTES)];
+    let compression = Compression::from_wire(peeked.attributes.compression);
+    json!({
+        "guid": peeked.guid.to_string(),
+        "age_seconds": age_seconds(peeked.arrival_ms),
+        "bytes": peeked.app_data.len(),
+        "has_properties": peeked.attributes.flags & PutFlags::MESSAGE_PROPERTIES.0 != 0,
+        "compression": if compression == Some(Compression::Zlib) { "zlib" } else { "none" },
+        "data": String::from_utf8_lossy(data),
+        "data_cut": peeked.app_data.len() > SHOWN_BYTES,
+    })
+}
+
+fn age_seconds(arrival_ms: u64) -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    now_ms.saturating_sub(arrival_ms) as f64 / 1000.0
+}

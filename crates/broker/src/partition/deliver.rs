@@ -1,0 +1,93 @@
+//! From waiting messages to consumers with room for them.
+
+use flintmq_consensus::Index;
+use flintmq_storage::ReadError;
+
+use super::requests::HandleRole;
+use super::task::{PartitionTask, Signal};
+use crate::session::SessionId;
+
+/// Bytes delivered in one round, before the outboxes are looked at again.
+const ROUND_BYTES: usize = 1 << 20;
+
+impl PartitionTask {
+    /// Gives consumers what they have room for. True when more could be delivered at once.
+    pub(super) fn deliver(&mut self) -> bool {
+        if !self.delivering || !self.machine.is_leading() {
+            return false;
+        }
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        let more = self.machine.deliver(ROUND_BYTES, &mut deliveries);
+        for index in deliveries.loads.drain(..) {
+            self.load(index);
+        }
+        for delivery in deliveries.messages.drain(..) {
+            let Some(entry) = self.handles.get(&delivery.handle) else { continue };
+            let HandleRole::Reader { queue_id } = entry.role else { continue };
+            if let Some(queue) = self.queues.get(&entry.queue) {
+                let redelivered = u64::from(delivery.redelivered);
+                queue.series.delivered(1, delivery.app_data.len() as u64, redelivered);
+            }
+            self.links.push(entry.session, queue_id, delivery);
+        }
+        self.deliveries = deliveries;
+        more
+    }
+
+    /// Sends out what this round produced, and stops delivering to those who cannot take more.
+    pub(super) fn flush(&mut self) {
+        for session in self.links.flush() {
+            self.pause(session);
+        }
+    }
+
+    /// Goes on delivering to a session whose outbox has room again.
+    pub(super) fn resume(&mut self, session: SessionId) {
+        let Some(link) = self.links.get_mut(session) else { return };
+        link.paused = false;
+        for handle in &link.handles {
+            self.machine.resume(*handle);
+        }
+    }
+
+    /// Takes an entry that delivery asked for.
+    pub(super) fn on_loaded(&mut self, index: Index, loaded: Result<bytes::Bytes, ReadError>) {
+        match loaded {
+            Ok(payload) => {
+                if let Err(error) = self.machine.loaded(index, &payload) {
+                    self.fatal.raise(format!("group={} {error}", self.group()));
+                }
+            }
+            Err(error) => {
+                // A damaged or missing entry: the messages in it cannot be delivered, all others can.
+                tracing::error!(group = self.group().0, index, %error, "an entry cannot be read for delivery");
+                self.machine.load_failed(index);
+            }
+        }
+    }
+
+    fn pause(&mut self, session: SessionId) {
+        let Some(link) = self.links.get_mut(session) else { return };
+        link.paused = true;
+        for handle in &link.handles {
+            self.machine.pause(*handle);
+        }
+        let signals = self.signals.clone();
+        link.session.outbox.when_room(Box::new(move || {
+            let _task_gone = signals.send(Signal::Resume(session));
+        }));
+    }
+
+    fn load(&self, index: Index) {
+        let (group, store) = (self.group(), std::sync::Arc::clone(self.replica.store()));
+        let signals = self.signals.clone();
+        tokio::task::spawn_blocking(move || {
+            let loaded = match store.entry(group, index) {
+                Ok(Some(entry)) => Ok(entry.payload),
+                Ok(None) => Err(ReadError::Missing { group, index }),
+                Err(error) => Err(error),
+            };
+            let _task_gone = signals.send(Signal::Loaded(index, loaded));
+        });
+    }
+}

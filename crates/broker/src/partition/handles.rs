@@ -1,0 +1,200 @@
+//! Opening, configuring and closing queues for sessions; deleting and purging for administrators.
+
+use flintmq_protocol::control::StatusCategory;
+use flintmq_queue::{HandleId, OpenError, QueueId, Roles};
+use tokio::sync::oneshot;
+
+use super::requests::{
+    AdminRefusal, Close, Configure, HandleRole, Open, OpenRefusal, Purged, SessionEnded,
+};
+use super::task::{Deferred, HandleEntry, PartitionTask, QueueEntry};
+use crate::session::SessionId;
+
+impl PartitionTask {
+    /// Opens a queue; one that is not here yet is created first.
+    pub(super) fn on_open(&mut self, open: Box<Open>) {
+        match self.machine.settings(open.queue) {
+            None => {
+                self.builder.create_queue(open.queue, &open.uri, &open.settings);
+                self.defer(Deferred::Open(open));
+            }
+            Some(present) => {
+                if *present != open.settings {
+                    // The domain was changed while this partition was not there to hear of it.
+                    self.builder.update_queue(open.queue, &open.settings);
+                }
+                self.open_existing(*open);
+            }
+        }
+    }
+
+    pub(super) fn open_existing(&mut self, open: Open) {
+        let roles = match open.role {
+            HandleRole::Reader { .. } => Roles { reader: true, writer: false },
+            HandleRole::Writer { .. } => Roles { reader: false, writer: true },
+        };
+        let session = open.session.id;
+        let opened = self.machine.open(open.handle, open.queue, roles, None);
+        if opened.is_ok() {
+            let entry = HandleEntry { session, queue: open.queue, role: open.role };
+            self.handles.insert(open.handle, entry);
+            let link = self.links.enter(&open.session);
+            link.handles.push(open.handle);
+            if link.paused {
+                self.machine.pause(open.handle);
+            }
+        }
+        let answer = opened.map_err(|error| match error {
+            OpenError::NotLeading => {
+                OpenRefusal::NotReady("the queue has no leader yet: try again")
+            }
+            other => OpenRefusal::Refused(other.to_string()),
+        });
+        let gone = open.done.send(answer).is_err();
+        if gone {
+            // The session ended while it waited; its end may have passed here before this open did.
+            self.close_handle(open.handle, false);
+        }
+    }
+
+    /// Replaces subscriptions. The answer goes out behind the last message under the old ones and ahead of the first
+    /// under the new: any other order crashes clients (protocol: data events, section 6).
+    pub(super) fn on_configure(&mut self, configure: Configure) {
+        let session = configure.session.id;
+        self.links.flush_session(session);
+        match self.machine.configure(configure.handle, configure.subscriptions) {
+            Ok(()) => {
+                configure.session.outbox.push(configure.response);
+            }
+            Err(_) => configure.session.refuse(
+                configure.request_id,
+                StatusCategory::Unknown,
+                "the queue was deleted: close it and open it again",
+            ),
+        }
+    }
+
+    /// Closes behind everything that was published before, so that its acknowledgements precede the answer.
+    pub(super) fn on_close(&mut self, close: Box<Close>) {
+        if self.after_everything() <= self.replica.applied().index {
+            return self.close_now(*close);
+        }
+        self.defer(Deferred::Close(close));
+    }
+
+    pub(super) fn close_now(&mut self, close: Close) {
+        self.links.flush_session(close.session.id);
+        for handle in close.handles {
+            self.close_handle(handle, false);
+        }
+        close.session.outbox.push(close.response);
+    }
+
+    /// Ends a session: behind its publishes when it says goodbye, at once when it vanished, so that others get what
+    /// it held.
+    pub(super) fn on_session_ended(&mut self, ended: SessionEnded) {
+        let settled = self.after_everything() <= self.replica.applied().index;
+        if ended.lost || settled {
+            return self.end_session(ended);
+        }
+        self.defer(Deferred::SessionEnded(ended));
+    }
+
+    pub(super) fn end_session(&mut self, ended: SessionEnded) {
+        self.links.flush_session(ended.session);
+        let handles = self.links.get_mut(ended.session).map(|link| link.handles.clone());
+        for handle in handles.unwrap_or_default() {
+            self.close_handle(handle, ended.lost);
+        }
+        self.links.remove(ended.session);
+        if let Some(done) = ended.done {
+            let _gone = done.send(());
+        }
+    }
+
+    pub(super) fn on_purge(
+        &mut self,
+        queue: QueueId,
+        done: oneshot::Sender<Result<Purged, AdminRefusal>>,
+    ) {
+        if self.machine.settings(queue).is_none() {
+            let _gone = done.send(Err(AdminRefusal::NoSuchQueue));
+            return;
+        }
+        self.builder.purge(queue, None);
+        self.purges.push((queue, done));
+    }
+
+    pub(super) fn on_delete(
+        &mut self,
+        queue: QueueId,
+        done: oneshot::Sender<Result<(), AdminRefusal>>,
+    ) {
+        let open = || self.handles.values().filter(|entry| entry.queue == queue);
+        let consumers =
+            open().filter(|entry| matches!(entry.role, HandleRole::Reader { .. })).count();
+        let producers = open().count() - consumers;
+        if self.machine.settings(queue).is_none() {
+            let _gone = done.send(Err(AdminRefusal::NoSuchQueue));
+        } else if consumers + producers > 0 {
+            let _gone = done.send(Err(AdminRefusal::InUse { consumers, producers }));
+        } else {
+            self.builder.delete_queue(queue);
+            self.defer(Deferred::Delete(queue, done));
+        }
+    }
+
+    /// A queue exists in the state machine: give it its series.
+    pub(super) fn enter_queue(&mut self, queue: QueueId) {
+        let Some(view) = self.machine.view(queue) else { return };
+        let (domain, name) = domain_and_name(&view.uri);
+        let series = self.metrics.queues().open(domain, name);
+        self.queues.insert(queue, QueueEntry { uri: view.uri, series });
+    }
+
+    /// A queue is gone: so are its series and its handles.
+    pub(super) fn leave_queue(&mut self, queue: QueueId) {
+        if let Some(entry) = self.queues.remove(&queue) {
+            let (domain, name) = domain_and_name(&entry.uri);
+            self.metrics.queues().remove(domain, name);
+        }
+        let gone: Vec<(HandleId, SessionId)> = self
+            .handles
+            .iter()
+            .filter(|(_, entry)| entry.queue == queue)
+            .map(|(handle, entry)| (*handle, entry.session))
+            .collect();
+        for (handle, session) in gone {
+            self.forget_handle(handle, session);
+        }
+    }
+
+    fn close_handle(&mut self, handle: HandleId, lost: bool) {
+        let Some(entry) = self.handles.get(&handle).copied() else { return };
+        // An unknown handle here means that its queue was deleted, and with it all that it held.
+        if lost {
+            if let Ok(Some(attempts)) = self.machine.lost(handle) {
+                self.builder.attempt(&attempts);
+            }
+        } else {
+            let _gone_with_its_queue = self.machine.close(handle);
+        }
+        self.forget_handle(handle, entry.session);
+    }
+
+    fn forget_handle(&mut self, handle: HandleId, session: SessionId) {
+        self.handles.remove(&handle);
+        if let Some(link) = self.links.get_mut(session) {
+            link.handles.retain(|open| *open != handle);
+            if link.handles.is_empty() {
+                self.links.flush_session(session);
+                self.links.remove(session);
+            }
+        }
+    }
+}
+
+/// The two parts of a canonical URI, which is how the state machine knows a queue.
+fn domain_and_name(uri: &str) -> (&str, &str) {
+    uri.strip_prefix("bmq://").and_then(|rest| rest.split_once('/')).unwrap_or(("", uri))
+}

@@ -1,0 +1,287 @@
+//! The task that owns a partition: it takes what waits, proposes it as one entry, applies what is decided, delivers,
+//! and sends everything out. Batches come from load, never from a timer.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use flintmq_consensus::{GroupId, Index};
+use flintmq_queue::{Applied, Deliveries, EntryBuilder, HandleId, Partition, QueueId};
+use flintmq_storage::{CheckpointBatch, ReadError, Report};
+use metrics::Histogram;
+use rustc_hash::FxHashMap;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::links::Links;
+use super::publish::{PendingPut, Proposed};
+use super::requests::{AdminRefusal, Close, HandleRole, Open, Purged, Request, SessionEnded};
+use super::upkeep::TICK;
+use crate::fatal::FatalSignal;
+use crate::metrics::{Metrics, PUBLISH_ACK, QueueSeries};
+use crate::replica::{Replica, ReplicaError, ReplicaStatus};
+use crate::session::SessionId;
+
+/// Size from which an entry is not added to any more: no request is taken until it is proposed.
+const MAX_ENTRY_BYTES: usize = 1 << 20;
+
+/// Entries under way at a time. More would make entries smaller, not the log faster: the writer takes all that waits.
+const MAX_UNDER_WAY: usize = 3;
+
+/// Requests taken before entries are proposed and messages delivered.
+const MAX_REQUESTS_PER_ROUND: usize = 256;
+
+/// Everything a partition's task is made of.
+pub(crate) struct PartitionParts {
+    pub(crate) replica: Replica,
+    /// The state as of the replica's checkpoint.
+    pub(crate) machine: Partition,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) reports: mpsc::UnboundedReceiver<Report>,
+    pub(crate) status: watch::Sender<ReplicaStatus>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) fatal: FatalSignal,
+    pub(crate) stop: CancellationToken,
+}
+
+/// A handle that a session has open here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HandleEntry {
+    pub(super) session: SessionId,
+    pub(super) queue: QueueId,
+    pub(super) role: HandleRole,
+}
+
+/// A queue of this partition, beside its state.
+pub(super) struct QueueEntry {
+    pub(super) uri: String,
+    pub(super) series: Arc<QueueSeries>,
+}
+
+/// What waits until an entry is applied.
+pub(super) enum Deferred {
+    Open(Box<Open>),
+    Close(Box<Close>),
+    SessionEnded(SessionEnded),
+    Delete(QueueId, oneshot::Sender<Result<(), AdminRefusal>>),
+}
+
+/// What other threads tell the task; at most one per session and per entry asked for.
+pub(super) enum Signal {
+    Resume(SessionId),
+    Loaded(Index, Result<Bytes, ReadError>),
+}
+
+/// The task.
+pub(crate) struct PartitionTask {
+    pub(super) replica: Replica,
+    pub(super) machine: Partition,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) fatal: FatalSignal,
+    pub(super) signals: mpsc::UnboundedSender<Signal>,
+
+    pub(super) handles: FxHashMap<HandleId, HandleEntry>,
+    pub(super) queues: FxHashMap<QueueId, QueueEntry>,
+    pub(super) links: Links,
+
+    /// The entry that is being collected, with the PUTs in it.
+    pub(super) builder: EntryBuilder,
+    pub(super) puts: Vec<PendingPut>,
+    pub(super) collecting_since: Option<Instant>,
+    pub(super) under_way: VecDeque<Proposed>,
+    pub(super) deferred: VecDeque<(Index, Deferred)>,
+    pub(super) purges: Vec<(QueueId, oneshot::Sender<Result<Purged, AdminRefusal>>)>,
+    /// Entries carry a wall clock that never goes back within a leadership.
+    pub(super) last_arrival_ms: u64,
+
+    pub(super) delivering: bool,
+    /// Told when nothing is unconfirmed any more; set while the node is stopping.
+    pub(super) idle: Option<oneshot::Sender<()>>,
+    pub(super) checkpoint_waiting: Option<CheckpointBatch>,
+    pub(super) applied_since_checkpoint: u64,
+    /// Payload bytes proposed since the last checkpoint.
+    pub(super) log_bytes: usize,
+
+    // Reused from round to round.
+    pub(super) applied: Applied,
+    pub(super) deliveries: Deliveries,
+    pub(super) publish_ack: Histogram,
+
+    requests: mpsc::Receiver<Request>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    signalled: mpsc::UnboundedReceiver<Signal>,
+    status: watch::Sender<ReplicaStatus>,
+    stop: CancellationToken,
+}
+
+impl PartitionTask {
+    pub(crate) fn new(parts: PartitionParts) -> Self {
+        let (signals, signalled) = mpsc::unbounded_channel();
+        let mut task = Self {
+            replica: parts.replica,
+            machine: parts.machine,
+            metrics: parts.metrics,
+            fatal: parts.fatal,
+            signals,
+            handles: FxHashMap::default(),
+            queues: FxHashMap::default(),
+            links: Links::default(),
+            builder: EntryBuilder::default(),
+            puts: Vec::new(),
+            collecting_since: None,
+            under_way: VecDeque::new(),
+            deferred: VecDeque::new(),
+            purges: Vec::new(),
+            last_arrival_ms: 0,
+            delivering: true,
+            idle: None,
+            checkpoint_waiting: None,
+            applied_since_checkpoint: 0,
+            log_bytes: 0,
+            applied: Applied::default(),
+            deliveries: Deliveries::default(),
+            publish_ack: PUBLISH_ACK.histogram(&[]),
+            requests: parts.requests,
+            reports: parts.reports,
+            signalled,
+            status: parts.status,
+            stop: parts.stop,
+        };
+        let known: Vec<QueueId> = task.machine.queue_ids().collect();
+        known.into_iter().for_each(|queue| task.enter_queue(queue));
+        task
+    }
+
+    /// Runs until stopped; leaves a checkpoint behind. A failure stops the node.
+    pub(crate) async fn run(mut self) {
+        if let Err(error) = self.serve().await {
+            self.fatal.raise(error);
+        }
+    }
+
+    /// The group.
+    pub(super) fn group(&self) -> GroupId {
+        self.replica.group()
+    }
+
+    /// The queue that a handle is open for.
+    pub(super) fn queue_of(&self, handle: HandleId) -> Option<&QueueEntry> {
+        self.queues.get(&self.handles.get(&handle)?.queue)
+    }
+
+    /// Whether one more entry may be under way.
+    pub(super) fn may_propose(&self) -> bool {
+        self.replica.is_serving() && self.replica.under_way() < MAX_UNDER_WAY
+    }
+
+    /// The index at which everything collected and proposed so far is applied.
+    pub(super) fn after_everything(&self) -> Index {
+        let last = self.replica.status().last_index;
+        if self.builder.is_empty() { last } else { last + 1 }
+    }
+
+    /// Does it when everything collected and proposed so far is applied.
+    pub(super) fn defer(&mut self, deferred: Deferred) {
+        let index = self.after_everything();
+        self.deferred.push_back((index, deferred));
+    }
+
+    async fn serve(&mut self) -> Result<(), ReplicaError> {
+        self.replica.start()?;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut more_to_deliver = false;
+        loop {
+            tokio::select! {
+                biased;
+                Some(report) = self.reports.recv() => self.replica.on_report(report)?,
+                Some(signal) = self.signalled.recv() => self.on_signal(signal),
+                Some(request) = self.requests.recv(), if self.takes_requests() => {
+                    self.on_request(request);
+                }
+                _ = tick.tick() => self.on_tick()?,
+                () = self.stop.cancelled(), if self.is_settled() => {
+                    if self.checkpoint()? {
+                        return Ok(());
+                    }
+                    tokio::task::yield_now().await;
+                }
+                () = tokio::task::yield_now(), if more_to_deliver => {}
+            }
+            self.take_waiting()?;
+            self.apply_committed()?;
+            self.propose()?;
+            more_to_deliver = self.deliver();
+            self.flush();
+            self.checkpoint_if_large()?;
+            self.tell_if_idle();
+            self.status.send_replace(self.replica.status());
+        }
+    }
+
+    /// Takes everything else that is there already, so that it shares an entry and an event.
+    fn take_waiting(&mut self) -> Result<(), ReplicaError> {
+        while let Ok(report) = self.reports.try_recv() {
+            self.replica.on_report(report)?;
+        }
+        while let Ok(signal) = self.signalled.try_recv() {
+            self.on_signal(signal);
+        }
+        for _ in 0..MAX_REQUESTS_PER_ROUND {
+            if !self.takes_requests() {
+                break;
+            }
+            let Ok(request) = self.requests.try_recv() else { break };
+            self.on_request(request);
+        }
+        Ok(())
+    }
+
+    fn takes_requests(&self) -> bool {
+        self.replica.is_serving()
+            && self.machine.is_leading()
+            && self.builder.bytes() < MAX_ENTRY_BYTES
+    }
+
+    /// Nothing is collected, under way or asked for.
+    fn is_settled(&self) -> bool {
+        self.builder.is_empty() && self.replica.under_way() == 0 && self.requests.is_empty()
+    }
+
+    fn on_signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Resume(session) => self.resume(session),
+            Signal::Loaded(index, loaded) => self.on_loaded(index, loaded),
+        }
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Publish(publish) => self.on_publish(publish),
+            Request::Confirm(confirms) => self.on_confirm(confirms),
+            Request::Open(open) => self.on_open(open),
+            Request::Configure(configure) => self.on_configure(*configure),
+            Request::Close(close) => self.on_close(close),
+            Request::SessionEnded(ended) => self.on_session_ended(ended),
+            Request::UpdateQueue { queue, settings } => {
+                if self.machine.settings(queue).is_some_and(|present| *present != *settings) {
+                    self.builder.update_queue(queue, &settings);
+                }
+            }
+            Request::Purge { queue, done } => self.on_purge(queue, done),
+            Request::Delete { queue, done } => self.on_delete(queue, done),
+            Request::View { queue, done } => {
+                let _gone = done.send(self.view(queue));
+            }
+            Request::ViewAll { done } => {
+                let _gone = done.send(self.view_all());
+            }
+            Request::Peek { queue, count, done } => self.peek(queue, count, done),
+            Request::StopDelivery { idle } => {
+                self.delivering = false;
+                self.idle = Some(idle);
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What a partition does by the clock: expiry, checkpoints, gauges.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use flintmq_queue::QueueId;
+use flintmq_storage::CheckpointBatch;
+
+use super::task::PartitionTask;
+use crate::metrics::{DropReason, QueueLevels};
+use crate::replica::ReplicaError;
+
+/// How often the clock is looked at. Also the longest that an idle partition's checkpoint waits.
+pub(super) const TICK: Duration = Duration::from_secs(1);
+
+/// Log written since the last checkpoint at which the next is due. Small enough that an entry and its deletion meet in
+/// the store's memory, before either is written to a table.
+const CHECKPOINT_BYTES: usize = 16 << 20;
+
+/// Messages that one entry lets expire at most.
+const EXPIRE_AT_ONCE: u64 = 100_000;
+
+impl PartitionTask {
+    /// Once per [`TICK`].
+    pub(super) fn on_tick(&mut self) -> Result<(), ReplicaError> {
+        if self.machine.is_leading() {
+            let now = wall_clock_ms();
+            if self.machine.next_expiry().is_some_and(|due| due <= now) {
+                for item in self.machine.expire(now, EXPIRE_AT_ONCE) {
+                    self.builder.expire(item);
+                }
+            }
+        }
+        self.set_levels();
+        self.checkpoint()?;
+        Ok(())
+    }
+
+    /// Writes a checkpoint when much has been logged since the last.
+    pub(super) fn checkpoint_if_large(&mut self) -> Result<(), ReplicaError> {
+        if self.log_bytes >= CHECKPOINT_BYTES {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the net change since the last checkpoint. False when the store has no room for it now.
+    pub(super) fn checkpoint(&mut self) -> Result<bool, ReplicaError> {
+        if let Some(batch) = self.checkpoint_waiting.take()
+            && let Err(batch) = self.replica.checkpoint(batch)?
+        {
+            self.checkpoint_waiting = Some(batch);
+            return Ok(false);
+        }
+        if self.applied_since_checkpoint == 0 {
+            return Ok(true);
+        }
+        let checkpoint = self.machine.take_checkpoint();
+        self.applied_since_checkpoint = 0;
+        self.log_bytes = 0;
+        let batch = CheckpointBatch {
+            applied: self.replica.applied(),
+            puts: checkpoint.puts,
+            deletes: checkpoint.deletes,
+            dead_entries: checkpoint.dead_entries,
+        };
+        match self.replica.checkpoint(batch)? {
+            Ok(()) => Ok(true),
+            Err(batch) => {
+                self.checkpoint_waiting = Some(batch);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Tells the stopping node when no consumer holds anything unconfirmed and nothing is under way.
+    pub(super) fn tell_if_idle(&mut self) {
+        if self.idle.is_none() || !self.builder.is_empty() || self.replica.under_way() > 0 {
+            return;
+        }
+        let views = self.queues.keys().filter_map(|queue| self.machine.view(*queue));
+        let unconfirmed: u64 = views.flat_map(|view| view.apps).map(|app| app.unconfirmed).sum();
+        if unconfirmed == 0
+            && let Some(idle) = self.idle.take()
+        {
+            let _gone = idle.send(());
+        }
+    }
+
+    /// Counts messages that left without a confirmation.
+    pub(super) fn count_dropped(&self, queue: QueueId, reason: DropReason, messages: u64) {
+        if let Some(entry) = self.queues.get(&queue) {
+            entry.series.dropped(reason, messages);
+        }
+    }
+
+    fn set_levels(&self) {
+        for (id, entry) in &self.queues {
+            let Some(view) = self.machine.view(*id) else { continue };
+            let sum = |of: fn(&flintmq_queue::AppView) -> u64| view.apps.iter().map(of).sum();
+            entry.series.set_levels(&QueueLevels {
+                backlog_messages: view.messages,
+                backlog_bytes: view.bytes,
+                oldest_arrival_ms: view.oldest_arrival_ms,
+                unconfirmed_messages: sum(|app| app.unconfirmed),
+                redelivery_messages: sum(|app| app.redelivery),
+                consumers: sum(|app| u64::from(app.consumers)),
+                producers: u64::from(view.producers),
+            });
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn wall_clock_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,400 @@
+//! The whole node: started in order, stopped in the reverse order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flintmq_consensus::NodeId;
+use flintmq_storage::{LogStore, NodeIdentity, OpenError, Opened, Shutdown, Store, StoreOptions};
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{AdminError, AdminServer, Node};
+use crate::config::{Durability, ListenScheme, NodeConfig};
+use crate::controller::Policy;
+use crate::domain::DomainDefinition;
+use crate::fatal::FatalSignal;
+use crate::groups::{Groups, GroupsContext, GroupsError};
+use crate::metrics::Metrics;
+use crate::partition::{PartitionHandle, Request};
+use crate::session::listener::{ListenError, Listener};
+use crate::session::{BrokerIdentity, SessionContext};
+use crate::telemetry::Telemetry;
+use crate::tls::{TlsError, TlsFiles, TlsIdentity};
+
+/// Bytes that may wait for the log writer: room for the largest message twice, so that none is refused for its size.
+const INBOX_BYTES: usize = 160 << 20;
+
+/// How long tasks may take to end once they were told to; far more than they need.
+const END: Duration = Duration::from_secs(30);
+
+/// A running node. Dropping it without [`Broker::stop`] leaves the directory as a killed process does.
+pub struct Broker {
+    urls: Vec<String>,
+    admin: SocketAddr,
+    store: Arc<Store>,
+    groups: Groups,
+    context: Arc<SessionContext>,
+    fatal: FatalSignal,
+    identity: Option<Arc<TlsIdentity>>,
+    shutdown_timeout: Duration,
+    /// Stop accepting; stop sessions; stop groups; stop the rest.
+    accepting: CancellationToken,
+    closing: CancellationToken,
+    stopping: CancellationToken,
+    ending: CancellationToken,
+    services: TaskTracker,
+}
+
+/// Why a node does not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("the data directory cannot be used, data_dir={}: {source}", dir.display())]
+    Store {
+        /// The directory.
+        dir: PathBuf,
+        /// Why not.
+        source: OpenError,
+    },
+    /// The log or the state cannot be brought up.
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
+    /// A client listener cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The admin address cannot be used.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// A domain of `bootstrap.domains_dir` cannot be defined.
+    #[error("a domain's definition cannot be used, file={}: {reason}", file.display())]
+    Domain {
+        /// The file or directory.
+        file: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Why a node did not stop cleanly. The next start checks its log.
+#[derive(Debug, thiserror::Error)]
+#[error("the node did not stop cleanly: {0}")]
+pub struct StopError(String);
+
+impl Broker {
+    /// Starts a node: admin address, data directory, groups, then clients. Returns when clients can connect.
+    ///
+    /// # Errors
+    /// [`StartError`] says what to change.
+    pub async fn start(config: NodeConfig, metrics: Arc<Metrics>) -> Result<Self, StartError> {
+        let identity = tls_identity(&config)?;
+        let admin = AdminServer::bind(&config.admin, Arc::clone(&metrics)).await?;
+        let fatal = FatalSignal::default();
+        let ending = CancellationToken::new();
+        let services = TaskTracker::new();
+        let admin_address = admin.address();
+        let node_cell = admin.node();
+        services.spawn(admin.run(ending.clone()));
+
+        let started = Self::open_and_serve(&config, &metrics, &fatal, identity.as_ref()).await;
+        let (store, groups, stopping, listeners) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                ending.cancel();
+                return Err(error);
+            }
+        };
+        let accepting = CancellationToken::new();
+        let closing = CancellationToken::new();
+        let context = Arc::new(SessionContext::new(
+            config.limits.clone(),
+            BrokerIdentity {
+                cluster: config.cluster.clone(),
+                node: config.node.id,
+                host: host_name(),
+            },
+            groups.controller.clone(),
+            groups.partitions.clone(),
+            boot_number(),
+            closing.clone(),
+        ));
+        let permits = Arc::new(Semaphore::new(config.limits.max_connections as usize));
+        let urls = listeners.iter().map(Listener::url).collect();
+        for listener in listeners {
+            let serving =
+                listener.run(Arc::clone(&context), Arc::clone(&permits), accepting.clone());
+            services.spawn(serving);
+        }
+        let telemetry = Telemetry {
+            metrics,
+            store: Arc::clone(&store) as Arc<dyn LogStore>,
+            controller: groups.controller.clone(),
+            partitions: groups.partitions.clone(),
+        };
+        services.spawn(telemetry.run(ending.clone()));
+        services.close();
+        node_cell.set(Node {
+            cluster: config.cluster,
+            id: config.node.id,
+            controller: groups.controller.clone(),
+            partitions: groups.partitions.clone(),
+            store: Arc::clone(&store) as Arc<dyn LogStore>,
+            fatal: fatal.clone(),
+        });
+        Ok(Self {
+            urls,
+            admin: admin_address,
+            store,
+            groups,
+            context,
+            fatal,
+            identity,
+            shutdown_timeout: config.limits.shutdown_timeout,
+            accepting,
+            closing,
+            stopping,
+            ending,
+            services,
+        })
+    }
+
+    /// Where clients connect, with the ports that the system chose where none was given.
+    pub fn client_urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// Where the administration listens.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Waits for a failure that the node must not outlive, and tells it. Stop the node then.
+    pub async fn failed(&self) -> String {
+        self.fatal.raised().await
+    }
+
+    /// Reads certificate and key again, for connections made from now on.
+    ///
+    /// # Errors
+    /// [`TlsError`]; the node goes on with what it has.
+    pub fn reload_certificates(&self) -> Result<(), TlsError> {
+        self.identity.as_ref().map_or(Ok(()), |identity| identity.reload())
+    }
+
+    /// Stops: takes no more clients, delivers nothing more, waits a bounded time for consumers to confirm what they
+    /// have, ends all sessions, writes checkpoints, and marks the directory as cleanly closed.
+    ///
+    /// # Errors
+    /// [`StopError`]: everything acknowledged is in the log nevertheless.
+    pub async fn stop(self) -> Result<(), StopError> {
+        tracing::info!("stopping");
+        self.accepting.cancel();
+        if self.fatal.reason().is_none() {
+            self.drain().await;
+        }
+        self.closing.cancel();
+        self.context.tasks().close();
+        within(END, self.context.tasks().wait(), "sessions").await;
+        self.stopping.cancel();
+        self.groups.tasks.close();
+        within(END, self.groups.tasks.wait(), "groups").await;
+        self.ending.cancel();
+        within(END, self.services.wait(), "services").await;
+        if let Some(reason) = self.fatal.reason() {
+            return Err(StopError(reason.to_owned()));
+        }
+        let store = self.store;
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        match closed {
+            Ok(Ok(())) => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+            Ok(Err(error)) => Err(StopError(error.to_string())),
+            Err(error) => Err(StopError(error.to_string())),
+        }
+    }
+
+    async fn drain(&self) {
+        let mut idle = Vec::new();
+        for partition in &self.groups.partitions {
+            let (sender, receiver) = oneshot::channel();
+            partition.send(Request::StopDelivery { idle: sender }).await;
+            idle.push(receiver);
+        }
+        let all_idle = async {
+            for idle in idle {
+                // An error means that the partition is gone: nothing to wait for.
+                let _ = idle.await;
+            }
+        };
+        if tokio::time::timeout(self.shutdown_timeout, all_idle).await.is_err() {
+            tracing::info!(
+                seconds = self.shutdown_timeout.as_secs_f64(),
+                "consumers still hold unconfirmed messages: they will be delivered again"
+            );
+        }
+    }
+
+    async fn open_and_serve(
+        config: &NodeConfig,
+        metrics: &Arc<Metrics>,
+        fatal: &FatalSignal,
+        identity: Option<&Arc<TlsIdentity>>,
+    ) -> Result<(Arc<Store>, Groups, CancellationToken, Vec<Listener>), StartError> {
+        let Opened { store, shutdown, .. } = open_store(config).await?;
+        let store = Arc::new(store);
+        let stopping = CancellationToken::new();
+        let result =
+            Self::serve(config, metrics, fatal, identity, &store, &shutdown, &stopping).await;
+        match result {
+            Ok((groups, listeners)) => Ok((store, groups, stopping, listeners)),
+            Err(error) => {
+                // What was opened is closed as it should be, so that a mistake in the configuration costs nothing.
+                stopping.cancel();
+                let closed = tokio::task::spawn_blocking(move || store.close()).await;
+                if let Ok(Err(error)) = closed {
+                    tracing::warn!(%error, "the data directory was not closed cleanly");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn serve(
+        config: &NodeConfig,
+        metrics: &Arc<Metrics>,
+        fatal: &FatalSignal,
+        identity: Option<&Arc<TlsIdentity>>,
+        store: &Arc<Store>,
+        shutdown: &Shutdown,
+        stopping: &CancellationToken,
+    ) -> Result<(Groups, Vec<Listener>), StartError> {
+        let mut listeners = Vec::new();
+        for url in &config.clients.listen {
+            let tls = (url.scheme == ListenScheme::Tls).then(|| identity.cloned()).flatten();
+            listeners.push(Listener::bind(url, tls).await?);
+        }
+        let groups = Groups::start(GroupsContext {
+            node: NodeId(config.node.id),
+            store: Arc::clone(store) as Arc<dyn LogStore>,
+            metrics: Arc::clone(metrics),
+            fatal: fatal.clone(),
+            stop: stopping.clone(),
+            partitions: config.bootstrap.partitions,
+            policy: Policy {
+                undefined: config.domains.undefined,
+                partitions: config.bootstrap.partitions,
+                max_queues: config.limits.max_queues,
+            },
+        })
+        .await?;
+        if *shutdown == Shutdown::New {
+            define_domains(config, &groups).await?;
+        }
+        Ok((groups, listeners))
+    }
+}
+
+async fn open_store(config: &NodeConfig) -> Result<Opened, StartError> {
+    let dir = config.node.data_dir.clone();
+    let identity = NodeIdentity { cluster: config.cluster.clone(), node: NodeId(config.node.id) };
+    let options = StoreOptions {
+        durability: match config.node.durability {
+            Durability::Background => flintmq_storage::Durability::Background,
+            Durability::Sync => flintmq_storage::Durability::Sync,
+        },
+        flush_interval: config.node.flush_interval,
+        disk_reserve: config.node.disk_reserve.as_u64(),
+        inbox_bytes: INBOX_BYTES,
+        ..StoreOptions::new(&dir, identity)
+    };
+    let opened = tokio::task::spawn_blocking(move || Store::open(options)).await;
+    let opened = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(source)) => return Err(StartError::Store { dir, source }),
+        Err(panic) => return Err(GroupsError::Failed(panic.to_string()).into()),
+    };
+    let dir = dir.display();
+    match &opened.shutdown {
+        Shutdown::New => tracing::info!(%dir, "new data directory"),
+        Shutdown::Clean => tracing::info!(%dir, "the last stop was clean"),
+        Shutdown::ProcessCrash | Shutdown::Synced => {
+            tracing::warn!(%dir, "the last stop was not clean; nothing acknowledged is missing");
+        }
+        Shutdown::TailMayBeLost { reason } => tracing::error!(
+            %dir, reason, "the last stop was not clean and acknowledged messages may be missing"
+        ),
+    }
+    Ok(opened)
+}
+
+async fn define_domains(config: &NodeConfig, groups: &Groups) -> Result<(), StartError> {
+    let Some(dir) = &config.bootstrap.domains_dir else { return Ok(()) };
+    let failed = |file: PathBuf, reason: String| StartError::Domain { file, reason };
+    let entries = std::fs::read_dir(dir).map_err(|e| failed(dir.clone(), e.to_string()))?;
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+    files.sort();
+    for file in files {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let text =
+            std::fs::read_to_string(&file).map_err(|e| failed(file.clone(), e.to_string()))?;
+        let definition = DomainDefinition::from_json_named(&name, &text)
+            .map_err(|e| failed(file.clone(), e.to_string()))?;
+        let created = groups.controller.create_domain(definition).await;
+        created.map_err(|e| failed(file.clone(), e.to_string()))?;
+        tracing::info!(domain = name, "domain defined");
+    }
+    Ok(())
+}
+
+fn tls_identity(config: &NodeConfig) -> Result<Option<Arc<TlsIdentity>>, TlsError> {
+    let wanted = config.clients.listen.iter().any(|url| url.scheme == ListenScheme::Tls);
+    let (Some(certificate), Some(key)) = (&config.clients.certificate, &config.clients.key) else {
+        return Ok(None);
+    };
+    if !wanted {
+        return Ok(None);
+    }
+    let files = TlsFiles {
+        certificate: certificate.clone(),
+        key: key.clone(),
+        client_ca: config.clients.client_ca.clone(),
+    };
+    TlsIdentity::load(files).map(|identity| Some(Arc::new(identity)))
+}
+
+async fn within(limit: Duration, ending: impl Future<Output = ()>, what: &str) {
+    if tokio::time::timeout(limit, ending).await.is_err() {
+        tracing::warn!(what, "still busy at the end of the stop");
+    }
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// A number that another run of this node hardly has: part of the GUIDs of clients that make none.
+fn boot_number() -> u32 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let nanos = now.unwrap_or_default().as_nanos() as u64;
+    let mixed = (nanos ^ u64::from(std::process::id()) << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 32) as u32
+}
+
+/// The way to one partition, for the administration.
+pub(crate) fn partition_of(
+    partitions: &[PartitionHandle],
+    number: u32,
+) -> Option<&PartitionHandle> {
+    partitions.get((number as usize).checked_sub(1)?)
+}

@@ -1,0 +1,129 @@
+//! Accepts clients' connections: bounded in number, each in a task of its own, TLS where the listener says so.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::SessionMetrics;
+use super::connection::{self, SessionContext};
+use crate::config::{ListenScheme, ListenUrl};
+use crate::tls::TlsIdentity;
+
+/// A bound listener, before it accepts.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    tls: Option<Arc<TlsIdentity>>,
+    scheme: ListenScheme,
+    address: SocketAddr,
+}
+
+/// Why a listener cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen for clients: is the port in use by another process? url={url} reason={source}"
+)]
+pub struct ListenError {
+    url: String,
+    source: std::io::Error,
+}
+
+impl Listener {
+    /// Binds the address. `tls` must be there for a `tls://` address.
+    pub(crate) async fn bind(
+        url: &ListenUrl,
+        tls: Option<Arc<TlsIdentity>>,
+    ) -> Result<Self, ListenError> {
+        let failed = |source| ListenError { url: url.to_string(), source };
+        let socket = TcpListener::bind(url.socket_text()).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self { socket, tls, scheme: url.scheme, address })
+    }
+
+    /// Where it listens, with the port that the system chose where none was given.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
+    }
+
+    /// Accepts until `stop`. Sessions outlive it.
+    pub(crate) async fn run(
+        self,
+        context: Arc<SessionContext>,
+        permits: Arc<Semaphore>,
+        stop: CancellationToken,
+    ) {
+        let mut refused = 0_u64;
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            let (socket, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, mostly: serve those who are there and try again.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            match Arc::clone(&permits).try_acquire_owned() {
+                Ok(permit) => {
+                    refused = 0;
+                    SessionMetrics::accepted(self.scheme.as_str());
+                    let serving =
+                        serve(socket, peer, self.tls.clone(), Arc::clone(&context), permit);
+                    context.tasks().spawn(serving);
+                }
+                Err(_) => {
+                    refused += 1;
+                    SessionMetrics::refused("max_connections");
+                    if refused.is_power_of_two() {
+                        tracing::warn!(%peer, refused, "connection closed: limits.max_connections is reached");
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn serve(
+    socket: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<TlsIdentity>>,
+    context: Arc<SessionContext>,
+    _permit: OwnedSemaphorePermit,
+) {
+    if let Err(error) = prepare(&socket) {
+        tracing::debug!(%peer, %error, "connection lost at once");
+        return;
+    }
+    let Some(tls) = tls else {
+        return connection::run(socket, peer, context).await;
+    };
+    let limit = context.limits().negotiation_timeout;
+    match tokio::time::timeout(limit, TlsAcceptor::from(tls.current()).accept(socket)).await {
+        Ok(Ok(stream)) => connection::run(stream, peer, context).await,
+        Ok(Err(error)) => {
+            SessionMetrics::refused("tls");
+            tracing::info!(%peer, %error, "connection closed: the TLS handshake failed");
+        }
+        Err(_) => {
+            SessionMetrics::refused("timeout");
+            tracing::info!(%peer, "connection closed: no TLS handshake in time");
+        }
+    }
+}
+
+/// Small events must not wait for more, and a peer that vanished must be noticed some day.
+fn prepare(socket: &TcpStream) -> std::io::Result<()> {
+    socket.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10));
+    socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}

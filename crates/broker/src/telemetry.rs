@@ -1,0 +1,114 @@
+//! Turns what the store and the groups say of themselves into metrics, once a second.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flintmq_storage::{DiskState, DurationHistogram, LogStore, StoreStats};
+use metrics::Histogram;
+use tokio_util::sync::CancellationToken;
+
+use crate::controller::Controller;
+use crate::metrics::{
+    DISK_FREE, DISK_RESERVE_REACHED, FLUSH, GROUP_APPLIED_INDEX, GROUP_AT_RISK_ENTRIES,
+    GROUP_AT_RISK_SECONDS, GROUP_COMMIT_INDEX, GROUP_FSYNCED_INDEX, GROUP_IS_LEADER, GROUP_TERM,
+    LEADERLESS, LOG_WRITE, LOG_WRITTEN_BYTES, Metrics, STORAGE_ERRORS, UPKEEP_INTERVAL,
+};
+use crate::partition::PartitionHandle;
+use crate::replica::ReplicaStatus;
+
+/// Everything that is sampled.
+pub(crate) struct Telemetry {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) store: Arc<dyn LogStore>,
+    pub(crate) controller: Controller,
+    pub(crate) partitions: Vec<PartitionHandle>,
+}
+
+impl Telemetry {
+    /// Samples until stopped.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(UPKEEP_INTERVAL);
+        let mut last = StoreStats::default();
+        let mut groups: Vec<GroupSample> = Vec::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => {}
+            }
+            self.metrics.upkeep();
+            let stats = self.store.stats();
+            record_store(&last, &stats, self.store.disk_state());
+            last = stats;
+            let statuses = std::iter::once((0, self.controller.status()))
+                .chain(self.partitions.iter().map(|p| (p.group().0, p.status())));
+            for (place, (group, status)) in statuses.enumerate() {
+                if groups.len() <= place {
+                    groups.push(GroupSample::default());
+                }
+                groups[place].record(group, &status);
+            }
+        }
+    }
+}
+
+fn record_store(last: &StoreStats, now: &StoreStats, disk: DiskState) {
+    record_delta(&LOG_WRITE.histogram(&[]), &last.log_write, &now.log_write);
+    record_delta(&FLUSH.histogram(&[]), &last.flush, &now.flush);
+    LOG_WRITTEN_BYTES.counter(&[]).absolute(now.log_write_bytes);
+    STORAGE_ERRORS.counter(&[]).absolute(now.background_errors);
+    DISK_FREE.gauge(&[]).set(now.disk_free_bytes as f64);
+    DISK_RESERVE_REACHED.gauge(&[]).set(f64::from(u8::from(disk != DiskState::Ok)));
+}
+
+/// The store counts in buckets of its own; each observation is passed on as its bucket's upper bound.
+fn record_delta(histogram: &Histogram, last: &DurationHistogram, now: &DurationHistogram) {
+    let above_all =
+        now.max_seconds.max(DurationHistogram::BOUNDS[DurationHistogram::BOUNDS.len() - 1]);
+    let bounds = DurationHistogram::BOUNDS.iter().copied().chain([above_all]);
+    for ((bound, before), after) in bounds.zip(last.buckets).zip(now.buckets) {
+        let count = usize::try_from(after.saturating_sub(before)).unwrap_or(usize::MAX);
+        if count > 0 {
+            histogram.record_many(bound, count);
+        }
+    }
+}
+
+#[derive(Default)]
+struct GroupSample {
+    /// Since when something committed has not been on the disk, and up to which index it was.
+    at_risk: Option<(Instant, u64)>,
+}
+
+impl GroupSample {
+    fn record(&mut self, group: u32, status: &ReplicaStatus) {
+        let group = group.to_string();
+        let label = [group.as_str()];
+        GROUP_TERM.gauge(&label).set(status.term as f64);
+        GROUP_IS_LEADER.gauge(&label).set(f64::from(u8::from(status.serving)));
+        GROUP_COMMIT_INDEX.gauge(&label).set(status.commit_index as f64);
+        GROUP_APPLIED_INDEX.gauge(&label).set(status.applied_index as f64);
+        GROUP_FSYNCED_INDEX.gauge(&label).set(status.fsynced_index as f64);
+        if !status.serving {
+            LEADERLESS.counter(&label).increment(UPKEEP_INTERVAL.as_secs());
+        }
+        let entries = status.commit_index.saturating_sub(status.fsynced_index);
+        GROUP_AT_RISK_ENTRIES.gauge(&label).set(entries as f64);
+        let age = self.age(status);
+        GROUP_AT_RISK_SECONDS.gauge(&label).set(age.as_secs_f64());
+    }
+
+    /// How long the oldest of the entries at risk has been so, to the accuracy of the samples.
+    fn age(&mut self, status: &ReplicaStatus) -> Duration {
+        if status.fsynced_index >= status.commit_index {
+            self.at_risk = None;
+            return Duration::ZERO;
+        }
+        match self.at_risk {
+            Some((since, upto)) if status.fsynced_index < upto => since.elapsed(),
+            _ => {
+                self.at_risk = Some((Instant::now(), status.commit_index));
+                Duration::ZERO
+            }
+        }
+    }
+}
