@@ -16,6 +16,9 @@ mod settings;
 mod state;
 mod views;
 
+#[cfg(test)]
+mod tests;
+
 pub use checkpoint::Checkpoint;
 pub use codec::Malformed;
 pub use delivery::{

@@ -252,10 +252,18 @@ impl Partition {
     }
 
     /// An entry that [`Deliveries::loads`] asked for could not be read. It is asked for again when
-    /// something else happens to its queue.
+    /// something else happens to its queue, or after [`retry_loads`](Self::retry_loads).
     pub fn load_failed(&mut self, index: Index) {
         if let Some(engine) = &mut self.engine {
             engine.load_failed(index);
+        }
+    }
+
+    /// Asks again, in the next [`deliver`](Self::deliver), for what could not be read. Call it on a timer,
+    /// every second or so; costs nothing when all reads succeeded.
+    pub fn retry_loads(&mut self) {
+        if let Some(engine) = &mut self.engine {
+            engine.retry_loads();
         }
     }
 

@@ -210,6 +210,7 @@ impl Engine {
                 }
                 self.wake(id);
             } else {
+                self.failed.insert(id);
                 result = Err(EntryMismatch { index });
             }
         }
@@ -217,10 +218,18 @@ impl Engine {
         result
     }
 
-    /// An entry could not be read. It is asked for again when something else happens to the queue.
+    /// An entry could not be read.
     pub(crate) fn load_failed(&mut self, index: Index) {
-        self.loading.remove(&index);
+        let waiting = self.loading.remove(&index).unwrap_or_default();
+        self.failed.extend(waiting.into_iter().map(|(id, _)| id));
         self.wake_starved();
+    }
+
+    /// Time to try again what could not be read.
+    pub(crate) fn retry_loads(&mut self) {
+        for id in std::mem::take(&mut self.failed) {
+            self.wake(id);
+        }
     }
 
     fn wake_starved(&mut self) {

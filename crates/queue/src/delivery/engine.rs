@@ -1,6 +1,6 @@
 //! The engine: opening, configuring, confirming and closing, and what applied commands mean for it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -34,6 +34,8 @@ pub(crate) struct Engine {
     pub(super) loading: BTreeMap<Index, Vec<(QueueId, Position)>>,
     /// Lanes that want to read and must wait for others' reads.
     pub(super) starved: Vec<QueueId>,
+    /// Lanes whose read failed.
+    pub(super) failed: BTreeSet<QueueId>,
     pub(super) pins: Pins,
     /// Up to where expiry has been asked for, per queue.
     pub(crate) expiring: BTreeMap<QueueId, Position>,
@@ -355,7 +357,7 @@ impl Engine {
         app_lane.active = false;
         let mut top = i32::MIN;
         for id in &lane.handles {
-            let Some(handle) = self.handles.get(id).filter(|h| h.app == Some(key)) else {
+            let Some(handle) = self.handles.get(id).filter(|h| h.reads(key)) else {
                 continue;
             };
             let best = handle.subscriptions.iter().map(|live| live.subscription.priority).max();

@@ -239,10 +239,10 @@ impl State {
         queue.history.clear();
         if let Some(mut queue) = self.queues.remove(&id) {
             let mut removed = Vec::new();
-            queue.save(&mut Vec::new(), &mut removed);
             if queue.saved {
                 removed.push(keys::queue(id));
             }
+            queue.save(&mut Vec::new(), &mut removed);
             self.gone.extend(removed);
         }
         effects.push(Effect::QueueDeleted { queue: id, messages, bytes });
