@@ -140,7 +140,7 @@ fn judge(
     let uuid = database.db().get_cf(database.family(Family::Node), NODE_UUID_KEY);
     let uuid = uuid.map_err(|error| OpenError::Database { detail: error.to_string() })?;
     if uuid.as_deref() != Some(marker.node_uuid.as_bytes()) {
-        let detail = "marker and database belong to different nodes".to_owned();
+        let detail = "the database is not the marker's, or has lost what was synced".to_owned();
         return Err(OpenError::Damaged { detail });
     }
     if marker.state == State::Clean {

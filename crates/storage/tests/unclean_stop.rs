@@ -233,6 +233,114 @@ fn a_lost_tail_leaves_an_earlier_state_and_is_noticed() {
     drop(store);
 }
 
+/// Memtables so small that several log files are alive at any time.
+fn small_memtables(place: &TempDir, name: &str) -> StoreOptions {
+    let mut options = options(place, name);
+    options.witness_dir = None;
+    options.tuning.memtable_bytes = 64 << 10;
+    options.tuning.memtables_per_flush = 4;
+    options.tuning.memtables = 8;
+    options
+}
+
+#[test]
+fn a_hole_between_log_files_never_mixes_two_states() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut opened, mut refused) = (0, 0);
+    for steps in [30, 45, 60, 75] {
+        let name = format!("run-{steps}");
+        let store = Store::open(small_memtables(&place, &name)).unwrap().store;
+        let states = big_history(&store, steps);
+        drop(store);
+        let dir = place.path().join(&name);
+        let cuts: [fn(u64) -> u64; 3] = [
+            // All records are of the same size, so this is the end of one.
+            |whole| whole / 2,
+            |whole| whole / 3,
+            |_| 0,
+        ];
+        for (victim, cut) in
+            wal_files(&dir).into_iter().flat_map(|victim| cuts.map(|cut| (victim.clone(), cut)))
+        {
+            let image = format!("image-{}", opened + refused);
+            copy_dir(&dir, &place.path().join(&image));
+            let copy = place.path().join(&image).join("db").join(victim.file_name().unwrap());
+            truncate(&copy, cut(fs::metadata(&copy).unwrap().len()));
+            match Store::open(small_memtables(&place, &image)) {
+                Ok(found) => {
+                    let found = plain(dump(&found.store));
+                    let what = format!("{} of {name}: {found:#?}", victim.display());
+                    assert!(found.len() < 2 || states.contains(&found), "{what}");
+                    opened += 1;
+                }
+                // Right where the database knows that what is missing had been synced: that is no lost
+                // tail, but a lost disk.
+                Err(OpenError::Database { .. } | OpenError::Damaged { .. }) => refused += 1,
+                Err(error) => panic!("{image}: {error}"),
+            }
+        }
+    }
+    assert!(opened > 20, "opened {opened}, refused {refused}");
+}
+
+#[test]
+fn what_is_written_after_a_lost_tail_stays() {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(options(&place, "a")).unwrap().store;
+    let states: Vec<_> = history(&store, 40).into_iter().map(plain).collect();
+    drop(store);
+    let image = place.path().join("a");
+    for cut in 1..8 {
+        let name = format!("cut-{cut}");
+        copy_dir(&image, &place.path().join(&name));
+        let wal = wal_files(&place.path().join(&name)).pop().unwrap();
+        truncate(&wal, fs::metadata(&wal).unwrap().len() * (20 - cut) / 20);
+        let no_witness = || StoreOptions { witness_dir: None, ..options(&place, &name) };
+        let mut expected = None;
+        for round in 0..3 {
+            let store = Store::open(no_witness()).unwrap().store;
+            let found = plain(dump(&store));
+            match &expected {
+                None => assert!(states.contains(&found), "{name}"),
+                Some(expected) => assert_eq!(&found, expected, "{name}, round {round}"),
+            }
+            let reports = Reports::of(&store, ONE);
+            let last = store.bounds(ONE).unwrap().last;
+            store.try_append(ONE, batch(last.term + 1, last.index + 1, last.index + 2)).unwrap();
+            reports.appended(last.index + 2);
+            expected = Some(plain(dump(&store)));
+            drop(store);
+        }
+    }
+}
+
+/// Big entries and checkpoints of two groups, and what the store held after each of them.
+fn big_history(store: &dyn LogStore, steps: u64) -> Vec<Vec<GroupDump>> {
+    let reports = [create(store, ONE), create(store, TWO)];
+    let mut states = vec![plain(dump(store))];
+    for step in 0..steps {
+        let which = (step % 2) as usize;
+        let (group, reports) = ([ONE, TWO][which], &reports[which]);
+        let last = store.bounds(group).unwrap().last.index;
+        let payload = bytes::Bytes::from(vec![step as u8; 8 << 10]);
+        let big = flintmq_consensus::Entry { payload, ..entry(1, last + 1) };
+        let append = AppendBatch { entries: vec![big], ..AppendBatch::default() };
+        store.try_append(group, append).unwrap();
+        reports.appended(last + 1);
+        states.push(plain(dump(store)));
+        if last % 3 == 2 {
+            let applied = LogPosition { term: 1, index: last };
+            let puts = vec![(b"k".to_vec(), step.to_be_bytes().to_vec())];
+            let dead_entries = vec![last];
+            let batch = CheckpointBatch { applied, puts, dead_entries, ..Default::default() };
+            store.try_checkpoint(group, batch).unwrap();
+            assert_eq!(reports.next(), Report::Checkpointed { applied });
+            states.push(plain(dump(store)));
+        }
+    }
+    states
+}
+
 #[test]
 fn the_witness_notices_a_tail_that_was_lost_without_a_restart_of_the_machine() {
     let place = tempfile::tempdir().unwrap();
@@ -371,7 +479,7 @@ fn a_nearly_full_disk_refuses_messages_but_not_relief() {
     limited.free_space = Some(Arc::clone(&space) as Arc<dyn FreeSpace>);
     let store = Store::open(limited).unwrap().store;
     let (sender, changes) = mpsc::channel();
-    store.subscribe_disk(Box::new(move |state| drop(sender.send(state))));
+    store.subscribe_disk(Box::new(move |state| sender.send(state).unwrap()));
     let reports = create(&store, ONE);
     store.try_append(ONE, batch(1, 1, 2)).unwrap();
     reports.appended(2);
