@@ -335,6 +335,8 @@ mod tests {
         assert_eq!(fault(&[8, 0, 0, 2, 4, 4, 4, 4]), (0, OptionFault::Content));
         assert_eq!(fault(&[0x0c, 0x40, 0, 2, 0, 0, 0, 1]), (0, OptionFault::Content));
         assert_eq!(fault(&[0x0c, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0]), (0, OptionFault::Content));
+        assert_eq!(fault(&[0x0c, 0x20, 0, 2, 0, 0, 0, 1]), (0, OptionFault::Content));
+        assert_eq!(fault(&[0x0c, 0x40, 0, 1]), (0, OptionFault::Content));
         assert_eq!(fault(&[0x0e, 0, 1, 0]), (0, OptionFault::Content));
         let twice = [sub_queue_id_option(1), sub_queue_id_option(2)].concat();
         assert_eq!(fault(&twice), (8, OptionFault::Repeated));

@@ -3,7 +3,8 @@
 
 mod captures;
 mod checks;
+mod control_round_trips;
+mod data_round_trips;
 mod hostile;
-mod round_trips;
 mod seeds;
 mod vectors;
