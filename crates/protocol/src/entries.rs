@@ -63,12 +63,12 @@ mod tests {
 
     #[test]
     fn longer_headers_and_entries_are_cut_to_what_is_known() {
-        let mut body = vec![0x27, 0, 0, 0, 9, 9, 9, 9];
-        body.extend((0..56).collect::<Vec<u8>>());
+        let mut body = vec![0x29, 0, 0, 0, 9, 9, 9, 9];
+        body.extend((0..72).collect::<Vec<u8>>());
         let entries = Entries::parse(EventType::Ack, &body).unwrap();
         assert_eq!(entries.remaining(), 2);
         let starts: Vec<u8> = entries.map(|entry| entry[0]).collect();
-        assert_eq!(starts, [0, 28]);
+        assert_eq!(starts, [0, 36]);
     }
 
     #[test]

@@ -302,6 +302,17 @@ mod tests {
     }
 
     #[test]
+    fn what_an_option_cannot_hold_is_left_out() {
+        let mut out = BytesMut::new();
+        append_sub_queue_ids(&mut out, &vec![7; MAX_OPTION_WORDS + 5]);
+        assert_eq!(ids(&out).len(), MAX_OPTION_WORDS - 1);
+        out.clear();
+        let info = (7, RemainingDeliveryAttempts::UNLIMITED);
+        append_sub_queue_infos(&mut out, &vec![info; MAX_OPTION_WORDS]);
+        assert_eq!(ids(&out).len(), (MAX_OPTION_WORDS - 1) / 2);
+    }
+
+    #[test]
     fn subscription_ids_come_from_whichever_option_has_them() {
         assert_eq!(ids(&[]), [0]);
         assert_eq!(ids(&sub_queue_id_option(9)), [9]);
