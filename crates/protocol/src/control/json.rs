@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::negotiation::{AuthenticationMessage, NegotiationMessage};
-use super::requests::{ControlChoice, ControlMessage};
+use super::requests::{ControlChoice, ControlMessage, MAX_LIST_ELEMENTS};
 
 /// Nesting allowed in a control message; the schema needs ten levels.
 const MAX_DEPTH: usize = 16;
@@ -22,6 +22,8 @@ pub(super) enum JsonFault {
     Syntax(#[from] serde_json::Error),
     #[error("values are nested too deeply")]
     Depth,
+    #[error("a list has too many elements")]
+    TooManyElements,
     #[error("the message is not an object")]
     NotAnObject,
     #[error("the choice needs exactly one selection")]
@@ -49,8 +51,8 @@ pub(super) trait JsonRoot: Sized {
     fn read_json(text: &[u8]) -> Result<Self, JsonFault>;
 }
 
-/// Derives [`Members`] and the reading of a choice from its selections' names; `with` marks those that
-/// have content.
+/// Derives [`Members`] and the reading of a choice from its selections' names; `with` marks those
+/// that have content.
 macro_rules! json_choice {
     ($name:ident { $($selection:literal $variant:ident $(($has_content:tt))?,)* }) => {
         impl Members for $name {
@@ -213,6 +215,9 @@ fn drop_nulls(value: &mut Value, depth: usize) -> Result<(), JsonFault> {
         Value::Object(members) => {
             members.retain(|_, member| !member.is_null());
             members.values_mut().try_for_each(|member| drop_nulls(member, depth + 1))
+        }
+        Value::Array(elements) if elements.len() > MAX_LIST_ELEMENTS => {
+            Err(JsonFault::TooManyElements)
         }
         Value::Array(elements) => {
             elements.iter_mut().try_for_each(|element| drop_nulls(element, depth + 1))

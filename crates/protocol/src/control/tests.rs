@@ -188,6 +188,10 @@ fn lists_are_bounded() {
     let list = "3000".repeat(MAX_LIST_ELEMENTS + 1);
     let fault = ber_fault(&format!("3080 a180 b080 a180 a180 {list}"));
     assert_eq!(fault, BerFault::TooManyElements);
+    let list = "{},".repeat(MAX_LIST_ELEMENTS);
+    let text =
+        format!(r#"{{"configureStream":{{"streamParameters":{{"subscriptions":[{list}{{}}]}}}}}}"#);
+    assert!(json_error(&text).to_string().contains("too many"));
 }
 
 #[test]
