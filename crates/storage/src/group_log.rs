@@ -14,8 +14,6 @@ use std::ops::RangeInclusive;
 pub(crate) struct MemtableProgress {
     /// How many were closed.
     pub(crate) closed: u64,
-    /// The database's last sequence number.
-    pub(crate) written_sequence: u64,
     /// The last sequence number that is in a table file.
     pub(crate) flushed_sequence: u64,
 }
@@ -29,8 +27,9 @@ pub(crate) struct GroupLog {
     pub(crate) truncations: u64,
     /// First index that is not in a table file yet; smaller ones may be.
     unflushed_first: Index,
-    /// Ends of memtables that were closed but not flushed when last looked at: database sequence
-    /// number and this log's last index at that time, or a little later.
+    /// The database's sequence number of the last entry, and where it stood whenever a memtable was
+    /// found closed that is not flushed yet.
+    last_sequence: u64,
     closed_memtables: VecDeque<(u64, Index)>,
     memtables_closed: u64,
     /// Moving average of the entries' bytes.
@@ -80,6 +79,25 @@ impl GroupLog {
             if self.entry_bytes == 0 { bytes } else { (self.entry_bytes * 15 + bytes) / 16 };
     }
 
+    /// Takes down that everything so far has at most this sequence number of the database.
+    pub(crate) fn sequenced(&mut self, sequence: u64) {
+        self.last_sequence = sequence;
+    }
+
+    /// Takes down how far memtables have got. To be called before entries are appended.
+    pub(crate) fn memtables_moved(&mut self, memtables: MemtableProgress) {
+        if self.memtables_closed != memtables.closed {
+            self.memtables_closed = memtables.closed;
+            self.closed_memtables.push_back((self.last_sequence, self.last.index));
+        }
+        while let Some((sequence, index)) = self.closed_memtables.front()
+            && *sequence <= memtables.flushed_sequence
+        {
+            self.unflushed_first = (*index).min(self.last.index) + 1;
+            self.closed_memtables.pop_front();
+        }
+    }
+
     /// Checks a checkpoint.
     pub(crate) fn check_checkpoint(&self, batch: &CheckpointBatch) -> Result<(), String> {
         let (applied, before) = (batch.applied, self.applied());
@@ -110,17 +128,7 @@ impl GroupLog {
     }
 
     /// Estimated bytes of the dead entries that are in table files: what only compaction gives back.
-    pub(crate) fn dead_on_disk(&mut self, dead: &[Index], memtables: &MemtableProgress) -> u64 {
-        if self.memtables_closed != memtables.closed {
-            self.memtables_closed = memtables.closed;
-            self.closed_memtables.push_back((memtables.written_sequence, self.last.index));
-        }
-        while let Some((sequence, index)) = self.closed_memtables.front()
-            && *sequence <= memtables.flushed_sequence
-        {
-            self.unflushed_first = (*index + 1).min(self.last.index + 1);
-            self.closed_memtables.pop_front();
-        }
+    pub(crate) fn dead_on_disk(&self, dead: &[Index]) -> u64 {
         let old = dead.iter().filter(|index| **index < self.unflushed_first).count();
         old as u64 * self.entry_bytes
     }
@@ -207,13 +215,14 @@ mod tests {
         let mut log = log();
         log.appended(position(2, 11), 1000);
         log.appended(position(2, 12), 1000);
-        let mut memtables = MemtableProgress::default();
-        assert_eq!(log.dead_on_disk(&[11, 12], &memtables), 0);
-        assert_eq!(log.dead_on_disk(&[10, 12], &memtables), 1000, "there since the start");
-        memtables = MemtableProgress { closed: 1, written_sequence: 50, flushed_sequence: 49 };
-        assert_eq!(log.dead_on_disk(&[11, 12], &memtables), 0, "closed, but not flushed");
+        log.sequenced(50);
+        assert_eq!(log.dead_on_disk(&[11, 12]), 0);
+        assert_eq!(log.dead_on_disk(&[10, 12]), 1000, "there since the start");
+        log.memtables_moved(MemtableProgress { closed: 1, flushed_sequence: 49 });
+        assert_eq!(log.dead_on_disk(&[11, 12]), 0, "closed, but not flushed");
         log.appended(position(2, 13), 1000);
-        memtables.flushed_sequence = 50;
-        assert_eq!(log.dead_on_disk(&[11, 12, 13], &memtables), 2000);
+        log.sequenced(51);
+        log.memtables_moved(MemtableProgress { closed: 1, flushed_sequence: 50 });
+        assert_eq!(log.dead_on_disk(&[11, 12, 13]), 2000);
     }
 }

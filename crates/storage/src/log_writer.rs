@@ -272,15 +272,19 @@ impl LogWriter {
             Some(from) => self.truncate(group, from, &batch.entries)?,
             None => self.log_of(group)?.check_entries(&batch.entries)?,
         }
+        let memtables = self.memtables();
+        let written = self.database.db().latest_sequence_number();
         // Looked up field by field, so that the batch can be filled meanwhile.
         let Some(known) = self.groups.get_mut(&group) else { return Ok(()) };
         let Some(log) = known.log.as_mut() else { return Ok(()) };
+        log.memtables_moved(memtables);
         let family = self.database.family(Family::Log);
         for entry in &batch.entries {
             put_entry(&mut self.pending.batch, family, group, entry)?;
             let position = LogPosition { term: entry.term, index: entry.index };
             log.appended(position, entry.payload.len());
         }
+        log.sequenced(written + self.pending.batch.len() as u64);
         self.pending.entries += batch.entries.len() as u64;
         known.last_append = self.pending.reports.len();
         self.pending.reports.push((group, Report::Appended { upto: log.last }));
@@ -323,15 +327,12 @@ impl LogWriter {
     }
 
     fn checkpoint(&mut self, group: GroupId, batch: &CheckpointBatch) -> Result<(), Trouble> {
-        let memtables = MemtableProgress {
-            closed: self.counters.log_memtables_closed.load(Relaxed),
-            written_sequence: self.database.db().latest_sequence_number(),
-            flushed_sequence: self.counters.log_flushed_sequence.load(Relaxed),
-        };
+        let memtables = self.memtables();
         let log = self.log_of(group)?;
         log.check_checkpoint(batch)?;
         log.checkpointed(batch);
-        let dead_bytes = log.dead_on_disk(&batch.dead_entries, &memtables);
+        log.memtables_moved(memtables);
+        let dead_bytes = log.dead_on_disk(&batch.dead_entries);
         let state = log.state;
         self.counters.dead_flushed_bytes.fetch_add(dead_bytes, Relaxed);
         self.put_group(group, &state);
@@ -369,6 +370,13 @@ impl LogWriter {
             gone.report(Report::Dropped);
         }
         Ok(())
+    }
+
+    fn memtables(&self) -> MemtableProgress {
+        MemtableProgress {
+            closed: self.counters.log_memtables_closed.load(Relaxed),
+            flushed_sequence: self.counters.log_flushed_sequence.load(Relaxed),
+        }
     }
 
     fn log_of(&mut self, group: GroupId) -> Result<&mut GroupLog, Trouble> {

@@ -20,6 +20,9 @@ const DEAD_BYTES: u64 = 64 << 20;
 /// Payload bytes that one round looks at, so that a round ends in seconds.
 const ROUND_BYTES: u64 = 1 << 30;
 
+/// Rounds to wait for RocksDB's own compaction.
+const PATIENCE_ROUNDS: u32 = 8;
+
 /// The thread's work.
 pub(crate) struct SpaceReclaim {
     pub(crate) database: Arc<Database>,
@@ -31,13 +34,9 @@ pub(crate) struct SpaceReclaim {
 impl SpaceReclaim {
     /// Works until it is told to stop.
     pub(crate) fn run(self) {
+        let mut flushed = None;
         while !self.stop.wait(self.interval) {
-            if self.counters.dead_flushed_bytes.load(Relaxed) >= DEAD_BYTES {
-                self.counters.dead_flushed_bytes.store(0, Relaxed);
-                if let Err(error) = self.database.start_log_flush() {
-                    tracing::warn!(%error, "dead payloads keep their space for now");
-                }
-            }
+            self.flush_deletions(&mut flushed);
             let (total, garbage) = self.database.blob_bytes();
             if let Some(cutoff) = collection(total, garbage) {
                 self.counters.space_reclaims.fetch_add(1, Relaxed);
@@ -45,6 +44,35 @@ impl SpaceReclaim {
             }
         }
     }
+
+    /// Has deletions flushed when enough has died, and compacted by hand if RocksDB does not: it
+    /// normally starts with a table file that is mostly deletions by itself, but it promises nothing.
+    fn flush_deletions(&self, flushed: &mut Option<Flushed>) {
+        let compactions = self.counters.compactions.load(Relaxed);
+        if self.counters.dead_flushed_bytes.load(Relaxed) >= DEAD_BYTES {
+            self.counters.dead_flushed_bytes.store(0, Relaxed);
+            if let Err(error) = self.database.start_log_flush() {
+                tracing::warn!(%error, "dead payloads keep their space for now");
+            }
+            *flushed = Some(Flushed { compactions, rounds: 0 });
+        }
+        let Some(waiting) = flushed else { return };
+        waiting.rounds += 1;
+        if waiting.compactions != compactions {
+            *flushed = None;
+        } else if waiting.rounds > PATIENCE_ROUNDS {
+            self.counters.space_reclaims.fetch_add(1, Relaxed);
+            self.database.collect_blob_garbage(0.0);
+            *flushed = None;
+        }
+    }
+}
+
+/// Deletions that were flushed and wait for a compaction.
+struct Flushed {
+    /// Compactions that had been done before.
+    compactions: u64,
+    rounds: u32,
 }
 
 /// Which part of the blob files to clean, if any: more than half must be garbage.

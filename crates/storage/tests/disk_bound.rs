@@ -1,0 +1,113 @@
+//! The directory stays small while messages pass, whatever single message stays behind, and shrinks
+//! when a backlog is consumed.
+#![allow(clippy::unwrap_used)]
+
+use bytes::Bytes;
+use flintmq_consensus::{Entry, EntryKind, GroupId, HardState, LogPosition, NodeId};
+use flintmq_storage::conformance::Reports;
+use flintmq_storage::{
+    AppendBatch, CheckpointBatch, LogStore, NodeIdentity, Report, Store, StoreOptions,
+};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const GROUP: GroupId = GroupId(1);
+const ENTRY_BYTES: u64 = 64 << 10;
+
+fn open(place: &TempDir) -> (Store, Reports) {
+    let identity = NodeIdentity { cluster: "test".to_owned(), node: NodeId(1) };
+    let mut options = StoreOptions::new(place.path().join("data"), identity);
+    options.disk_reserve = 0;
+    options.disk_check_interval = Duration::from_millis(20);
+    options.tuning.memtable_bytes = 2 << 20;
+    options.tuning.blob_file_bytes = 4 << 20;
+    options.tuning.wal_bytes = 16 << 20;
+    let store = Store::open(options).unwrap().store;
+    let reports = Reports::of(&store, GROUP);
+    store.create_group(GROUP, HardState::default()).unwrap();
+    assert_eq!(reports.next(), Report::Created);
+    (store, reports)
+}
+
+fn append(store: &Store, reports: &Reports, from: u64, to: u64) {
+    let payload = Bytes::from(vec![7; ENTRY_BYTES as usize]);
+    for first in (from..=to).step_by(16) {
+        let last = to.min(first + 15);
+        let entry = |index| Entry {
+            index,
+            term: 1,
+            history: 0,
+            kind: EntryKind::Commands,
+            payload: payload.clone(),
+        };
+        let entries = (first..=last).map(entry).collect();
+        store.try_append(GROUP, AppendBatch { entries, ..AppendBatch::default() }).unwrap();
+        reports.appended(last);
+    }
+}
+
+fn kill(store: &Store, reports: &Reports, dead: impl Iterator<Item = u64>, applied: u64) {
+    let applied = LogPosition { term: 1, index: applied };
+    let dead_entries = dead.collect();
+    let batch = CheckpointBatch { applied, dead_entries, ..CheckpointBatch::default() };
+    store.try_checkpoint(GROUP, batch).unwrap();
+    assert_eq!(reports.next(), Report::Checkpointed { applied });
+}
+
+fn directory_bytes(dir: &Path) -> u64 {
+    let Ok(files) = std::fs::read_dir(dir) else { return 0 };
+    let size = |file: std::fs::DirEntry| match file.metadata() {
+        Ok(found) if found.is_dir() => directory_bytes(&file.path()),
+        Ok(found) => found.len(),
+        // Files go away meanwhile.
+        Err(_) => 0,
+    };
+    files.flatten().map(size).sum()
+}
+
+#[test]
+fn one_entry_left_alive_pins_nothing_else() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, reports) = open(&place);
+    let (mut largest, mut alive_from) = (0, 2);
+    for last in (64..=4096).step_by(64) {
+        append(&store, &reports, last - 63, last);
+        // Consumers are one step behind, so that much is flushed before it dies.
+        let until = last.saturating_sub(64).max(1);
+        kill(&store, &reports, alive_from..=until, until);
+        alive_from = until + 1;
+        largest = largest.max(directory_bytes(place.path()));
+    }
+    assert!(store.entry(GROUP, 1).unwrap().is_some());
+    let passed = 4096 * ENTRY_BYTES;
+    // Log files, the backlog's memtables, four table files with payloads, and dead bytes not worth the
+    // work yet: far less than what has passed.
+    let bound = 160 << 20;
+    assert!(largest < bound, "largest {} MiB of {} MiB", largest >> 20, passed >> 20);
+}
+
+#[test]
+fn a_consumed_backlog_gives_its_space_back() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, reports) = open(&place);
+    let last = 2048;
+    append(&store, &reports, 1, last);
+    let full = directory_bytes(place.path());
+    assert!(full > 100 << 20, "there is a backlog: {} MiB", full >> 20);
+    // One entry in a hundred stays: every payload file still holds something alive.
+    kill(&store, &reports, (1..=last).filter(|index| index % 100 != 0), last);
+    let began = Instant::now();
+    while directory_bytes(place.path()) > 40 << 20 {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{} MiB are left: {:?}",
+            directory_bytes(place.path()) >> 20,
+            store.stats()
+        );
+        std::thread::yield_now();
+    }
+    for index in (100..=last).step_by(100) {
+        assert_eq!(store.entry(GROUP, index).unwrap().unwrap().payload.len() as u64, ENTRY_BYTES);
+    }
+}
