@@ -328,6 +328,7 @@ mod tests {
     fn unknown_and_group_options_are_passed_over() {
         let mut area = BytesMut::from(&[0x7c, 0, 0, 2, 1, 2, 3, 4][..]);
         area.put_slice(&[8, 0, 0, 2, b'g', 3, 3, 3]);
+        append_sub_queue_infos(&mut area, &[(8, RemainingDeliveryAttempts::limited(1))]);
         area.put_slice(&sub_queue_id_option(7));
         let options: Vec<_> = Options::parse(&area).unwrap().collect();
         assert_eq!(options[0], MessageOption::Unknown { option_type: 31 });

@@ -91,6 +91,67 @@ fn ber_members_that_are_missing_take_their_default() {
 }
 
 #[test]
+fn every_default_is_the_schemas() {
+    let identity = ClientIdentity {
+        protocol_version: 0,
+        sdk_version: 999_999,
+        client_type: ClientType::Unknown,
+        process_name: String::new(),
+        pid: 0,
+        session_id: 1,
+        host_name: String::new(),
+        features: String::new(),
+        cluster_name: String::new(),
+        cluster_node_id: -1,
+        sdk_language: ClientLanguage::Cpp,
+        guid_info: GuidInfo { client_id: String::new(), nano_seconds_from_epoch: 0 },
+        user_agent: String::new(),
+    };
+    let response = BrokerResponse {
+        result: Status { category: StatusCategory::Success, code: 0, message: String::new() },
+        protocol_version: 0,
+        broker_version: 0,
+        is_deprecated_sdk: false,
+        broker_identity: identity.clone(),
+        heartbeat_interval_ms: 3000,
+        max_missed_heartbeats: 10,
+    };
+    let negotiation = |event| NegotiationMessage::from_event(&event).unwrap();
+    let identity = NegotiationMessage::ClientIdentity(identity);
+    assert_eq!(negotiation(ber_event("3004 a002 a000")), identity);
+    assert_eq!(negotiation(json_event(r#"{"clientIdentity":{}}"#)), identity);
+    let response = NegotiationMessage::BrokerResponse(response);
+    assert_eq!(negotiation(ber_event("3004 a002 a100")), response);
+    assert_eq!(negotiation(json_event(r#"{"brokerResponse":{}}"#)), response);
+
+    let opened = ControlChoice::OpenQueueResponse(OpenQueueResponse {
+        original_request: OpenQueue {
+            handle_parameters: QueueHandleParameters {
+                sub_id_info: Some(SubQueueIdInfo { sub_id: 0, app_id: "__default".into() }),
+                ..QueueHandleParameters::default()
+            },
+        },
+        routing_configuration: RoutingConfiguration::default(),
+        deduplication_time_ms: 300_000,
+    });
+    assert_eq!(ber("300a a108 ab06 a004 a002 a200").choice, opened);
+    let text = r#"{"openQueueResponse":{"originalRequest":{"handleParameters":{"subIdInfo":{}}}}}"#;
+    assert_eq!(json(text).choice, opened);
+    let configure = ControlChoice::ConfigureQueueStream(ConfigureQueueStream {
+        q_id: 0,
+        stream_parameters: QueueStreamParameters {
+            sub_id_info: None,
+            max_unconfirmed_messages: 0,
+            max_unconfirmed_bytes: 0,
+            consumer_priority: i32::MIN,
+            consumer_priority_count: 0,
+        },
+    });
+    assert_eq!(ber("3004 a102 ae00").choice, configure);
+    assert_eq!(json(r#"{"configureQueueStream":{}}"#).choice, configure);
+}
+
+#[test]
 fn ber_refuses_what_cannot_be_right() {
     use BerFault::*;
     assert_eq!(ber_fault(""), Truncated);
@@ -243,8 +304,9 @@ fn json_refuses_what_cannot_be_right() {
     ] {
         assert!(matches!(json_error(text), ControlError::Json { .. }), "{text}");
     }
-    let deep = format!("{{\"disconnect\":{}{}}}", "[".repeat(20), "]".repeat(20));
-    assert!(json_error(&deep).to_string().contains("nested"));
+    let nested = |n| format!("{{\"disconnect\":{}{}}}", "[".repeat(n), "]".repeat(n));
+    assert_eq!(json(&nested(16)).choice, ControlChoice::Disconnect);
+    assert!(json_error(&nested(17)).to_string().contains("nested"));
     let too_deep = "[".repeat(100_000);
     assert!(matches!(json_error(&too_deep), ControlError::Json { .. }));
 }
