@@ -172,6 +172,7 @@ impl Drop for Consumer {
             return;
         }
         let (lifeline, shared) = (Arc::clone(&self.lifeline), Arc::clone(&self.confirmer.shared));
+        lifeline.core.lock().queues.dropped(shared.ids.queue_id, &shared.role());
         self.lifeline.core.runtime.spawn(async move {
             if let Err(error) = close(&lifeline.core, &shared).await {
                 tracing::debug!(%error, uri = %shared.uri, "a dropped consumer closed badly");

@@ -277,6 +277,7 @@ impl Drop for Inner {
             return;
         }
         let (shared, lifeline) = (Arc::clone(&self.shared), Arc::clone(&self.lifeline));
+        lifeline.core.lock().queues.dropped(shared.queue_id, &Role::Producer);
         self.lifeline.core.runtime.spawn(async move {
             if let Err(error) = close(&lifeline, &shared).await {
                 tracing::debug!(%error, uri = %shared.uri, "a dropped producer closed badly");

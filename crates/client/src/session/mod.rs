@@ -66,6 +66,7 @@ impl Session {
         };
         let core = Arc::new(Core::new(options, guids, tokio::runtime::Handle::current()));
         tokio::spawn(supervise(Arc::clone(&core), dialler, link));
+        core.until_restored().await;
         Ok(Self { lifeline: Arc::new(Lifeline { core }) })
     }
 

@@ -52,6 +52,8 @@ enum State {
 struct Handle {
     role: Role,
     state: State,
+    /// The application has dropped it; its close is about to begin.
+    dropped: bool,
 }
 
 #[derive(Debug)]
@@ -78,6 +80,7 @@ impl Queues {
             if let Some(handle) = queue.handles.iter().find(|handle| handle.role == role) {
                 return Err(match handle.state {
                     State::Closing => Taken::Closing,
+                    State::Open(_) if handle.dropped => Taken::Closing,
                     State::Opening | State::Open(_) => Taken::Open,
                 });
             }
@@ -103,7 +106,7 @@ impl Queues {
         } else {
             0
         };
-        queue.handles.push(Handle { role, state: State::Opening });
+        queue.handles.push(Handle { role, state: State::Opening, dropped: false });
         Ok(HandleIds { queue_id, sub_queue_id })
     }
 
@@ -115,6 +118,13 @@ impl Queues {
         };
         if let Some(handle) = self.handle(ids.queue_id, &role) {
             handle.state = State::Open(open);
+        }
+    }
+
+    /// Nobody uses a handle any more; it is closed soon.
+    pub(crate) fn dropped(&mut self, queue_id: u32, role: &Role) {
+        if let Some(handle) = self.handle(queue_id, role) {
+            handle.dropped = true;
         }
     }
 
