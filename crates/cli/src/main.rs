@@ -12,6 +12,7 @@ mod connect;
 mod consume;
 mod produce;
 mod progress;
+#[cfg(feature = "serve")]
 mod serve;
 mod show;
 
@@ -38,6 +39,7 @@ const TOUR: &str = "A first tour, in three terminals:
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Run a node: a broker that clients connect to
+    #[cfg(feature = "serve")]
     Serve(serve::ServeArgs),
     /// Publish messages and wait until they are stored
     Produce(produce::ProduceArgs),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Produce(args) => client_runtime(1)?.block_on(produce::run(args)),
         Command::Consume(args) => client_runtime(1)?.block_on(consume::run(args)),
