@@ -1,7 +1,7 @@
 //! What the tasks and handles of one session share.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,8 @@ pub(crate) struct Core {
     pub(crate) writer: Notify,
     /// Told whenever a queue's handle is gone, for opens that wait for a close.
     pub(crate) queue_removed: Notify,
+    /// The application has asked for the end: a connection that closes now is not looked for again.
+    pub(crate) disconnecting: AtomicBool,
     state: Mutex<State>,
     phase: watch::Sender<Phase>,
     events: broadcast::Sender<SessionEvent>,
@@ -94,6 +96,7 @@ impl Core {
             reads: AtomicU64::new(0),
             writer: Notify::new(),
             queue_removed: Notify::new(),
+            disconnecting: AtomicBool::new(false),
             state: Mutex::new(State {
                 phase: Phase::Down,
                 epoch: 0,

@@ -13,6 +13,7 @@ pub(crate) mod unacknowledged;
 mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use flintmq_protocol::guid::GuidGenerator;
@@ -120,6 +121,7 @@ impl Core {
         if self.is_closed() {
             return Ok(());
         }
+        self.disconnecting.store(true, Ordering::Relaxed);
         let waited = self.options.disconnect_timeout;
         let request = flintmq_protocol::control::ControlChoice::Disconnect;
         let answer = self.request(request, OnSuccess::Nothing, Instant::now() + waited).await;

@@ -84,7 +84,8 @@ pub(crate) async fn supervise(core: Arc<Core>, dialler: Dialler, first: Link) {
         let broker = link.broker.to_string();
         let reason = run_link(&core, link, reconnected.then_some(broker)).await;
         core.link_down();
-        if core.is_closed() {
+        if core.is_closed() || core.disconnecting.load(Ordering::Relaxed) {
+            core.close();
             return;
         }
         tracing::info!(%reason, "connection lost");
