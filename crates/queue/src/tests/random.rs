@@ -20,6 +20,9 @@ struct Step {
     b: u64,
 }
 
+/// What one publish command holds: GUIDs and data.
+type Batch = (QueueId, Vec<(Guid, Vec<u8>)>);
+
 /// A command as the world put it into the builder, for the model to follow.
 #[derive(Debug, Clone)]
 enum Put {
@@ -147,7 +150,7 @@ impl World {
             let again = (a + n) % 5 == 4;
             let number = if again { b * 7 % self.next_guid.max(1) } else { self.next_guid };
             self.next_guid += u64::from(!again);
-            let size = if b % 2 == 0 { 16 } else { 8 + n as usize * 3 };
+            let size = if b.is_multiple_of(2) { 16 } else { 8 + n as usize * 3 };
             let mut data = number.to_be_bytes().to_vec();
             data.resize(size, b'x');
             (guid(number), data)
@@ -161,7 +164,7 @@ impl World {
         let puts = std::mem::take(&mut self.puts);
         let mut builder = EntryBuilder::default();
         // The builder joins neighbours; a published batch must stay one command for the model.
-        let mut batches: Vec<(QueueId, Vec<(Guid, Vec<u8>)>)> = Vec::new();
+        let mut batches: Vec<Batch> = Vec::new();
         let mut order = Vec::new();
         let (mut open, mut confirms) = (BTreeMap::new(), BTreeMap::new());
         for put in puts {
@@ -229,7 +232,7 @@ impl World {
         &mut self,
         index: Index,
         order: Vec<Put>,
-        batches: Vec<(QueueId, Vec<(Guid, Vec<u8>)>)>,
+        batches: Vec<Batch>,
         applied: &Applied,
     ) {
         self.model.pass(self.now_ms);
@@ -311,7 +314,7 @@ impl World {
         let app = (queue == QUEUES[1]).then(|| ["a", "b", "c"][a as usize % 3]);
         let handle = HandleId(self.next_handle);
         self.next_handle += 1;
-        let roles = Roles { reader: true, writer: a % 3 == 0 };
+        let roles = Roles { reader: true, writer: a.is_multiple_of(3) };
         let opened = self.leader.open(handle, queue, roles, app);
         assert_eq!(opened.is_ok(), self.model.queues.contains_key(&queue));
         if opened.is_ok() {
@@ -362,7 +365,7 @@ impl World {
             if consumer.held.is_empty() {
                 return;
             }
-            let at = if a % 3 == 0 { (a + n) as usize % consumer.held.len() } else { 0 };
+            let at = if a.is_multiple_of(3) { (a + n) as usize % consumer.held.len() } else { 0 };
             let (position, guid, ..) = consumer.held.remove(at);
             let item = self.leader.confirm(handle, guid).expect("held messages can be confirmed");
             assert_eq!(item.position, position);
@@ -383,7 +386,7 @@ impl World {
 
     fn deliver(&mut self, a: u64, b: u64) {
         let mut out = Deliveries::default();
-        let mut fail = b % 3 == 0;
+        let mut fail = b.is_multiple_of(3);
         self.leader.retry_loads();
         for _ in 0..200 {
             let more = self.leader.deliver(1 + a as usize % 400, &mut out);
@@ -403,7 +406,7 @@ impl World {
                 }
             }
         }
-        if b % 3 != 0 {
+        if !b.is_multiple_of(3) {
             self.nothing_is_left();
         }
     }
