@@ -16,6 +16,8 @@ use flintmq_storage::{
     RefusedReason, Report, StorageError,
 };
 
+use crate::metrics::ELECTIONS;
+
 /// A decided entry, to be applied.
 #[derive(Clone, Debug)]
 pub(crate) struct Committed {
@@ -76,6 +78,8 @@ pub(crate) struct ReplicaStatus {
     pub(crate) applied_index: Index,
     pub(crate) last_index: Index,
     pub(crate) fsynced_index: Index,
+    /// Payload bytes of decided entries that are not on the disk yet.
+    pub(crate) at_risk_bytes: u64,
 }
 
 /// The replica. Not shared: its owner's task is the only one that touches it.
@@ -91,6 +95,9 @@ pub(crate) struct Replica {
     waiting: VecDeque<AppendBatch>,
     applied: LogPosition,
     fsynced: Index,
+    /// Payload bytes of each applied entry that is not on the disk yet, oldest first.
+    at_risk: VecDeque<(Index, u64)>,
+    at_risk_bytes: u64,
     effects: Vec<Effect>,
     /// The store vouched for less than all; to be told it when the sync phase is over.
     recovering: bool,
@@ -126,6 +133,8 @@ impl Replica {
             waiting: VecDeque::new(),
             applied,
             fsynced: 0,
+            at_risk: VecDeque::new(),
+            at_risk_bytes: 0,
             effects: Vec::new(),
             recovering: record.recovering,
         };
@@ -176,7 +185,7 @@ impl Replica {
                     self.core.step(Input::HardStateSynced { term }, &mut self.effects);
                 }
             }
-            Report::Synced { upto } => self.fsynced = self.fsynced.max(upto),
+            Report::Synced { upto } => self.on_synced(upto),
             Report::Room => self.send_waiting()?,
             Report::Failed(source) => {
                 self.core.step(Input::StorageFailed, &mut self.effects);
@@ -194,6 +203,11 @@ impl Replica {
         }
         let entry = self.unapplied.pop_front()?;
         self.applied = LogPosition { term: entry.term, index: entry.index };
+        if entry.index > self.fsynced {
+            let bytes = entry.payload.len() as u64;
+            self.at_risk.push_back((entry.index, bytes));
+            self.at_risk_bytes += bytes;
+        }
         Some(Committed { index: entry.index, kind: entry.kind, payload: entry.payload })
     }
 
@@ -254,6 +268,7 @@ impl Replica {
             applied_index: self.applied.index,
             last_index: self.core.last().index,
             fsynced_index: self.fsynced,
+            at_risk_bytes: self.at_risk_bytes,
         }
     }
 
@@ -298,6 +313,11 @@ impl Replica {
 
     fn on_role(&mut self, role: Role, term: Term) -> Result<(), ReplicaError> {
         tracing::debug!(group = self.group.0, ?role, term, "role");
+        match role {
+            Role::Candidate => ELECTIONS.counter(&["started"]).increment(1),
+            Role::Ready => ELECTIONS.counter(&["won"]).increment(1),
+            Role::Follower | Role::Syncing | Role::Failed => {}
+        }
         if role == Role::Ready && std::mem::take(&mut self.recovering) {
             self.store.mark_rejoined(self.group).map_err(|refused| ReplicaError::Refused {
                 group: self.group,
@@ -305,6 +325,13 @@ impl Replica {
             })?;
         }
         Ok(())
+    }
+
+    fn on_synced(&mut self, upto: Index) {
+        self.fsynced = self.fsynced.max(upto);
+        while self.at_risk.front().is_some_and(|(index, _)| *index <= upto) {
+            self.at_risk_bytes -= self.at_risk.pop_front().map_or(0, |(_, bytes)| bytes);
+        }
     }
 
     fn send_waiting(&mut self) -> Result<(), ReplicaError> {

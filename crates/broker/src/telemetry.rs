@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controller::Controller;
 use crate::metrics::{
-    DISK_FREE, DISK_RESERVE_REACHED, FLUSH, GROUP_APPLIED_INDEX, GROUP_AT_RISK_ENTRIES,
-    GROUP_AT_RISK_SECONDS, GROUP_COMMIT_INDEX, GROUP_FSYNCED_INDEX, GROUP_IS_LEADER, GROUP_TERM,
-    LEADERLESS, LOG_WRITE, LOG_WRITTEN_BYTES, Metrics, STORAGE_ERRORS, UPKEEP_INTERVAL,
+    DISK_FREE, DISK_RESERVE_REACHED, FLUSH, GROUP_APPLIED_INDEX, GROUP_AT_RISK_BYTES,
+    GROUP_AT_RISK_ENTRIES, GROUP_AT_RISK_SECONDS, GROUP_COMMIT_INDEX, GROUP_FSYNCED_INDEX,
+    GROUP_IS_LEADER, GROUP_TERM, LEADERLESS, LOG_WRITE, LOG_WRITTEN_BYTES, Metrics, STORAGE_ERRORS,
+    UPKEEP_INTERVAL,
 };
 use crate::partition::PartitionHandle;
 use crate::replica::ReplicaStatus;
@@ -93,6 +94,7 @@ impl GroupSample {
         }
         let entries = status.commit_index.saturating_sub(status.fsynced_index);
         GROUP_AT_RISK_ENTRIES.gauge(&label).set(entries as f64);
+        GROUP_AT_RISK_BYTES.gauge(&label).set(status.at_risk_bytes as f64);
         let age = self.age(status);
         GROUP_AT_RISK_SECONDS.gauge(&label).set(age.as_secs_f64());
     }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use flintmq_queue::QueueId;
+use flintmq_storage::QueueRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::DomainDefinition;
@@ -192,7 +193,7 @@ impl Metadata {
     }
 
     /// What changed since the last call: records to put, and keys to delete.
-    pub(crate) fn take_changes(&mut self) -> (Vec<(Vec<u8>, Vec<u8>)>, Vec<Vec<u8>>) {
+    pub(crate) fn take_changes(&mut self) -> (Vec<QueueRecord>, Vec<Vec<u8>>) {
         let (mut puts, mut deletes) = (Vec::new(), Vec::new());
         for (key, value) in std::mem::take(&mut self.dirty) {
             match value {
@@ -204,7 +205,7 @@ impl Metadata {
     }
 
     /// Takes changes back that could not be written now; what changed meanwhile is newer and wins.
-    pub(crate) fn put_back(&mut self, puts: Vec<(Vec<u8>, Vec<u8>)>, deletes: Vec<Vec<u8>>) {
+    pub(crate) fn put_back(&mut self, puts: Vec<QueueRecord>, deletes: Vec<Vec<u8>>) {
         let puts = puts.into_iter().map(|(key, value)| (key, Some(value)));
         for (key, value) in puts.chain(deletes.into_iter().map(|key| (key, None))) {
             self.dirty.entry(key).or_insert(value);

@@ -171,8 +171,12 @@ metrics_list! {
         "Highest index known to be on the disk.";
     GROUP_AT_RISK_ENTRIES = Kind::Gauge, Count, &["group"], "group_at_risk_entries",
         "Committed entries that are not on the disk yet.";
+    GROUP_AT_RISK_BYTES = Kind::Gauge, Bytes, &["group"], "group_at_risk_bytes",
+        "Bytes of committed entries that are not on the disk yet.";
     GROUP_AT_RISK_SECONDS = Kind::Gauge, Seconds, &["group"], "group_at_risk_seconds",
         "Age of the oldest committed entry that is not on the disk yet.";
+    ELECTIONS = Kind::Counter, Count, &["result"], "elections_total",
+        "Elections of groups on this node, by result.";
     LEADERLESS = Kind::Counter, Seconds, &["group"], "leaderless_seconds_total",
         "Whole seconds in which the group had no leader that serves.";
 }

@@ -84,10 +84,9 @@ mod tests {
         outbox.close();
         let mut client = client;
         let mut got = Vec::new();
-        let (written, read) = tokio::join!(
-            run(server, &outbox, Duration::from_secs(60), &Counter::noop()),
-            client.read_to_end(&mut got)
-        );
+        let sent = Counter::noop();
+        let writing = run(server, &outbox, Duration::from_secs(60), &sent);
+        let (written, read) = tokio::join!(writing, client.read_to_end(&mut got));
         written.unwrap();
         read.unwrap();
         assert_eq!(got, expected);
