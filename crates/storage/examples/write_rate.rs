@@ -289,7 +289,7 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
         options,
     };
     while let Some(name) = given.next() {
-        let mut value = || given.next().ok_or(format!("{name} needs a value"));
+        let mut value = || given.next().ok_or_else(|| format!("{name} needs a value"));
         let tuning = &mut found.options.tuning;
         match name.as_str() {
             "--dir" => found.dir = value()?,

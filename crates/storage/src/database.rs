@@ -82,10 +82,11 @@ impl Database {
         }
     }
 
-    /// Writes the memtable of the log family to table files, without waiting for it.
-    pub(crate) fn start_log_flush(&self) -> Result<(), rocksdb::Error> {
+    /// Writes the memtables of the log family to table files; waits for it, and as long as writers
+    /// would have to.
+    pub(crate) fn flush_log(&self) -> Result<(), rocksdb::Error> {
         let mut options = FlushOptions::default();
-        options.set_wait(false);
+        options.set_wait(true);
         self.db.flush_cf_opt(self.family(Family::Log), &options)
     }
 

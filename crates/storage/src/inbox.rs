@@ -77,6 +77,8 @@ struct State {
     /// Groups that were refused for want of room.
     starved: BTreeSet<GroupId>,
     stopped: Stopped,
+    /// The writer is gone.
+    ended: bool,
 }
 
 #[derive(Default)]
@@ -170,16 +172,31 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// Takes no more requests. The writer does what waits, then answers.
-    pub(crate) fn close(&self) -> mpsc::Receiver<()> {
+    /// Takes no more requests. The writer does what waits, then answers; `None` if it has ended.
+    pub(crate) fn close(&self) -> Option<mpsc::Receiver<()>> {
         let (done, closed) = mpsc::channel();
         let mut state = self.lock();
         if matches!(state.stopped, Stopped::No) {
             state.stopped = Stopped::Closed;
         }
+        if state.ended {
+            return None;
+        }
         state.delivery.close = Some(done);
         self.arrived.notify_one();
-        closed
+        Some(closed)
+    }
+
+    /// The writer has ended, for whatever reason: nobody takes anything out any more.
+    pub(crate) fn end(&self) {
+        let mut state = self.lock();
+        if matches!(state.stopped, Stopped::No) {
+            state.stopped = Stopped::Closed;
+        }
+        state.ended = true;
+        // Whoever waits for the end learns of it because the other side is gone.
+        state.delivery.close = None;
+        state.queue.clear();
     }
 
     /// Takes no more requests and forgets what waits.
@@ -313,12 +330,21 @@ mod tests {
         for _ in 0..3 {
             push(&inbox, 10).unwrap();
         }
-        let _closed = inbox.close();
+        let _closed = inbox.close().unwrap();
         assert_eq!(push(&inbox, 1), Err(RefusedReason::Stopped));
         let first = inbox.take(20, Vec::new());
         assert_eq!((first.requests.len(), first.close.is_some()), (2, false));
         let second = inbox.take(20, Vec::new());
         assert_eq!((second.requests.len(), second.close.is_some()), (1, true));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_writer_that_has_ended() {
+        let inbox = Inbox::new(100, 10);
+        let closed = inbox.close().unwrap();
+        inbox.end();
+        assert!(closed.recv().is_err());
+        assert!(inbox.close().is_none());
     }
 
     #[test]

@@ -1,4 +1,89 @@
-//! FlintMQ storage.
+//! The disk of a node: the logs, hard states and applied states of all its groups, in one RocksDB.
+//!
+//! # What it promises
+//!
+//! A request of a group is done in the order of that group's requests, and reported when it is done.
+//! What was reported survives the process. Whether it survives the machine depends on
+//! [`Durability`]: by default nothing waits for an fsync, and the replication of the log is what makes
+//! an acknowledged message safe; a background fsync bounds what is at risk. Hard states are always
+//! fsynced.
+//!
+//! After a stop that was not clean, the store is in *some earlier state of its own history*, of all
+//! groups and families at once, and [`Opened::shutdown`] says whether acknowledged writes may be
+//! missing. If so, every group is [`GroupRecord::recovering`] until [`LogStore::mark_rejoined`].
+//!
+//! A failed write or fsync is final ([`StorageError`]): the store acknowledges nothing more, tells every
+//! group, and does not try again.
+//!
+//! # How it is used
+//!
+//! [`Store::open`] gives the store and what is in it. Requests go in through [`LogStore`] (or a
+//! [`LogHandle`]) and never wait: what does not fit is handed back ([`Refused`]), and
+//! [`Report::Room`] follows. Reports come out at the [`Sink`] of the group, which the writer's thread
+//! calls. Reads go past the writer, from any thread ([`StoreReader`]).
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use bytes::Bytes;
+//! use flintmq_consensus::{Entry, EntryKind, GroupId, HardState, LogPosition, NodeId};
+//! use flintmq_storage::{
+//!     AppendBatch, CheckpointBatch, LogStore, NodeIdentity, Report, Store, StoreOptions,
+//! };
+//! use std::sync::mpsc;
+//!
+//! # let place = tempfile::tempdir()?;
+//! # let dir = place.path().join("data");
+//! let identity = NodeIdentity { cluster: "example".to_owned(), node: NodeId(1) };
+//! let opened = Store::open(StoreOptions::new(dir, identity))?;
+//! let (store, group) = (opened.store, GroupId(1));
+//! # let _ = opened.groups;
+//!
+//! // Reports come from the writer's thread; a channel takes them to where they are needed.
+//! let (sender, reports) = mpsc::channel();
+//! store.register(group, Box::new(move |report| drop(sender.send(report))));
+//! store.create_group(group, HardState::default())?;
+//! assert_eq!(reports.recv()?, Report::Created);
+//!
+//! let payload = Bytes::from_static(b"commands");
+//! let entry = Entry { index: 1, term: 1, history: 0, kind: EntryKind::Commands, payload };
+//! store.try_append(group, AppendBatch { entries: vec![entry.clone()], ..Default::default() })?;
+//! let position = LogPosition { term: 1, index: 1 };
+//! assert_eq!(reports.recv()?, Report::Appended { upto: position });
+//! assert_eq!(store.entry(group, 1)?, Some(entry));
+//!
+//! // Once the entry is applied and holds no message that anybody needs, it goes.
+//! let batch = CheckpointBatch {
+//!     applied: position,
+//!     puts: vec![(b"queues".to_vec(), b"state".to_vec())],
+//!     dead_entries: vec![1],
+//!     ..Default::default()
+//! };
+//! store.try_checkpoint(group, batch)?;
+//! while reports.recv()? != (Report::Checkpointed { applied: position }) {}
+//! assert_eq!(store.entry(group, 1)?, None);
+//!
+//! store.close()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Testing against it
+//!
+//! [`MemoryStore`] keeps the same contract without disk, threads and clock, and can lose its un-synced
+//! tail on demand. The feature `testing` adds `conformance`, the contract as scenarios.
+//!
+//! # Inside
+//!
+//! | module | job |
+//! | --- | --- |
+//! | `opening`, `marker`, `witness`, `host`, `directory_lock` | whose directory is it, and may its tail be lost |
+//! | `inbox`, `log_writer`, `group_log` | what waits, the one thread that writes, and what it refuses to write |
+//! | `wal_sync` | the fsync in the background |
+//! | `space_reclaim`, `disk_space` | dead payloads give their space back; a nearly full disk refuses messages |
+//! | `database`, `records` | RocksDB's options and events; keys and values |
+//! | `store_reader` | reading |
+//!
+//! docs/internals/storage.md has the reasons and the measurements.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod batch;

@@ -150,6 +150,8 @@ pub(crate) struct Pending {
     sync: bool,
     entries: u64,
     requests: u64,
+    /// What its deletions leave behind in table files.
+    dead_bytes: u64,
     reports: Vec<(GroupId, Report)>,
     /// How far it takes the log of each group that it appends to.
     marks: Vec<(GroupId, SyncMark)>,
@@ -158,6 +160,7 @@ pub(crate) struct Pending {
 impl LogWriter {
     /// Works until the inbox is closed, abandoned or failed.
     pub(crate) fn run(mut self) {
+        let _end = End(Arc::clone(&self.inbox));
         let mut requests = Vec::new();
         loop {
             let mut delivery = self.inbox.take(self.write_bytes, requests);
@@ -334,7 +337,7 @@ impl LogWriter {
         log.memtables_moved(memtables);
         let dead_bytes = log.dead_on_disk(&batch.dead_entries);
         let state = log.state;
-        self.counters.dead_flushed_bytes.fetch_add(dead_bytes, Relaxed);
+        self.pending.dead_bytes += dead_bytes;
         self.put_group(group, &state);
         let queue = self.database.family(Family::Queue);
         let write = &mut self.pending.batch;
@@ -412,6 +415,8 @@ impl LogWriter {
             self.counters.log_write_batches.fetch_add(self.pending.requests, Relaxed);
             self.counters.log_write_entries.fetch_add(self.pending.entries, Relaxed);
             self.counters.log_write_bytes.fetch_add(bytes, Relaxed);
+            // Only now: a flush that this asks for must find the deletions in the memtable.
+            self.counters.dead_flushed_bytes.fetch_add(self.pending.dead_bytes, Relaxed);
             if let Some(witness) = &self.witness {
                 witness
                     .record(self.database.db().latest_sequence_number())
@@ -427,6 +432,7 @@ impl LogWriter {
         self.pending.sync = false;
         self.pending.entries = 0;
         self.pending.requests = 0;
+        self.pending.dead_bytes = 0;
         let synced = self.durability == Durability::Sync;
         for (place, (group, report)) in self.pending.reports.drain(..).enumerate() {
             let Some(group) = self.groups.get(&group) else { continue };
@@ -476,6 +482,15 @@ impl LogWriter {
                 sink(Report::Failed(error.clone()));
             }
         }
+    }
+}
+
+/// Tells the inbox that the writer is gone, even if it panics.
+struct End(Arc<Inbox>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

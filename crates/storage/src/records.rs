@@ -172,7 +172,7 @@ struct Fields<'a> {
 impl Fields<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
         let (field, rest) =
-            self.rest.split_first_chunk::<N>().ok_or("record too short".to_owned())?;
+            self.rest.split_first_chunk::<N>().ok_or_else(|| "record too short".to_owned())?;
         self.rest = rest;
         Ok(*field)
     }

@@ -48,14 +48,17 @@ impl SpaceReclaim {
     /// Has deletions flushed when enough has died, and compacted by hand if RocksDB does not: it
     /// normally starts with a table file that is mostly deletions by itself, but it promises nothing.
     fn flush_deletions(&self, flushed: &mut Option<Flushed>) {
-        let compactions = self.counters.compactions.load(Relaxed);
         if self.counters.dead_flushed_bytes.load(Relaxed) >= DEAD_BYTES {
-            self.counters.dead_flushed_bytes.store(0, Relaxed);
-            if let Err(error) = self.database.start_log_flush() {
+            let compactions = self.counters.compactions.load(Relaxed);
+            let counted = self.counters.dead_flushed_bytes.swap(0, Relaxed);
+            if let Err(error) = self.database.flush_log() {
                 tracing::warn!(%error, "dead payloads keep their space for now");
+                self.counters.dead_flushed_bytes.fetch_add(counted, Relaxed);
+                return;
             }
             *flushed = Some(Flushed { compactions, rounds: 0 });
         }
+        let compactions = self.counters.compactions.load(Relaxed);
         let Some(waiting) = flushed else { return };
         waiting.rounds += 1;
         if waiting.compactions != compactions {

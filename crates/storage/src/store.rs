@@ -84,14 +84,14 @@ impl Store {
     pub fn close(&self) -> Result<(), StorageError> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(running) = running else { return Ok(()) };
-        let done = self.handle.inbox.close().recv();
+        let done = self.handle.inbox.close().is_some_and(|closed| closed.recv().is_ok());
         self.stop.raise();
         for thread in running.threads {
             // A thread that panicked has left the writer's answer out.
             let _ = thread.join();
         }
         let sync = |detail: String| StorageError::Sync { detail };
-        if done.is_err() {
+        if !done {
             let detail = "the log writer had ended before".to_owned();
             return Err(StorageError::Write { detail });
         }
@@ -218,4 +218,41 @@ pub(crate) fn handle(
 /// The reader of a database that was just opened.
 pub(crate) fn reader(database: &Arc<Database>, loss_epoch: u64) -> StoreReader {
     StoreReader { database: Arc::clone(database), loss_epoch }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{Reports, batch, hard_state};
+    use crate::{NodeIdentity, RefusedReason, Report, StoreOptions};
+    use flintmq_consensus::NodeId;
+
+    #[test]
+    fn a_failed_fsync_is_final() {
+        let place = tempfile::tempdir().unwrap();
+        let options = || {
+            let identity = NodeIdentity { cluster: "test".to_owned(), node: NodeId(1) };
+            let mut options = StoreOptions::new(place.path().join("data"), identity);
+            options.witness_dir = Some(place.path().to_owned());
+            options.disk_reserve = 0;
+            options
+        };
+        let store = Store::open(options()).unwrap().store;
+        let group = GroupId(1);
+        let reports = Reports::of(&store, group);
+        store.create_group(group, hard_state(1)).unwrap();
+        assert_eq!(reports.next(), Report::Created);
+        let error = StorageError::Sync { detail: "input/output error".to_owned() };
+        store.handle.inbox.fail(error.clone());
+        assert_eq!(reports.next(), Report::Failed(error.clone()));
+        let refused = store.try_append(group, batch(1, 1, 1)).unwrap_err();
+        assert_eq!(refused.reason, RefusedReason::Stopped);
+        let late = Reports::of(&store, group);
+        assert_eq!(late.next(), Report::Failed(error));
+        assert!(store.close().is_err(), "nothing vouches for a failed store");
+        drop(store);
+        let opened = Store::open(options()).unwrap();
+        assert!(matches!(opened.shutdown, Shutdown::TailMayBeLost { .. }));
+        assert!(opened.groups[0].recovering);
+    }
 }
