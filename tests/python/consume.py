@@ -1,6 +1,6 @@
 """Read a queue with the official client, confirm, and report every delivery.
 
-Events: opened, delivered, confirmed, configured, session, ended.
+Events: opened, delivered, confirmed, unconfirmable, configured, session, ended.
 Commands: "stop" (close the queue and end the session properly), "leave" (end the session with the
 queue open), "confirm" (everything delivered and not confirmed yet), "priority N", "limit N".
 """
@@ -41,8 +41,14 @@ def main():
     counts = {"delivered": 0, "confirmed": 0}
 
     def confirm(message_id, handle):
-        handle.confirm()
+        # Reported first: the next delivery can be quicker than this thread.
         flint.emit("confirmed", id=message_id)
+        try:
+            handle.confirm()
+        except blazingmq.Error as error:
+            # The connection is down: the message will come again. An exception here would make the
+            # library drop the other messages of the same event.
+            flint.emit("unconfirmable", id=message_id, text=str(error))
 
     def on_message(message, handle):
         message_id, intact = flint.read_payload(message.data)

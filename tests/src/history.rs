@@ -55,6 +55,8 @@ pub enum What {
     },
     /// Confirmed a message.
     Confirmed(String),
+    /// Could not send the confirm after all: the queue was closing or the connection down.
+    NotConfirmed(String),
     /// Lost its connection; it may get another one by itself.
     Interrupted,
     /// Ended its session properly: everything it had sent before is processed.
@@ -133,6 +135,7 @@ impl History {
                     intact: event.facts["intact"] == true,
                 },
                 "confirmed" => What::Confirmed(id),
+                "unconfirmable" => What::NotConfirmed(id),
                 "session" if event.text("kind") == "ConnectionLost" => What::Interrupted,
                 "ended" => What::Ended,
                 _ => continue,
@@ -186,11 +189,29 @@ impl History {
         let found = self.check(expectations);
         assert!(
             found.is_empty(),
-            "{} broken promises among {} records, the first: {:#?}",
+            "{} broken promises among {} records ({}), the first: {:#?}",
             found.len(),
             self.records.len(),
+            self.keep(),
             &found[..found.len().min(20)]
         );
+    }
+
+    /// Writes the records, by time, to a file that outlives the test, and says where it is.
+    fn keep(&self) -> String {
+        use std::fmt::Write as _;
+        let mut records: Vec<&Record> = self.records.iter().collect();
+        records.sort_by_key(|record| record.at);
+        let mut text = String::new();
+        for record in records {
+            let _ = writeln!(text, "{} {} {:?}", record.at, record.client, record.what);
+        }
+        let name = format!("flintmq-history-{}-{}.txt", std::process::id(), text.len());
+        let path = std::env::temp_dir().join(name);
+        match std::fs::write(&path, text) {
+            Ok(()) => format!("all of them in {}", path.display()),
+            Err(error) => format!("not kept: {error}"),
+        }
     }
 
     fn ids<'history>(
@@ -244,6 +265,11 @@ impl<'history> Search<'history> {
                 self.confirmed.insert(id);
                 self.unsettled.entry(client).or_default().insert(id);
                 self.held.entry(client).or_default().remove(id.as_str());
+            }
+            What::NotConfirmed(id) => {
+                self.confirmed.remove(id.as_str());
+                self.unsettled.entry(client).or_default().remove(id.as_str());
+                self.held.entry(client).or_default().insert(id);
             }
             What::Interrupted => {
                 // Confirms on their way may be lost with the connection, so they never settle.

@@ -23,6 +23,7 @@ fn history(text: &str) -> History {
             }
             "damaged" => What::Delivered { guid: format!("guid of {id}"), id, intact: false },
             "confirmed" => What::Confirmed(id),
+            "not-confirmed" => What::NotConfirmed(id),
             "interrupted" => What::Interrupted,
             "ended" => What::Ended,
             "died" => What::Died,
@@ -160,6 +161,17 @@ fn a_confirm_that_was_on_its_way_may_be_lost() {
             &[],
         );
     }
+}
+
+#[test]
+fn a_confirm_that_was_not_sent_counts_for_nothing() {
+    let text = "p sent p:1
+                c delivered p:1
+                c confirmed p:1
+                c not-confirmed p:1
+                c ended";
+    finds(&format!("{text}\n d delivered p:1"), &[]);
+    finds(text, &[Violation::Abandoned("p:1".to_owned())]);
 }
 
 #[test]
