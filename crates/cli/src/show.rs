@@ -80,20 +80,22 @@ fn flatten(prefix: &str, fields: &Map<String, Value>, found: &mut impl FnMut(&st
     for (key, value) in fields {
         let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match value {
-            Value::Object(inner) if !inner.is_empty() => flatten(&name, inner, found),
+            Value::Object(inner) if !inner.is_empty() && single_choice(value).is_none() => {
+                flatten(&name, inner, found);
+            }
             value => found(&name, value),
         }
     }
 }
 
-/// One row per object; the columns are all fields, in the order in which they first appear.
+/// One row per object; the columns are all fields, in the order in which they first appear. Fields
+/// that hold objects are left out: a row has no room for them, and `show` or `--json` has.
 fn table_of(rows: &[Value]) -> String {
     let mut columns: Vec<&str> = Vec::new();
-    for fields in rows.iter().filter_map(Value::as_object) {
-        for key in fields.keys() {
-            if !columns.contains(&key.as_str()) {
-                columns.push(key);
-            }
+    for (key, value) in rows.iter().filter_map(Value::as_object).flatten() {
+        let fits = !value.is_object() || single_choice(value).is_some();
+        if fits && !columns.contains(&key.as_str()) {
+            columns.push(key);
         }
     }
     let mut table = new_table();
@@ -102,6 +104,14 @@ fn table_of(rows: &[Value]) -> String {
         table.add_row(columns.iter().map(|column| row.get(column).map(cell).unwrap_or_default()));
     }
     table.to_string()
+}
+
+/// `{"priority": {}}` says no more than `priority`.
+fn single_choice(value: &Value) -> Option<&str> {
+    let fields = value.as_object()?;
+    let (name, inner) = fields.iter().next()?;
+    let empty = inner.as_object().is_some_and(Map::is_empty);
+    (fields.len() == 1 && empty).then_some(name)
 }
 
 fn new_table() -> Table {
@@ -113,12 +123,16 @@ fn new_table() -> Table {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
-            items.iter().map(cell).collect::<Vec<_>>().join(", ")
-        }
-        other => other.to_string(),
+        Value::String(text) => printable(text),
+        Value::Array(items) if items.iter().any(Value::is_object) => items.len().to_string(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        other => single_choice(other).map_or_else(|| other.to_string(), str::to_owned),
     }
+}
+
+/// Payloads may hold anything: nothing of it may steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{b7}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -137,6 +151,12 @@ mod tests {
         assert!(text.contains("limits.messages"), "{text}");
         assert!(text.contains("backlog messages"), "{text}");
         assert!(text.lines().any(|line| line.contains('b') && line.contains('1')), "{text}");
+        let list =
+            json!([{"name": "d", "mode": {"fanout": {}}, "limits": {"a": 1}, "m": [{}, {}]}]);
+        let text = render(&list);
+        assert!(text.contains("fanout") && !text.contains("limits"), "{text}");
+        assert!(text.lines().last().is_some_and(|line| line.trim_end().ends_with('2')), "{text}");
+        assert_eq!(render(&json!("a\u{1b}[2Jb")), "a\u{b7}[2Jb");
         assert_eq!(render(&json!([])), "none");
         assert_eq!(render(&json!("x")), "x");
     }

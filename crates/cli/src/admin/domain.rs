@@ -83,7 +83,7 @@ pub(crate) fn run(client: &AdminClient, show: Show, verb: &DomainVerb) -> Result
             }
             let base = match &change.file {
                 Some(file) => read_document(file)?,
-                None => client.get(&domain_path(name))?,
+                None => definition_of(client.get(&domain_path(name))?),
             };
             let document = with_name(changed(base, change)?, name)?;
             let answer = client.put(&domain_path(name), &document)?;
@@ -118,13 +118,27 @@ fn domain_path(name: &str) -> String {
     format!("domains/{}", path_part(name))
 }
 
+/// What a domain is without further wishes: the same as the template for domains that nobody defined.
 fn new_domain(name: &str) -> Value {
     json!({
         "name": name,
         "mode": {"priority": {}},
-        "storage": {"config": {"fileBacked": {}}},
+        "storage": {
+            "config": {"fileBacked": {}},
+            "domainLimits": {"messages": 50_000_000, "bytes": 50_u64 << 30},
+            "queueLimits": {"messages": 10_000_000, "bytes": 10_u64 << 30},
+        },
+        "messageTtl": 604_800,
         "consistency": {"strong": {}},
     })
+}
+
+/// A domain as the node shows it, without what is not part of its definition.
+fn definition_of(mut shown: Value) -> Value {
+    if let Some(fields) = shown.as_object_mut() {
+        fields.remove("queues");
+    }
+    shown
 }
 
 /// Where the fields of a domain are: in the document itself, or in BlazingMQ's wrapper.
@@ -205,6 +219,7 @@ mod tests {
         let plain = changed(new_domain("d"), &change).unwrap();
         assert_eq!(plain["messageTtl"], 60);
         assert_eq!(plain["storage"]["queueLimits"]["messages"], 7);
+        assert_eq!(plain["storage"]["domainLimits"]["messages"], 50_000_000);
         assert_eq!(plain["storage"]["config"], json!({"fileBacked": {}}));
         assert_eq!(plain["mode"], json!({"fanout": {}}));
 

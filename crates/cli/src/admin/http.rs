@@ -184,6 +184,58 @@ mod tests {
         assert!(refusal(502, "http://h", "<html>").contains("url=http://h"));
     }
 
+    /// A node that answers one request; gives what it was asked.
+    fn node(answer: &'static str) -> (AdminClient, std::thread::JoinHandle<String>) {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let asked = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = vec![0; 4096];
+            let read = stream.read(&mut request).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&request[..read]).to_ascii_lowercase()
+        });
+        let address = AdminAddress { url, token: Some("secret".to_owned()), token_file: None };
+        (AdminClient::new(&address).unwrap(), asked)
+    }
+
+    #[test]
+    fn requests_carry_the_token_and_answers_are_read() {
+        let (client, asked) =
+            node("HTTP/1.1 200 OK\r\nContent-Length: 8\r\nConnection: close\r\n\r\n{\"a\": 1}");
+        assert_eq!(client.get("status").unwrap()["a"], 1);
+        let asked = asked.join().unwrap();
+        assert!(asked.starts_with("get /api/v1/status http/1.1"), "{asked}");
+        assert!(asked.contains("authorization: bearer secret"), "{asked}");
+
+        let (client, asked) = node("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+        assert!(client.delete("domains/d").unwrap().is_null());
+        assert!(asked.join().unwrap().starts_with("delete /api/v1/domains/d "));
+
+        let (client, _) = node(
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 20\r\nConnection: close\r\n\r\n{\"error\": \"unknown\"}",
+        );
+        let refused = client.get("queues/d/q").unwrap_err().to_string();
+        assert!(refused.starts_with("unknown status=404"), "{refused}");
+
+        let (client, _) =
+            node("HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>");
+        let odd = client.get("status").unwrap_err().to_string();
+        assert!(odd.contains("not JSON"), "{odd}");
+    }
+
+    #[test]
+    fn a_missing_token_file_and_a_wrong_address_are_told() {
+        let address = |url: &str, file: Option<&str>| AdminAddress {
+            url: url.to_owned(),
+            token: None,
+            token_file: file.map(PathBuf::from),
+        };
+        assert!(AdminClient::new(&address("ftp://h", None)).is_err());
+        assert!(AdminClient::new(&address("http://h", Some("/nonexistent/token"))).is_err());
+    }
+
     #[test]
     fn path_parts_are_escaped() {
         assert_eq!(path_part("a.b-c_d~1"), "a.b-c_d~1");
