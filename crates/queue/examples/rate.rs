@@ -27,9 +27,10 @@ struct Times {
 fn main() -> Result<()> {
     let messages = std::env::args().nth(1).map_or(Ok(2_000_000), |count| count.parse::<u64>())?;
     for batch in [1, 16, 64, 256] {
-        path(messages / if batch == 1 { 4 } else { 1 }, batch, 1)?;
+        path(messages / if batch == 1 { 4 } else { 1 }, batch, 1, 1)?;
     }
-    path(messages, 64, 10)?;
+    path(messages, 64, 10, 1)?;
+    path(messages / 4, 64, 1, 1000)?;
     backlog(messages, 64)?;
     backlog(messages / 4, 1)?;
     history(messages * 5, 1)?;
@@ -37,12 +38,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Publish, deliver and confirm with consumers that keep up.
-fn path(messages: u64, batch: u64, producers: u64) -> Result<()> {
+/// Publish, deliver and confirm with consumers that keep up; messages go to the queues in turn.
+fn path(messages: u64, batch: u64, producers: u64, queues: u64) -> Result<()> {
     let mut partition = new_partition()?;
+    let mut builder = EntryBuilder::default();
+    (2..=queues).for_each(|id| builder.create_queue(QueueId(id as u32), "bmq://e/q", &settings()));
+    partition.apply(2, &builder.finish(1).payload, &mut Applied::default())?;
     let roles = Roles { reader: true, writer: false };
-    for handle in 1..=4 {
-        partition.open(HandleId(handle), QUEUE, roles, None)?;
+    for handle in 1..=4 * queues {
+        partition.open(HandleId(handle), QueueId((handle.div_ceil(4)) as u32), roles, None)?;
         let filter = Filter::All;
         let (id, count, max_messages, max_bytes) = (handle as u32, 1, 1000, 32 << 20);
         let one = Subscription { id, priority: 0, count, max_messages, max_bytes, filter };
@@ -50,14 +54,15 @@ fn path(messages: u64, batch: u64, producers: u64) -> Result<()> {
     }
     let data = Bytes::from(vec![b'x'; SIZE]);
     let (mut times, mut applied) = (Times::default(), Applied::default());
-    let (mut builder, mut out) = (EntryBuilder::default(), Deliveries::default());
+    let mut out = Deliveries::default();
     let mut index = partition.applied();
     for round in 0..messages / batch {
         let start = Instant::now();
         for n in round * batch..(round + 1) * batch {
             let attributes = Attributes::default();
             let guid = guid(n, producers);
-            builder.publish(QUEUE, Message { guid, attributes, app_data: data.clone() })?;
+            let queue = QueueId((n % queues) as u32 + 1);
+            builder.publish(queue, Message { guid, attributes, app_data: data.clone() })?;
         }
         let payload = builder.finish(1_000_000 + index / 2).payload;
         times.build += start.elapsed();
@@ -89,7 +94,7 @@ fn path(messages: u64, batch: u64, producers: u64) -> Result<()> {
     let per = |time: Duration| time.as_nanos() as u64 / messages;
     let Times { build, apply, deliver, confirm, apply_confirms } = times;
     println!(
-        "path batch={batch} producers={producers}: build {} apply {} deliver {} confirm {} \
+        "path batch={batch} producers={producers} queues={queues}: build {} apply {} deliver {} confirm {} \
          apply confirms {} total {} ns/message; history {} bytes for {} guids",
         per(build),
         per(apply),

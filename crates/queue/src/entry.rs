@@ -90,7 +90,8 @@ pub struct Built {
 /// Collects commands for one entry.
 ///
 /// All messages of a queue, and all confirms of an app, join one command as long as no other kind of
-/// command for that queue comes between; the order between commands of one queue is kept.
+/// command for that queue comes between; the order between commands of one queue is kept. Finish an entry
+/// long before [`EntryBuilder::bytes`] comes near 4 GiB, the most that a replica reads.
 ///
 /// ```
 /// use bytes::Bytes;

@@ -55,6 +55,9 @@ impl Partition {
     /// for an entry that is not ours. Indexes must ascend; gaps are allowed. The payload's buffer may be
     /// kept for delivery.
     ///
+    /// The entry's time drives the history of all queues, so an entry without commands makes an idle
+    /// partition forget GUIDs: worth one every minute or so.
+    ///
     /// On an error nothing was applied, and this replica cannot go on.
     pub fn apply(
         &mut self,
@@ -187,10 +190,11 @@ impl Partition {
     }
 
     /// A consumer is done with a message. Makes room for it at once. `None` when there is nothing to
-    /// propose: unknown, confirmed before, expired, purged, or the handle's app is not registered.
+    /// propose: unknown, confirmed before, or the handle's app is not registered.
     ///
     /// A message that the handle does not hold is looked up in the queue's history, so a confirm that
-    /// comes after a reconnect counts while the GUID is remembered.
+    /// comes after a reconnect counts while the GUID is remembered. For a held message that has expired or
+    /// was purged meanwhile there is an item too; applying it does nothing.
     pub fn confirm(&mut self, handle: HandleId, guid: Guid) -> Option<ConfirmItem> {
         self.engine.as_mut()?.confirm(&self.state, handle, guid)
     }

@@ -45,7 +45,9 @@ impl Engine {
             let Some(mut lane) = self.lanes.remove(&id) else { continue };
             lane.ready = false;
             let mut more = false;
-            for app in &queue.apps {
+            lane.turn = lane.turn.wrapping_add(1);
+            let (before, after) = queue.apps.split_at(lane.turn % queue.apps.len().max(1));
+            for app in after.iter().chain(before) {
                 let mut turn = budget.min(TURN_BYTES);
                 let given = turn;
                 let Some(app_lane) = lane.apps.get_mut(&app.key) else { continue };
@@ -65,6 +67,8 @@ impl Engine {
                 let apps = &lane.apps;
                 let keep = |first, end| apps.values().any(|app| app.redelivers(first, end));
                 lane.window.trim(before, keep, &mut self.pins);
+            } else {
+                lane.window.clear(&mut self.pins);
             }
             self.lanes.insert(id, lane);
             if more {

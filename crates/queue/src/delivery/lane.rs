@@ -18,6 +18,8 @@ pub(super) struct Lane {
     pub(super) window: Window,
     /// Is in the list of lanes with work.
     pub(super) ready: bool,
+    /// Which app comes first in the next turn.
+    pub(super) turn: usize,
 }
 
 /// Delivery of one app of a queue.

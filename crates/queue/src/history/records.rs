@@ -95,6 +95,9 @@ impl History {
         let count = reader.count(1, WHAT)?;
         let seen = decode(&mut reader, count)?;
         reader.finish(WHAT)?;
+        if number > u64::MAX / 2 {
+            return malformed(WHAT);
+        }
         let client = self
             .clients
             .entry(id)

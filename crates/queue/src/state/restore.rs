@@ -70,6 +70,10 @@ impl Queue {
         let uri = reader.str(WHAT)?;
         let next_position = reader.varint(WHAT)?;
         let next_app = reader.varint_u32(WHAT)?;
+        // Half of all numbers is more than will ever be used, and leaves room to count on.
+        if next_position > u64::MAX / 2 || next_app > u32::MAX / 2 {
+            return malformed(WHAT);
+        }
         let mut apps: Vec<App> = Vec::new();
         for _ in 0..reader.count(2, WHAT)? {
             let key = AppKey(reader.varint_u32(WHAT)?);
@@ -112,6 +116,9 @@ impl Queue {
     /// Counts live messages and bytes from the position sets.
     fn count(&mut self) -> Result<(), Malformed> {
         let mut found = vec![0u64; self.apps.len()];
+        if self.extents.back().is_some_and(|extent| extent.end() > self.next_position) {
+            return malformed("extent record: beyond the end of its queue");
+        }
         for extent in self.extents.iter_mut() {
             let mut start = extent.first & !63;
             while start < extent.end() {
@@ -128,7 +135,7 @@ impl Queue {
                 extent.live += any.count_ones();
                 self.meter.messages += u64::from(any.count_ones());
                 self.meter.bytes += extent.bytes_of(start, any);
-                start += 64;
+                start = start.saturating_add(64);
             }
             if extent.live == 0 {
                 return malformed("extent record: nobody needs it");

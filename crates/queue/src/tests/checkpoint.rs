@@ -1,5 +1,7 @@
 //! What reaches the store, what leaves the log, and what comes back.
 
+use proptest::prelude::*;
+
 use super::setup::*;
 use crate::*;
 
@@ -106,4 +108,52 @@ fn messages_of_different_sizes_are_counted_after_a_restart() {
     host.restart();
     let after = (host.view().messages, host.view().bytes, host.view().apps[0].bytes);
     assert_eq!(before, after);
+}
+
+proptest! {
+    /// Damaged records are refused, or make a state that works; they never panic.
+    #[test]
+    fn damaged_records_do_no_harm(
+        which: prop::sample::Index, at: prop::sample::Index, byte: u8, cut: bool, in_key: bool,
+    ) {
+        let mut host = Host::with(&QueueSettings { max_delivery_attempts: 3, ..settings() });
+        host.publish_all(0..300);
+        host.publish(guid(1000), b"of another size");
+        host.publish_all(301..310);
+        let positions = vec![7, 3, 305];
+        host.builder.attempt(&AttemptItem { queue: QUEUE, app: AppKey::DEFAULT, positions });
+        host.builder.confirm(ConfirmItem { queue: QUEUE, app: AppKey::DEFAULT, position: 9 });
+        host.publish(guid(5), b"");
+        host.commit();
+        let mut records = host.partition.records();
+        let (key, value) = &mut records[which.index(host.partition.records().len())];
+        let bytes = if in_key { key } else { value };
+        if cut {
+            bytes.truncate(at.index(bytes.len()));
+        } else {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        records.sort_unstable();
+        let Ok(mut partition) = Partition::restore(records) else { return Ok(()) };
+        partition.lead();
+        let from = partition.applied();
+        let mut builder = EntryBuilder::default();
+        let message = Message {
+            guid: guid(2000),
+            attributes: Attributes::default(),
+            app_data: bytes::Bytes::from_static(b"next"),
+        };
+        builder.publish(QUEUE, message).unwrap();
+        builder.expire(ExpireItem { queue: QUEUE, up_to: 100 });
+        builder.confirm(ConfirmItem { queue: QUEUE, app: AppKey::DEFAULT, position: 200 });
+        let payload = builder.finish(2_000_000).payload;
+        let index = from.saturating_add(1);
+        if partition.apply(index, &payload, &mut Applied::default()).is_ok() {
+            partition.take_checkpoint();
+            partition.expire(u64::MAX, u64::MAX);
+            let again = Partition::restore(partition.records()).unwrap();
+            prop_assert_eq!(again.records(), partition.records());
+        }
+    }
 }
