@@ -18,7 +18,7 @@ use crate::domain::DomainDefinition;
 use crate::fatal::FatalSignal;
 use crate::groups::{Groups, GroupsContext, GroupsError};
 use crate::metrics::Metrics;
-use crate::partition::{PartitionHandle, Request};
+use crate::partition::Request;
 use crate::session::listener::{ListenError, Listener};
 use crate::session::{BrokerIdentity, SessionContext};
 use crate::telemetry::Telemetry;
@@ -389,12 +389,4 @@ fn boot_number() -> u32 {
     let nanos = now.unwrap_or_default().as_nanos() as u64;
     let mixed = (nanos ^ u64::from(std::process::id()) << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 32) as u32
-}
-
-/// The way to one partition, for the administration.
-pub(crate) fn partition_of(
-    partitions: &[PartitionHandle],
-    number: u32,
-) -> Option<&PartitionHandle> {
-    partitions.get((number as usize).checked_sub(1)?)
 }

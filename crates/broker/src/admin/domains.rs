@@ -10,8 +10,7 @@ use super::answer::{Answer, Failure, stopping};
 use super::{AdminState, Node};
 use crate::controller::DomainRecord;
 use crate::domain::DomainDefinition;
-use crate::partition::{Request, queue_settings};
-use crate::server::partition_of;
+use crate::partition::{Request, partition_of, queue_settings};
 use tokio::sync::oneshot;
 
 /// `GET /api/v1/domains`

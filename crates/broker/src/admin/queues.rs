@@ -15,8 +15,9 @@ use tokio::sync::oneshot;
 use super::answer::{Answer, Failure, stopping};
 use super::{AdminState, Node};
 use crate::controller::QueuePlace;
-use crate::partition::{AdminRefusal, PartitionHandle, Peeked, QueueSnapshot, Request};
-use crate::server::partition_of;
+use crate::partition::{
+    AdminRefusal, PartitionHandle, Peeked, QueueSnapshot, Request, partition_of,
+};
 
 /// Bytes of a message's data that a peek shows.
 const SHOWN_BYTES: usize = 4096;

@@ -6,6 +6,7 @@
 //! `views` answers administrators.
 
 mod apply;
+mod clock;
 mod deliver;
 mod handles;
 mod links;
@@ -22,11 +23,10 @@ use tokio::sync::{mpsc, watch};
 use crate::replica::ReplicaStatus;
 pub(crate) use requests::{
     AdminRefusal, Close, Configure, Confirm, HandleRole, Open, OpenRefusal, Peeked, Publish, Put,
-    Request, SessionEnded,
+    QueueSnapshot, Request, SessionEnded,
 };
 pub(crate) use settings::queue_settings;
 pub(crate) use task::{PartitionParts, PartitionTask};
-pub(crate) use views::QueueSnapshot;
 
 /// Requests that may wait for a partition; then sessions wait, and their clients.
 const REQUESTS: usize = 1024;
@@ -63,4 +63,12 @@ impl PartitionHandle {
     pub(crate) fn status(&self) -> ReplicaStatus {
         *self.status.borrow()
     }
+}
+
+/// The way to one partition by its number, which counts from 1.
+pub(crate) fn partition_of(
+    partitions: &[PartitionHandle],
+    number: u32,
+) -> Option<&PartitionHandle> {
+    partitions.get((number as usize).checked_sub(1)?)
 }

@@ -8,6 +8,7 @@ use flintmq_protocol::guid::MessageGuid;
 use flintmq_queue::{Admission, Guid, HandleId, Message, Outcome};
 use flintmq_storage::{AppendKind, DiskState};
 
+use super::clock::wall_clock_ms;
 use super::requests::{Confirm, HandleRole, Publish, Put};
 use super::task::PartitionTask;
 use crate::metrics::RejectReason;
@@ -66,7 +67,7 @@ impl PartitionTask {
         // What was collected before the disk got full is few and may use the reserve.
         let kind =
             if self.replica.disk_state() == DiskState::Ok { kind } else { AppendKind::Relief };
-        self.last_arrival_ms = self.last_arrival_ms.max(super::upkeep::wall_clock_ms());
+        self.last_arrival_ms = self.last_arrival_ms.max(wall_clock_ms());
         let built = self.builder.finish(self.last_arrival_ms);
         self.log_bytes += built.payload.len();
         let proposed = self.replica.propose(built.payload, kind)?;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flintmq_consensus::GroupId;
 use flintmq_protocol::guid::MessageGuid;
-use flintmq_queue::{HandleId, QueueId, QueueSettings, Subscription};
+use flintmq_queue::{HandleId, QueueId, QueueSettings, QueueView, Subscription};
 use tokio::sync::oneshot;
 
-use super::views::QueueSnapshot;
 use crate::session::{SessionId, SessionLink};
 
 /// One request. Requests of one session to one partition are carried out in their order.
@@ -136,6 +136,15 @@ pub(crate) struct SessionEnded {
 pub(crate) struct Purged {
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
+}
+
+/// A queue with its partition.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueSnapshot {
+    pub(crate) group: GroupId,
+    /// Number of the node that leads the group.
+    pub(crate) node: Option<u32>,
+    pub(crate) view: QueueView,
 }
 
 /// One message as an administrator sees it.

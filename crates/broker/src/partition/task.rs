@@ -14,10 +14,10 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::clock::TICK;
 use super::links::Links;
 use super::publish::{PendingPut, Proposed};
 use super::requests::{AdminRefusal, Close, HandleRole, Open, Purged, Request, SessionEnded};
-use super::upkeep::TICK;
 use crate::fatal::FatalSignal;
 use crate::metrics::{Metrics, PUBLISH_ACK, QueueSeries};
 use crate::replica::{Replica, ReplicaError, ReplicaStatus};

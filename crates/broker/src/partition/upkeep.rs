@@ -1,16 +1,12 @@
 //! What a partition does by the clock: expiry, checkpoints, gauges.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use flintmq_queue::QueueId;
 use flintmq_storage::CheckpointBatch;
 
+use super::clock::wall_clock_ms;
 use super::task::PartitionTask;
 use crate::metrics::{DropReason, QueueLevels};
 use crate::replica::ReplicaError;
-
-/// How often the clock is looked at. Also the longest that an idle partition's checkpoint waits.
-pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// Log written since the last checkpoint at which the next is due. Small enough that an entry and its deletion meet in
 /// the store's memory, before either is written to a table.
@@ -20,7 +16,7 @@ const CHECKPOINT_BYTES: usize = 16 << 20;
 const EXPIRE_AT_ONCE: u64 = 100_000;
 
 impl PartitionTask {
-    /// Once per [`TICK`].
+    /// Once per [`TICK`](super::clock::TICK).
     pub(super) fn on_tick(&mut self) -> Result<(), ReplicaError> {
         if self.machine.is_leading() {
             let now = wall_clock_ms();
@@ -108,10 +104,4 @@ impl PartitionTask {
             });
         }
     }
-}
-
-/// Milliseconds since 1970.
-pub(super) fn wall_clock_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

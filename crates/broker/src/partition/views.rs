@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use flintmq_consensus::GroupId;
 use flintmq_protocol::guid::MessageGuid;
-use flintmq_queue::{Partition, QueueId, QueueView};
+use flintmq_queue::{Partition, QueueId};
 use flintmq_storage::LogStore;
 use tokio::sync::oneshot;
 
-use super::requests::{AdminRefusal, Peeked};
+use super::requests::{AdminRefusal, Peeked, QueueSnapshot};
 use super::task::PartitionTask;
 
 /// Messages that one peek returns at most.
@@ -16,15 +16,6 @@ pub(crate) const MAX_PEEKED: usize = 1000;
 
 /// Bytes of application data that one peek returns at most.
 const MAX_PEEKED_BYTES: usize = 8 << 20;
-
-/// A queue with its partition.
-#[derive(Clone, Debug)]
-pub(crate) struct QueueSnapshot {
-    pub(crate) group: GroupId,
-    /// Number of the node that leads the group.
-    pub(crate) node: Option<u32>,
-    pub(crate) view: QueueView,
-}
 
 impl PartitionTask {
     pub(super) fn view(&self, queue: QueueId) -> Option<QueueSnapshot> {

@@ -2,115 +2,34 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use flintmq_protocol::control::ControlChoice;
 use flintmq_protocol::event::{Event, EventType, HEARTBEAT_REQUEST, HEARTBEAT_RESPONSE};
 use flintmq_protocol::frame::FrameDecoder;
-use flintmq_queue::HandleId;
 use metrics::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::confirm::Confirmer;
+use super::context::SessionContext;
 use super::control::Next;
 use super::handles::Handles;
 use super::negotiation::{self, BrokerIdentity, Negotiated, Step};
 use super::opening::Opened;
 use super::publish::{GuidSource, Publisher};
 use super::{InFlight, Outbox, SessionId, SessionLink, SessionMetrics, writer};
-use crate::config::LimitsSection;
-use crate::controller::Controller;
-use crate::partition::{Close, PartitionHandle, Publish, Request, SessionEnded};
+use crate::partition::{Publish, Request, SessionEnded};
 
 /// Room made for one read from a socket. Much more than a packet, so that a busy client costs few system calls.
 const READ_BYTES: usize = 256 << 10;
 
 /// PUTs collected before they are handed on although more of the same read are left.
 const FLUSH_BYTES: usize = 1 << 20;
-
-/// What all sessions of the node share.
-pub(crate) struct SessionContext {
-    limits: LimitsSection,
-    broker: BrokerIdentity,
-    controller: Controller,
-    partitions: Vec<PartitionHandle>,
-    /// Unique for this process of this node; part of the GUIDs that the broker makes.
-    boot: u32,
-    tasks: TaskTracker,
-    /// Ends all sessions, as the last step of a stop.
-    closing: CancellationToken,
-    next_session: AtomicU64,
-    next_handle: AtomicU64,
-    metrics: SessionMetrics,
-}
-
-impl SessionContext {
-    pub(crate) fn new(
-        limits: LimitsSection,
-        broker: BrokerIdentity,
-        controller: Controller,
-        partitions: Vec<PartitionHandle>,
-        boot: u32,
-        closing: CancellationToken,
-    ) -> Self {
-        Self {
-            limits,
-            broker,
-            controller,
-            partitions,
-            boot,
-            tasks: TaskTracker::new(),
-            closing,
-            next_session: AtomicU64::new(1),
-            next_handle: AtomicU64::new(1),
-            metrics: SessionMetrics::new(),
-        }
-    }
-
-    pub(crate) fn limits(&self) -> &LimitsSection {
-        &self.limits
-    }
-
-    /// The tasks of all connections; waited for at a stop.
-    pub(crate) fn tasks(&self) -> &TaskTracker {
-        &self.tasks
-    }
-
-    pub(crate) fn controller(&self) -> &Controller {
-        &self.controller
-    }
-
-    pub(crate) fn next_handle(&self) -> HandleId {
-        HandleId(self.next_handle.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Hands a request to a partition, waiting while it is busy. A partition that is gone means that the node is
-    /// stopping; what was asked for is then answered by the end of the session.
-    pub(crate) async fn send(&self, partition: u32, request: Request) {
-        if let Some(handle) = self.partitions.get((partition as usize).wrapping_sub(1)) {
-            handle.send(request).await;
-        }
-    }
-
-    /// Closes a handle that the client never heard of.
-    pub(crate) async fn close_quietly(
-        &self,
-        link: &Arc<SessionLink>,
-        partition: u32,
-        handle: HandleId,
-    ) {
-        let close =
-            Close { session: Arc::clone(link), handles: vec![handle], response: Bytes::new() };
-        self.send(partition, Request::Close(Box::new(close))).await;
-    }
-}
 
 /// One negotiated session, as its reader sees it.
 pub(crate) struct Session {
@@ -147,7 +66,7 @@ where
     let (socket, mut writer) = socket.split_socket();
     let mut inbound =
         Inbound { socket, buffer: BytesMut::new(), decoder: FrameDecoder::before_negotiation() };
-    let limit = context.limits.negotiation_timeout;
+    let limit = context.limits().negotiation_timeout;
     let negotiating = negotiate(&mut inbound, &mut writer, &context.broker);
     let negotiated = tokio::select! {
         result = tokio::time::timeout(limit, negotiating) => match result {
@@ -163,7 +82,7 @@ where
         },
         () = context.closing.cancelled() => return,
     };
-    inbound.decoder.set_max_event_size(usize_of(context.limits.max_event_bytes.as_u64()));
+    inbound.decoder.set_max_event_size(usize_of(context.limits().max_event_bytes.as_u64()));
     serve(inbound, writer, peer, negotiated, context).await;
 }
 
@@ -177,11 +96,11 @@ async fn serve<R, W>(
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    let id = SessionId(context.next_session.fetch_add(1, Ordering::Relaxed));
+    let id = context.next_session();
     let link = Arc::new(SessionLink {
         id,
-        outbox: Outbox::new(usize_of(context.limits.session_outbox_bytes.as_u64())),
-        in_flight: InFlight::new(usize_of(context.limits.session_in_flight_bytes.as_u64())),
+        outbox: Outbox::new(usize_of(context.limits().session_outbox_bytes.as_u64())),
+        in_flight: InFlight::new(usize_of(context.limits().session_in_flight_bytes.as_u64())),
         encoding: negotiated.encoding,
         reads_extended_properties: negotiated.reads_extended_properties,
     });
@@ -197,7 +116,7 @@ async fn serve<R, W>(
     let sent = context.metrics.sent_bytes.clone();
     let writing =
         tokio::spawn(write(writer, Arc::clone(&link), broken.clone(), stall(&context), sent));
-    let partitions = u32::try_from(context.partitions.len()).unwrap_or(u32::MAX);
+    let partitions = context.partition_count();
     let guids = GuidSource::new(negotiated.makes_guids, unique_client_id(context.boot, id));
     let mut session = Session {
         link,
@@ -221,7 +140,7 @@ impl Session {
     {
         let mut heard = Instant::now();
         let mut asked = false;
-        let interval = self.context.limits.heartbeat_interval.max(Duration::from_millis(10));
+        let interval = self.context.limits().heartbeat_interval.max(Duration::from_millis(10));
         let mut silence = tokio::time::interval(interval);
         let closing = self.context.closing.clone();
         loop {
@@ -269,7 +188,7 @@ impl Session {
         if !self.answers_heartbeats || self.link.outbox.is_full() {
             return None;
         }
-        let limit = self.context.limits.idle_timeout;
+        let limit = self.context.limits().idle_timeout;
         if !limit.is_zero() && silence >= limit {
             return Some(End::Lost(format!("no sign of life for {} s", silence.as_secs())));
         }
@@ -391,10 +310,9 @@ impl Session {
     /// Closes everything that the session has open, and waits until what it published before is answered.
     async fn end_in_partitions(&self, lost: bool) {
         let mut endings = Vec::new();
-        for partition in 1..=self.context.partitions.len() {
+        for partition in 1..=self.context.partition_count() {
             let (done, ended) = oneshot::channel();
             let ending = SessionEnded { session: self.link.id, lost, done: Some(done) };
-            let partition = u32::try_from(partition).unwrap_or(u32::MAX);
             self.context.send(partition, Request::SessionEnded(ending)).await;
             endings.push(ended);
         }
@@ -460,7 +378,7 @@ async fn write<W>(
 
 /// How long a client may leave bytes untaken: twice what it may be silent, and never for ever.
 fn stall(context: &SessionContext) -> Duration {
-    let idle = context.limits.idle_timeout;
+    let idle = context.limits().idle_timeout;
     if idle.is_zero() { Duration::from_secs(300) } else { idle * 2 }
 }
 

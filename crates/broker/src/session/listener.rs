@@ -10,7 +10,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::SessionMetrics;
-use super::connection::{self, SessionContext};
+use super::connection;
+use super::context::SessionContext;
 use crate::config::{ListenScheme, ListenUrl};
 use crate::tls::TlsIdentity;
 

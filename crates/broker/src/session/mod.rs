@@ -6,6 +6,7 @@
 
 mod confirm;
 pub(crate) mod connection;
+mod context;
 mod control;
 mod counted;
 mod handles;
@@ -20,7 +21,7 @@ mod writer;
 use bytes::{Bytes, BytesMut};
 use flintmq_protocol::control::{ControlChoice, ControlMessage, Encoding, Status, StatusCategory};
 
-pub(crate) use connection::SessionContext;
+pub(crate) use context::SessionContext;
 pub(crate) use counted::SessionMetrics;
 pub(crate) use in_flight::InFlight;
 pub(crate) use negotiation::BrokerIdentity;

@@ -14,7 +14,7 @@ use flintmq_queue::HandleId;
 use tokio::sync::oneshot;
 
 use super::SessionLink;
-use super::connection::SessionContext;
+use super::context::SessionContext;
 use super::handles::{OpenedQueue, SubStream};
 use crate::controller::{ControllerError, DomainRecord, QueuePlace};
 use crate::domain::Mode;

@@ -1,0 +1,102 @@
+//! What all sessions of a node share: limits, the way to the controller and the partitions, and numbers to give out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use flintmq_queue::HandleId;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::counted::SessionMetrics;
+use super::negotiation::BrokerIdentity;
+use super::{SessionId, SessionLink};
+use crate::config::LimitsSection;
+use crate::controller::Controller;
+use crate::partition::{Close, PartitionHandle, Request, partition_of};
+
+/// What all sessions of the node share.
+pub(crate) struct SessionContext {
+    limits: LimitsSection,
+    pub(super) broker: BrokerIdentity,
+    controller: Controller,
+    partitions: Vec<PartitionHandle>,
+    /// Unique for this process of this node; part of the GUIDs that the broker makes.
+    pub(super) boot: u32,
+    tasks: TaskTracker,
+    /// Ends all sessions, as the last step of a stop.
+    pub(super) closing: CancellationToken,
+    next_session: AtomicU64,
+    next_handle: AtomicU64,
+    pub(super) metrics: SessionMetrics,
+}
+
+impl SessionContext {
+    pub(crate) fn new(
+        limits: LimitsSection,
+        broker: BrokerIdentity,
+        controller: Controller,
+        partitions: Vec<PartitionHandle>,
+        boot: u32,
+        closing: CancellationToken,
+    ) -> Self {
+        Self {
+            limits,
+            broker,
+            controller,
+            partitions,
+            boot,
+            tasks: TaskTracker::new(),
+            closing,
+            next_session: AtomicU64::new(1),
+            next_handle: AtomicU64::new(1),
+            metrics: SessionMetrics::new(),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> &LimitsSection {
+        &self.limits
+    }
+
+    /// The tasks of all connections; waited for at a stop.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    pub(crate) fn controller(&self) -> &Controller {
+        &self.controller
+    }
+
+    /// How many partitions there are; they are numbered from 1.
+    pub(super) fn partition_count(&self) -> u32 {
+        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn next_session(&self) -> SessionId {
+        SessionId(self.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn next_handle(&self) -> HandleId {
+        HandleId(self.next_handle.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Hands a request to a partition, waiting while it is busy. A partition that is gone means that the node is
+    /// stopping; what was asked for is then answered by the end of the session.
+    pub(crate) async fn send(&self, partition: u32, request: Request) {
+        if let Some(handle) = partition_of(&self.partitions, partition) {
+            handle.send(request).await;
+        }
+    }
+
+    /// Closes a handle that the client never heard of.
+    pub(crate) async fn close_quietly(
+        &self,
+        link: &Arc<SessionLink>,
+        partition: u32,
+        handle: HandleId,
+    ) {
+        let close =
+            Close { session: Arc::clone(link), handles: vec![handle], response: Bytes::new() };
+        self.send(partition, Request::Close(Box::new(close))).await;
+    }
+}
