@@ -37,7 +37,7 @@ enum CertVerb {
 
 const EXAMPLES: &str = "Examples:
   flintmq cert init --dir certs --node broker-1=broker-1.example,10.0.0.1 --client billing
-  flintmq produce --broker tls://broker-1.example --ca certs/ca.pem bmq://orders/new";
+  flintmq produce --broker tls://broker-1.example:30115 --ca certs/ca.pem bmq://orders/new";
 
 #[derive(Args, Debug)]
 struct InitArgs {

@@ -5,10 +5,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// The port of plain TCP when an address names none.
-pub const DEFAULT_TCP_PORT: u16 = 30114;
-/// The port of TLS when an address names none.
-pub const DEFAULT_TLS_PORT: u16 = 30115;
+/// The port when an address names none.
+pub const DEFAULT_PORT: u16 = 30114;
 
 /// How the bytes travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,9 +110,9 @@ impl FromStr for BrokerAddress {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(AddressError::NoScheme(text.to_owned()));
         };
-        let (scheme, default_port) = match scheme {
-            "tcp" => (Scheme::Tcp, DEFAULT_TCP_PORT),
-            "tls" => (Scheme::Tls, DEFAULT_TLS_PORT),
+        let scheme = match scheme {
+            "tcp" => Scheme::Tcp,
+            "tls" => Scheme::Tls,
             other => return Err(AddressError::UnknownScheme(other.to_owned())),
         };
         let bad_host = || AddressError::BadHost(text.to_owned());
@@ -136,7 +134,7 @@ impl FromStr for BrokerAddress {
             return Err(bad_host());
         }
         let port = match port {
-            None => default_port,
+            None => DEFAULT_PORT,
             Some(port) => match port.parse() {
                 Ok(port) if port != 0 => port,
                 _ => return Err(AddressError::BadPort(text.to_owned())),
@@ -155,7 +153,7 @@ mod tests {
         for (text, printed) in [
             ("tcp://127.0.0.1:30114", "tcp://127.0.0.1:30114"),
             ("tcp://localhost", "tcp://localhost:30114"),
-            ("tls://a-b.example.com", "tls://a-b.example.com:30115"),
+            ("tls://a-b.example.com", "tls://a-b.example.com:30114"),
             ("tls://[2001:db8::1]:1", "tls://[2001:db8::1]:1"),
         ] {
             let address: BrokerAddress = text.parse().unwrap();

@@ -291,7 +291,13 @@ async fn request_stream(
 async fn close(core: &Core, shared: &Arc<ConsumerShared>) -> Result<(), CloseError> {
     let waited = core.options.close_timeout;
     let deadline = Instant::now() + waited;
-    let _one_at_a_time = shared.operation.lock().await;
+    // Whatever goes on (a reconfigure, a reopen) sees the end and must not outlast the time either.
+    let lock = tokio::time::timeout_at(deadline.into(), shared.operation.lock());
+    let Ok(_one_at_a_time) = lock.await else {
+        shared.inbox.end(None);
+        core.remove_handle(shared.ids.queue_id, &shared.role());
+        return Err(CloseError::TimedOut { waited });
+    };
     if shared.inbox.has_ended() {
         return Ok(());
     }

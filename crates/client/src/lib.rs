@@ -65,7 +65,7 @@ mod producer;
 mod session;
 mod tls;
 
-pub use address::{AddressError, BrokerAddress, DEFAULT_TCP_PORT, DEFAULT_TLS_PORT, Scheme};
+pub use address::{AddressError, BrokerAddress, DEFAULT_PORT, Scheme};
 pub use consumer::Consumer;
 pub use error::{
     CloseError, ConfigureError, ConfirmError, ConnectError, ConsumeError, ContentError, OpenError,

@@ -69,7 +69,7 @@ impl Default for SessionOptions {
     fn default() -> Self {
         let minutes = |n: u64| Duration::from_secs(n * 60);
         Self {
-            brokers: vec![BrokerAddress::tcp("127.0.0.1", crate::address::DEFAULT_TCP_PORT)],
+            brokers: vec![BrokerAddress::tcp("127.0.0.1", crate::address::DEFAULT_PORT)],
             process_name: executable_name(),
             connect_timeout: minutes(1),
             attempt_timeout: Duration::from_secs(5),

@@ -212,6 +212,9 @@ async fn reopen_producer(
     producer: &Arc<ProducerShared>,
     deadline: Instant,
 ) -> Result<(), RequestError> {
+    if producer.check_open().is_err() {
+        return Ok(());
+    }
     let handle = control::producer_handle(&producer.uri, producer.queue_id);
     match core.request(control::open_queue(handle), OnSuccess::Nothing, deadline).await {
         Ok(reply) => {
