@@ -379,6 +379,10 @@ fn the_synced_index_follows<S: Subject>(subject: &mut S) {
     subject.store().try_append(ONE, replacing).unwrap();
     subject.sync();
     reports.synced(3);
+    subject.store().try_append(ONE, batch(2, 4, 5)).unwrap();
+    subject.store().save_hard_state(ONE, hard_state(2)).unwrap();
+    subject.sync();
+    reports.synced(5);
 }
 
 fn reopening_changes_nothing<S: Subject>(subject: &mut S) {

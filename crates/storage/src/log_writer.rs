@@ -422,13 +422,19 @@ impl LogWriter {
                     .record(self.database.db().latest_sequence_number())
                     .map_err(|error| StorageError::Witness { detail: error.to_string() })?;
             }
-            if sync {
+            if self.durability == Durability::Sync {
                 self.pending.marks.clear();
             } else {
+                // Even after a synced write: the next fsync has nothing to do, and reports it.
                 self.unsynced.note(self.pending.marks.drain(..));
             }
         }
-        self.pending.batch.clear();
+        // The buffer is used again, but one giant does not keep its memory for ever.
+        if self.pending.batch.size_in_bytes() > 2 * self.write_bytes {
+            self.pending.batch = WriteBatch::default();
+        } else {
+            self.pending.batch.clear();
+        }
         self.pending.sync = false;
         self.pending.entries = 0;
         self.pending.requests = 0;

@@ -13,7 +13,7 @@ use crate::log_store::{GroupRecord, LogBounds, LogStore, QueueRecords};
 use crate::records::GroupState;
 use crate::statistics::StoreStats;
 use flintmq_consensus::{Entry, GroupId, HardState, Index, LogPosition};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// When requests are done.
@@ -42,6 +42,8 @@ struct State {
     unsynced: Vec<(GroupId, Change)>,
     /// Both together: what readers see.
     disk: Disk,
+    /// Groups that were appended to since their last `Synced` report.
+    appended: BTreeSet<GroupId>,
     loss_epoch: u64,
     waiting: VecDeque<(GroupId, Change)>,
     /// Requests that may wait before batches are refused.
@@ -125,7 +127,7 @@ impl MemoryStore {
     /// Fsyncs what is written, and reports it.
     pub fn sync(&self) {
         let mut state = self.lock();
-        if state.failed.is_some() || state.unsynced.is_empty() {
+        if state.failed.is_some() {
             return;
         }
         let reports = state.sync();
@@ -254,6 +256,7 @@ impl State {
             Change::Checkpoint(batch) => Report::Checkpointed { applied: batch.applied },
             Change::Rejoined => Report::Rejoined,
             Change::Append(batch) => {
+                self.appended.insert(group);
                 self.stats.log_write_entries += batch.entries.len() as u64;
                 let upto = self.disk.groups.get(&group).map(|group| group.log.last);
                 Report::Appended { upto: upto.unwrap_or_default() }
@@ -271,13 +274,13 @@ impl State {
 
     fn sync(&mut self) -> Vec<(GroupId, Report)> {
         self.synced = self.disk.clone();
-        let mut reports = BTreeMap::new();
-        for (group, change) in self.unsynced.drain(..) {
-            if let (Change::Append(_), Some(known)) = (change, self.disk.groups.get(&group)) {
-                reports.insert(group, Report::Synced { upto: known.log.last.index });
-            }
-        }
-        reports.into_iter().collect()
+        self.unsynced.clear();
+        let appended = std::mem::take(&mut self.appended);
+        let synced = |group| {
+            let upto = self.disk.groups.get(&group)?.log.last.index;
+            Some((group, Report::Synced { upto }))
+        };
+        appended.into_iter().filter_map(synced).collect()
     }
 
     fn end_process(&mut self) {
@@ -285,6 +288,7 @@ impl State {
         self.sinks.clear();
         self.starved.clear();
         self.outbox.clear();
+        self.appended.clear();
         self.broken.clear();
         self.failed = None;
     }

@@ -85,11 +85,7 @@ impl Store {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(running) = running else { return Ok(()) };
         let done = self.handle.inbox.close().is_some_and(|closed| closed.recv().is_ok());
-        self.stop.raise();
-        for thread in running.threads {
-            // A thread that panicked has left the writer's answer out.
-            let _ = thread.join();
-        }
+        self.end_threads(running.threads);
         let sync = |detail: String| StorageError::Sync { detail };
         if !done {
             let detail = "the log writer had ended before".to_owned();
@@ -104,6 +100,16 @@ impl Store {
         }
         Ok(())
     }
+
+    fn end_threads(&self, threads: Vec<JoinHandle<()>>) {
+        self.stop.raise();
+        // Payloads that are just being moved stay where they were.
+        self.reader.database.db().disable_manual_compaction();
+        for thread in threads {
+            // A panic was printed by the thread; what it means is told by the writer's missing answer.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Drop for Store {
@@ -111,10 +117,7 @@ impl Drop for Store {
         let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(running) = running else { return };
         self.handle.inbox.abandon();
-        self.stop.raise();
-        for thread in running.threads {
-            let _ = thread.join();
-        }
+        self.end_threads(running.threads);
     }
 }
 
