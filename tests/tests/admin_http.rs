@@ -122,9 +122,12 @@ fn definitions_with_mistakes_are_refused_by_their_path() {
         let error = answer.json()["error"].as_str().unwrap_or_default().to_owned();
         assert!(error.contains(expected), "{error:?} does not name {expected:?}");
     }
+    // More than a definition can have. The refusal can be lost in the reset that follows it.
     let huge = format!("{{\"name\": \"{}\"}}", "x".repeat(20 << 20));
-    let answer = admin.send("POST", "/api/v1/domains", &huge);
-    assert!((400..500).contains(&answer.status), "status={}", answer.status);
+    if let Some(answer) = admin.try_send("POST", "/api/v1/domains", &huge) {
+        assert!((400..500).contains(&answer.status), "status={}", answer.status);
+    }
+    assert_eq!(admin.get("/healthz").status, 200);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use flintmq_system_tests::broker_process::Broker;
 use flintmq_system_tests::json_session::{self, JsonSession};
+use flintmq_system_tests::python::PythonClient;
 use flintmq_system_tests::wait::{LIMIT, until};
 use flintmq_system_tests::wire::{self, RawClient};
 use serde_json::json;
@@ -193,11 +194,18 @@ fn a_client_that_never_introduces_itself() {
 }
 
 #[test]
-fn data_before_the_negotiation_and_a_second_negotiation() {
+fn data_before_the_negotiation() {
     let broker = Broker::start();
     let mut witness = Witness::start(&broker);
     let put = wire::event(wire::PUT, 0, &wire::put_message(0, [1; 16], b"too early"));
     send_and_expect_closed(&broker, &put, false);
+    witness.goes_on();
+}
+
+#[test]
+fn a_second_negotiation() {
+    let broker = Broker::start();
+    let mut witness = Witness::start(&broker);
     let mut session = JsonSession::start(&broker);
     session.send(&json_session::control(&json_session::identity()));
     session.into_client().expect_closed();
@@ -366,13 +374,8 @@ fn a_domain_that_nobody_defined() {
     let message = refused["status"]["message"].as_str().unwrap_or_default();
     assert!(message.contains("bmq.test"), "the reason names the domain: {message}");
 
-    let list = flintmq_system_tests::python::PythonClient::run(
-        "open_queue.py",
-        &broker.url(),
-        "python",
-        &["--uri", URI],
-    )
-    .finish();
+    let list =
+        PythonClient::run("open_queue.py", &broker.url(), "python", &["--uri", URI]).finish();
     assert_eq!((list.count("refused"), list.count("opened")), (1, 0));
     assert!(list.named("refused").all(|event| event.text("text").contains("bmq.test")));
 
@@ -407,19 +410,37 @@ fn messages_that_cannot_be_taken() {
     let acks = session.acknowledgements();
     assert_eq!((acks[0].correlation, acks[0].status), (3, 5), "not a writer");
 
-    // Properties that are none.
-    let mut body = wire::put_message(0, identity_of(4), &[0xff; 40]);
-    body[0] |= 0x20;
-    session.send(&wire::event(wire::PUT, 0, &body));
-    let acks = session.acknowledgements();
-    assert_eq!((acks[0].correlation, acks[0].status), (4, 5), "broken properties");
-
     session.put(0, 5, b"a good one");
     let acks = session.acknowledgements();
     assert_eq!((acks[0].correlation, acks[0].status), (5, 0), "the session goes on");
     assert_eq!(broker.admin().backlog("bmq.test/attacked"), 1);
     witness.goes_on();
     broker.assert_running();
+}
+
+/// A message whose properties cannot be read makes the official client drop the whole event that
+/// it is in, with the good messages of others, which then are never confirmed.
+#[test]
+fn properties_that_would_stop_a_consumer() {
+    let broker = Broker::start();
+    let mut session = JsonSession::start(&broker);
+    session.open(URI, 0, false, true);
+    let broken: [&[u8]; 3] = [&[0xff; 40], &[0x1b, 0, 0, 1], &[0x1b, 0, 0, 3, 0, 9, 0, 0, 0, 0]];
+    for schema in [0, 1] {
+        for (number, area) in broken.iter().enumerate() {
+            let correlation = u32::try_from(number + 1).expect("small");
+            let mut body = wire::put_message(0, identity_of(correlation), area);
+            body[0] |= 0x20;
+            body[33] = schema;
+            session.send(&wire::event(wire::PUT, 0, &body));
+            let acks = session.acknowledgements();
+            assert_eq!((acks[0].correlation, acks[0].status), (correlation, 5), "{area:?}");
+        }
+    }
+    session.put(0, 9, b"good:1 0 ");
+    assert_eq!(session.acknowledgements()[0].status, 0);
+    let consumer = PythonClient::consumer(&broker, "c", &["--uri", URI, "--count", "1"]);
+    assert_eq!(consumer.finish().count("delivered"), 1, "nothing stands in its way");
 }
 
 fn identity_of(correlation: u32) -> [u8; 16] {

@@ -6,7 +6,9 @@ use flintmq_system_tests::history::{Expectations, History};
 use flintmq_system_tests::python::PythonClient;
 use flintmq_system_tests::wait::until;
 
-const KILLS: usize = 10;
+/// The official client waits longer before each of its reconnects, so a few kills per client.
+const SHIFTS: usize = 2;
+const KILLS_PER_SHIFT: usize = 5;
 const STREAMED: &str = "bmq://bmq.test/streamed";
 const KEPT: &str = "bmq://bmq.test/kept";
 
@@ -14,53 +16,53 @@ const KEPT: &str = "bmq://bmq.test/kept";
 fn ten_kills_during_a_stream_of_publishes() {
     let mut broker = Broker::start();
     let mut history = History::default();
-    let mut producer = PythonClient::producer(
-        &broker,
-        "p",
-        &["--uri", STREAMED, "--uri", KEPT, "--window", "400", "--properties"],
-    );
-    // Confirms everything as it comes, and lives through every kill.
-    let mut streaming = PythonClient::consumer(&broker, "streaming", &["--uri", STREAMED]);
-    streaming.wait_for("opened", 1);
-
-    for kill in 0..KILLS {
-        // Every kill meets a stream that flows in both directions again.
-        let (acked, delivered) =
-            (producer.report().count("acked"), streaming.report().count("delivered"));
-        producer.wait_for("acked", acked + 1000);
-        streaming.wait_for("delivered", delivered + 300);
-        if kill == KILLS / 2 {
-            // One that reads half of the other queue and leaves properly: those must be gone.
-            let half = PythonClient::consumer(
-                &broker,
-                "half",
-                &["--uri", KEPT, "--count", "1000", "--limit", "100"],
-            );
-            history.add_report("half", &half.finish());
+    for shift in 0..SHIFTS {
+        let name = format!("p{shift}");
+        let arguments = ["--uri", STREAMED, "--uri", KEPT, "--window", "400", "--properties"];
+        let mut producer = PythonClient::producer(&broker, &name, &arguments);
+        // Confirms everything as it comes, and lives through every kill.
+        let consumer = format!("streaming{shift}");
+        let streaming = PythonClient::consumer(&broker, &consumer, &["--uri", STREAMED]);
+        streaming.wait_for("opened", 1);
+        for kill in 0..KILLS_PER_SHIFT {
+            // Every kill meets a stream that flows in both directions again.
+            let acked = producer.report().count("acked");
+            let delivered = streaming.report().count("delivered");
+            producer.wait_for("acked", acked + 1000);
+            streaming.wait_for("delivered", delivered + 300);
+            if kill == KILLS_PER_SHIFT / 2 {
+                // One that reads some of the other queue and leaves properly: those must be gone.
+                let some = format!("some{shift}");
+                let arguments = ["--uri", KEPT, "--count", "1000", "--limit", "100"];
+                let some_of_it = PythonClient::consumer(&broker, &some, &arguments);
+                history.add_report(&some, &some_of_it.finish());
+            }
+            broker.kill();
+            broker.restart();
         }
-        broker.kill();
-        broker.restart();
-    }
-    let acked = producer.report().count("acked");
-    producer.wait_for("acked", acked + 1000);
-    producer.command("stop");
-    let produced = producer.finish();
-    assert!(produced.session_was("Reconnected"), "the client came back by itself");
-    let acknowledged = produced.acknowledged_with("SUCCESS");
-    assert_eq!(acknowledged, produced.id_set("sent"), "every message got through in the end");
+        let acked = producer.report().count("acked");
+        producer.wait_for("acked", acked + 1000);
+        producer.command("stop");
+        let produced = producer.finish();
+        assert!(produced.session_was("Reconnected"), "the client came back by itself");
+        let acknowledged = produced.acknowledged_with("SUCCESS");
+        assert_eq!(acknowledged, produced.id_set("sent"), "every message got through in the end");
+        history.add_report(&name, &produced);
 
+        wait_until_empty(&broker, "bmq.test/streamed");
+        let streamed = streaming.stop();
+        assert!(streamed.session_was("Reconnected"), "the consumer came back by itself");
+        history.add_report(&consumer, &streamed);
+    }
     let rest = PythonClient::consumer(&broker, "rest", &["--uri", KEPT]);
-    let admin = broker.admin();
-    for queue in ["bmq.test/kept", "bmq.test/streamed"] {
-        until("the queues to be empty", || (admin.backlog(queue) == 0).then_some(()));
-    }
-    streaming.command("stop");
-    let streamed = streaming.finish();
-    assert!(streamed.session_was("Reconnected"), "the consumer came back by itself");
-    for (name, report) in [("p", &produced), ("streaming", &streamed), ("rest", &rest.stop())] {
-        history.add_report(name, report);
-    }
+    wait_until_empty(&broker, "bmq.test/kept");
+    history.add_report("rest", &rest.stop());
     history.assert_kept(Expectations { drained: true, ordered: true });
+}
+
+fn wait_until_empty(broker: &Broker, queue: &str) {
+    let admin = broker.admin();
+    until(&format!("{queue} to be empty"), || (admin.backlog(queue) == 0).then_some(()));
 }
 
 #[test]
