@@ -56,6 +56,7 @@ fn path(messages: u64, batch: u64, producers: u64, queues: u64) -> Result<()> {
     let (mut times, mut applied) = (Times::default(), Applied::default());
     let mut out = Deliveries::default();
     let mut index = partition.applied();
+    let cpu = cpu_nanos()?;
     for round in 0..messages / batch {
         let start = Instant::now();
         for n in round * batch..(round + 1) * batch {
@@ -89,13 +90,14 @@ fn path(messages: u64, batch: u64, producers: u64, queues: u64) -> Result<()> {
             std::hint::black_box(partition.take_checkpoint());
         }
     }
+    let cpu = (cpu_nanos()? - cpu) / messages;
     let view = partition.view(QUEUE).ok_or("the queue is gone")?;
     assert_eq!((view.messages, out.loads.len()), (0, 0));
     let per = |time: Duration| time.as_nanos() as u64 / messages;
     let Times { build, apply, deliver, confirm, apply_confirms } = times;
     println!(
         "path batch={batch} producers={producers} queues={queues}: build {} apply {} deliver {} confirm {} \
-         apply confirms {} total {} ns/message; history {} bytes for {} guids",
+         apply confirms {} total {} ns/message, {cpu} ns of CPU; history {} bytes for {} guids",
         per(build),
         per(apply),
         per(deliver),
@@ -224,4 +226,10 @@ fn guid(number: u64, producers: u64) -> Guid {
 fn resident() -> Result<usize> {
     let pages = std::fs::read_to_string("/proc/self/statm")?;
     Ok(pages.split(' ').nth(1).ok_or("statm has a second field")?.parse::<usize>()? * 4096)
+}
+
+/// CPU time of this process so far, which other load on the machine does not inflate.
+fn cpu_nanos() -> Result<u64> {
+    let times = std::fs::read_to_string("/proc/self/schedstat")?;
+    Ok(times.split(' ').next().ok_or("schedstat has a first field")?.parse()?)
 }

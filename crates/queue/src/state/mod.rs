@@ -92,6 +92,12 @@ impl State {
         refusal(&queue.settings, queue.meter, domain).unwrap_or(Admission::Admit)
     }
 
+    /// What waits in a domain, for tests: messages and bytes.
+    #[cfg(test)]
+    pub(crate) fn domain(&self, id: DomainId) -> (u64, u64) {
+        self.meters.get(&id).map_or((0, 0), |meter| (meter.messages, meter.bytes))
+    }
+
     /// Live extents per entry, for tests.
     #[cfg(test)]
     pub(crate) fn live_entries(&self) -> BTreeSet<Index> {

@@ -10,6 +10,7 @@ use super::model::Model;
 use crate::ids::Stamp;
 use crate::*;
 
+const DOMAIN: DomainId = DomainId(1);
 const QUEUES: [QueueId; 2] = [QueueId(1), QueueId(2)];
 
 /// One random step; the numbers mean what the step makes of them.
@@ -78,7 +79,7 @@ fn settings(queue: QueueId, variant: u64) -> QueueSettings {
         dedup_window_ms: 40_000,
         max_delivery_attempts: (variant >> 4 & 3) as u8,
         queue_limits: Limits { messages: 60, bytes: 3000 },
-        ..QueueSettings::priority(DomainId(queue.0))
+        ..QueueSettings::priority(DOMAIN)
     }
 }
 
@@ -284,6 +285,10 @@ impl World {
         assert_eq!(self.leader.records(), self.follower.records());
         let ids: Vec<QueueId> = self.leader.queue_ids().collect();
         assert_eq!(ids, self.model.queues.keys().copied().collect::<Vec<_>>());
+        let queues = || self.model.queues.values();
+        let waiting: usize = queues().map(|queue| queue.messages.len()).sum();
+        let bytes = queues().map(|queue| queue.bytes()).sum();
+        assert_eq!(self.leader.state.domain(DOMAIN), (waiting as u64, bytes));
         for (&id, queue) in &self.model.queues {
             let view = self.leader.view(id).unwrap();
             assert_eq!(view.messages, queue.messages.len() as u64);
