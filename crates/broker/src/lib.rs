@@ -36,6 +36,7 @@ mod groups;
 pub mod logging;
 pub mod metrics;
 mod partition;
+mod queue_removal;
 mod replica;
 mod server;
 mod session;

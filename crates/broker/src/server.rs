@@ -19,6 +19,7 @@ use crate::fatal::FatalSignal;
 use crate::groups::{Groups, GroupsContext, GroupsError};
 use crate::metrics::Metrics;
 use crate::partition::Request;
+use crate::queue_removal;
 use crate::session::listener::{ListenError, Listener};
 use crate::session::{BrokerIdentity, SessionContext};
 use crate::telemetry::Telemetry;
@@ -137,6 +138,12 @@ impl Broker {
             partitions: groups.partitions.clone(),
         };
         services.spawn(telemetry.run(ending.clone()));
+        services.spawn(queue_removal::remove_idle(
+            groups.controller.clone(),
+            groups.partitions.clone(),
+            config.domains.idle_queue_timeout,
+            ending.clone(),
+        ));
         services.close();
         node_cell.set(Node {
             cluster: config.cluster,

@@ -9,6 +9,7 @@ use super::{AdminState, Node};
 use crate::controller::ControllerError;
 use crate::domain::DomainError;
 use crate::partition::AdminRefusal;
+use crate::queue_removal::RemovalError;
 
 /// A failed request.
 #[derive(Debug)]
@@ -74,6 +75,16 @@ impl From<AdminRefusal> for Failure {
             AdminRefusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, refusal.to_string(), "")
+    }
+}
+
+impl From<RemovalError> for Failure {
+    fn from(error: RemovalError) -> Self {
+        match error {
+            RemovalError::Refused(refusal) => refusal.into(),
+            RemovalError::Controller(error) => error.into(),
+            RemovalError::Stopping => stopping(error),
+        }
     }
 }
 

@@ -71,7 +71,7 @@ pub(super) async fn remove(State(state): State<AdminState>, Path(name): Path<Str
         super::queues::check_unused(node, uri).await?;
     }
     for uri in &queues {
-        super::queues::delete(node, uri).await?;
+        super::queues::remove_queue(node, uri).await?;
     }
     node.controller.remove_domain(&name).await?;
     tracing::info!(domain = name, queues = queues.len(), "domain deleted");

@@ -18,6 +18,7 @@ use crate::controller::QueuePlace;
 use crate::partition::{
     AdminRefusal, PartitionHandle, Peeked, QueueSnapshot, Request, partition_of,
 };
+use crate::queue_removal;
 
 /// Bytes of a message's data that a peek shows.
 const SHOWN_BYTES: usize = 4096;
@@ -109,7 +110,7 @@ pub(super) async fn remove(
 ) -> Answer {
     let node = state.node()?;
     let (uri, _) = find(node, &domain, &queue)?;
-    delete(node, &uri).await?;
+    remove_queue(node, &uri).await?;
     Ok(Json(json!({ "uri": uri })))
 }
 
@@ -147,15 +148,8 @@ pub(super) async fn check_unused(node: &Node, uri: &str) -> Result<(), Failure> 
 }
 
 /// Deletes a queue with its messages, then its place.
-pub(super) async fn delete(node: &Node, uri: &str) -> Result<(), Failure> {
-    let Some((place, _)) = node.controller.lookup(uri) else { return Ok(()) };
-    let (done, answer) = oneshot::channel();
-    partition(node, &place)?.send(Request::Delete { queue: place.id(), done }).await;
-    match answer.await.map_err(stopping)? {
-        Ok(()) | Err(AdminRefusal::NoSuchQueue) => {}
-        Err(refusal) => return Err(refusal.into()),
-    }
-    node.controller.forget_queue(uri, place.queue).await?;
+pub(super) async fn remove_queue(node: &Node, uri: &str) -> Result<(), Failure> {
+    queue_removal::remove(&node.controller, &node.partitions, uri).await?;
     Ok(())
 }
 

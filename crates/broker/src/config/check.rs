@@ -168,6 +168,10 @@ fn check_limits(config: &NodeConfig, found: &mut Findings) {
             format!("allowed is {least} to {most} value={value}")
         });
     }
+    let node = limits.node_in_flight_bytes;
+    found.require(node >= event, "limits.node_in_flight_bytes", || {
+        format!("allowed is limits.max_event_bytes or more least={event} value={node}")
+    });
     let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
     let tenth = Duration::from_millis(100);
     found.within("limits.negotiation_timeout", limits.negotiation_timeout, tenth, hour);

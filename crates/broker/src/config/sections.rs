@@ -70,12 +70,15 @@ pub struct AdminSection {
     pub token_file: Option<PathBuf>,
 }
 
-/// `[domains]`: what happens to domains that nobody defined.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `[domains]`: what happens to domains that nobody defined, and to queues that nobody uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DomainsSection {
     /// Answer to a client that opens a queue of a domain that is not defined.
     pub undefined: UndefinedDomain,
+    /// How long a queue may be empty with no client having it open, before it is removed; `0s` is for ever.
+    #[serde(with = "humantime_serde")]
+    pub idle_queue_timeout: Duration,
 }
 
 /// Answer to a client that opens a queue of a domain that is not defined.
@@ -102,6 +105,9 @@ pub struct LimitsSection {
     /// Published and not yet acknowledged bytes per session, above which the node stops reading
     /// from it. An event of any allowed size is taken when nothing else is in flight.
     pub session_in_flight_bytes: ByteSize,
+    /// The same for all sessions together, with events that have arrived in part. The bound on what clients can
+    /// make the node hold.
+    pub node_in_flight_bytes: ByteSize,
     /// Bytes waiting to be sent to one client, above which deliveries to it pause.
     pub session_outbox_bytes: ByteSize,
     /// How long a new connection may take until it has negotiated.
@@ -239,6 +245,13 @@ impl Default for AdminSection {
     }
 }
 
+impl Default for DomainsSection {
+    fn default() -> Self {
+        let undefined = UndefinedDomain::default();
+        Self { undefined, idle_queue_timeout: Duration::from_secs(30 * 60) }
+    }
+}
+
 impl Default for LimitsSection {
     fn default() -> Self {
         Self {
@@ -246,6 +259,7 @@ impl Default for LimitsSection {
             max_queues: 100_000,
             max_event_bytes: ByteSize::mib(128),
             session_in_flight_bytes: ByteSize::mib(64),
+            node_in_flight_bytes: ByteSize::gib(1),
             session_outbox_bytes: ByteSize::mib(16),
             negotiation_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(3),

@@ -14,6 +14,9 @@ impl PartitionTask {
     /// Opens a queue; one that is not here yet is created first.
     pub(super) fn on_open(&mut self, open: Box<Open>) {
         match self.machine.settings(open.queue) {
+            None if self.deleted.contains(&open.queue) => {
+                let _gone = open.done.send(Err(OpenRefusal::Deleted));
+            }
             None => {
                 self.builder.create_queue(open.queue, &open.uri, &open.settings);
                 self.defer(Deferred::Open(open));
@@ -45,6 +48,7 @@ impl PartitionTask {
             }
         }
         let answer = opened.map_err(|error| match error {
+            OpenError::UnknownQueue { .. } => OpenRefusal::Deleted,
             OpenError::NotLeading => {
                 OpenRefusal::NotReady("the queue has no leader yet: try again")
             }
@@ -149,11 +153,12 @@ impl PartitionTask {
         let Some(view) = self.machine.view(queue) else { return };
         let (domain, name) = domain_and_name(&view.uri);
         let series = self.metrics.queues().open(domain, name);
-        self.queues.insert(queue, QueueEntry { uri: view.uri, series });
+        self.queues.insert(queue, QueueEntry { uri: view.uri, series, unused_since: None });
     }
 
     /// A queue is gone: so are its series and its handles.
     pub(super) fn leave_queue(&mut self, queue: QueueId) {
+        self.deleted.insert(queue);
         if let Some(entry) = self.queues.remove(&queue) {
             let (domain, name) = domain_and_name(&entry.uri);
             self.metrics.queues().remove(domain, name);

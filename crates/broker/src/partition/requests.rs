@@ -1,6 +1,7 @@
 //! What sessions and the administration ask of a partition.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_consensus::GroupId;
@@ -36,6 +37,8 @@ pub(crate) enum Request {
     ViewAll { done: oneshot::Sender<Vec<QueueSnapshot>> },
     /// The oldest messages of a queue, without taking them.
     Peek { queue: QueueId, count: usize, done: oneshot::Sender<Result<Vec<Peeked>, AdminRefusal>> },
+    /// Which queues have been empty and closed for this long, by URI.
+    IdleQueues { timeout: Duration, done: oneshot::Sender<Vec<String>> },
     /// Deliver nothing more: the node is stopping. Confirmations are still taken.
     StopDelivery { idle: oneshot::Sender<()> },
 }
@@ -73,6 +76,9 @@ pub(crate) enum OpenRefusal {
     /// A limit of the domain, or an app that the queue does not have.
     #[error("{0}")]
     Refused(String),
+    /// The queue was deleted while the client was opening it: its URI has a new place, or none.
+    #[error("the queue was deleted meanwhile: open it again")]
+    Deleted,
     /// There is no leader that serves, or the disk is nearly full.
     #[error("{0}")]
     NotReady(&'static str),

@@ -10,7 +10,7 @@ use flintmq_consensus::{GroupId, Index};
 use flintmq_queue::{Applied, Deliveries, EntryBuilder, HandleId, Partition, QueueId};
 use flintmq_storage::{CheckpointBatch, ReadError, Report};
 use metrics::Histogram;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +57,8 @@ pub(super) struct HandleEntry {
 pub(super) struct QueueEntry {
     pub(super) uri: String,
     pub(super) series: Arc<QueueSeries>,
+    /// Since when it has been empty and closed.
+    pub(super) unused_since: Option<Instant>,
 }
 
 /// What waits until an entry is applied.
@@ -83,6 +85,9 @@ pub(crate) struct PartitionTask {
 
     pub(super) handles: FxHashMap<HandleId, HandleEntry>,
     pub(super) queues: FxHashMap<QueueId, QueueEntry>,
+    /// Numbers of queues that were deleted since the process started: an open that was on its way must not bring
+    /// one back. Numbers are never given twice.
+    pub(super) deleted: FxHashSet<QueueId>,
     pub(super) links: Links,
 
     /// The entry that is being collected, with the PUTs in it.
@@ -126,6 +131,7 @@ impl PartitionTask {
             signals,
             handles: FxHashMap::default(),
             queues: FxHashMap::default(),
+            deleted: FxHashSet::default(),
             links: Links::default(),
             builder: EntryBuilder::default(),
             puts: Vec::new(),
@@ -278,6 +284,9 @@ impl PartitionTask {
                 let _gone = done.send(self.view_all());
             }
             Request::Peek { queue, count, done } => self.peek(queue, count, done),
+            Request::IdleQueues { timeout, done } => {
+                let _gone = done.send(self.idle_queues(timeout));
+            }
             Request::StopDelivery { idle } => {
                 self.delivering = false;
                 self.idle = Some(idle);

@@ -1,5 +1,7 @@
 //! What a partition does by the clock: expiry, checkpoints, gauges.
 
+use std::time::{Duration, Instant};
+
 use flintmq_queue::QueueId;
 use flintmq_storage::CheckpointBatch;
 
@@ -89,17 +91,27 @@ impl PartitionTask {
         }
     }
 
-    fn set_levels(&self) {
-        for (id, entry) in &self.queues {
+    /// Queues that have been empty and closed for this long, to the accuracy of a tick.
+    pub(super) fn idle_queues(&self, timeout: Duration) -> Vec<String> {
+        let idle = |since: Option<Instant>| since.is_some_and(|since| since.elapsed() >= timeout);
+        let queues = self.queues.values().filter(|entry| idle(entry.unused_since));
+        queues.map(|entry| entry.uri.clone()).collect()
+    }
+
+    fn set_levels(&mut self) {
+        for (id, entry) in &mut self.queues {
             let Some(view) = self.machine.view(*id) else { continue };
             let sum = |of: fn(&flintmq_queue::AppView) -> u64| view.apps.iter().map(of).sum();
+            let consumers = sum(|app| u64::from(app.consumers));
+            let unused = view.messages == 0 && consumers == 0 && view.producers == 0;
+            entry.unused_since = unused.then(|| entry.unused_since.unwrap_or_else(Instant::now));
             entry.series.set_levels(&QueueLevels {
                 backlog_messages: view.messages,
                 backlog_bytes: view.bytes,
                 oldest_arrival_ms: view.oldest_arrival_ms,
                 unconfirmed_messages: sum(|app| app.unconfirmed),
                 redelivery_messages: sum(|app| app.redelivery),
-                consumers: sum(|app| u64::from(app.consumers)),
+                consumers,
                 producers: u64::from(view.producers),
             });
         }

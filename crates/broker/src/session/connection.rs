@@ -19,6 +19,7 @@ use super::confirm::Confirmer;
 use super::context::SessionContext;
 use super::control::Next;
 use super::handles::Handles;
+use super::in_flight::Partial;
 use super::negotiation::{self, BrokerIdentity, Negotiated, Step};
 use super::opening::Opened;
 use super::publish::{GuidSource, Publisher};
@@ -100,7 +101,10 @@ async fn serve<R, W>(
     let link = Arc::new(SessionLink {
         id,
         outbox: Outbox::new(usize_of(context.limits().session_outbox_bytes.as_u64())),
-        in_flight: InFlight::new(usize_of(context.limits().session_in_flight_bytes.as_u64())),
+        in_flight: InFlight::new(
+            usize_of(context.limits().session_in_flight_bytes.as_u64()),
+            Arc::clone(context.in_flight()),
+        ),
         encoding: negotiated.encoding,
         reads_extended_properties: negotiated.reads_extended_properties,
     });
@@ -138,6 +142,7 @@ impl Session {
     where
         R: AsyncRead + Unpin,
     {
+        let mut partial = Partial::new(Arc::clone(self.context.in_flight()));
         let mut heard = Instant::now();
         let mut asked = false;
         let interval = self.context.limits().heartbeat_interval.max(Duration::from_millis(10));
@@ -171,6 +176,9 @@ impl Session {
                     asked = false;
                     if let Some(end) = self.take_events(&mut inbound.buffer, &mut inbound.decoder).await {
                         return end;
+                    }
+                    if !partial.set(inbound.buffer.len()) {
+                        return End::Lost("the node has no memory for the rest of its event".into());
                     }
                 }
                 _ = silence.tick() => {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::counted::SessionMetrics;
+use super::in_flight::NodeInFlight;
 use super::negotiation::BrokerIdentity;
 use super::{SessionId, SessionLink};
 use crate::config::LimitsSection;
@@ -26,6 +27,7 @@ pub(crate) struct SessionContext {
     tasks: TaskTracker,
     /// Ends all sessions, as the last step of a stop.
     pub(super) closing: CancellationToken,
+    in_flight: Arc<NodeInFlight>,
     next_session: AtomicU64,
     next_handle: AtomicU64,
     pub(super) metrics: SessionMetrics,
@@ -40,6 +42,7 @@ impl SessionContext {
         boot: u32,
         closing: CancellationToken,
     ) -> Self {
+        let in_flight = usize::try_from(limits.node_in_flight_bytes.as_u64()).unwrap_or(usize::MAX);
         Self {
             limits,
             broker,
@@ -48,6 +51,7 @@ impl SessionContext {
             boot,
             tasks: TaskTracker::new(),
             closing,
+            in_flight: Arc::new(NodeInFlight::new(in_flight)),
             next_session: AtomicU64::new(1),
             next_handle: AtomicU64::new(1),
             metrics: SessionMetrics::new(),
@@ -56,6 +60,11 @@ impl SessionContext {
 
     pub(crate) fn limits(&self) -> &LimitsSection {
         &self.limits
+    }
+
+    /// What all clients together have under way.
+    pub(super) fn in_flight(&self) -> &Arc<NodeInFlight> {
+        &self.in_flight
     }
 
     /// The tasks of all connections; waited for at a stop.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flintmq_protocol::control::{
     DEFAULT_APP_ID, OpenQueue, OpenQueueResponse, QueueHandleParameters, RESERVED_QUEUE_IDS,
@@ -19,6 +20,11 @@ use super::handles::{OpenedQueue, SubStream};
 use crate::controller::{ControllerError, DomainRecord, QueuePlace};
 use crate::domain::Mode;
 use crate::partition::{HandleRole, Open, OpenRefusal, Request, queue_settings};
+
+/// How often, and after what pause, a new place is asked for when a queue is deleted while it is opened. A deletion gives
+/// up the place within milliseconds.
+const DELETED_RETRIES: usize = 100;
+const DELETED_PAUSE: Duration = Duration::from_millis(10);
 
 /// A request that passed the checks that need no other part of the broker.
 #[derive(Debug)]
@@ -44,6 +50,13 @@ impl Refusal {
     pub(crate) fn new(category: StatusCategory, message: impl Into<String>) -> Self {
         Self { category, message: message.into() }
     }
+}
+
+/// Why an open at one place led to nothing.
+enum NotOpened {
+    /// The queue there was deleted; its URI may have a new place.
+    Deleted,
+    Refused(Refusal),
 }
 
 /// A finished open.
@@ -95,25 +108,42 @@ impl OpenPlan {
     ) -> Result<OpenedParts, Refusal> {
         let domain = self.uri.qualified_domain();
         self.check_app(context, domain)?;
-        let placed = context.controller().place(self.uri.canonical(), domain).await;
-        let (place, record) = placed.map_err(refusal_of)?;
+        for _ in 0..DELETED_RETRIES {
+            let placed = context.controller().place(self.uri.canonical(), domain).await;
+            let (place, record) = placed.map_err(refusal_of)?;
+            match self.open_at(context, link, &place, &record).await {
+                Err(NotOpened::Deleted) => tokio::time::sleep(DELETED_PAUSE).await,
+                Err(NotOpened::Refused(refusal)) => return Err(refusal),
+                Ok(parts) => return Ok(parts),
+            }
+        }
+        Err(Refusal::new(StatusCategory::NotReady, "the queue is being deleted: open it again"))
+    }
+
+    async fn open_at(
+        &self,
+        context: &SessionContext,
+        link: &Arc<SessionLink>,
+        place: &QueuePlace,
+        record: &DomainRecord,
+    ) -> Result<OpenedParts, NotOpened> {
         let mut sub_stream = SubStream {
             app: self.app.clone().unwrap_or_else(|| DEFAULT_APP_ID.to_owned()),
             ..SubStream::default()
         };
         if self.reads {
             let role = HandleRole::Reader { queue_id: self.queue_id };
-            sub_stream.reader = Some(self.open_role(context, link, &place, &record, role).await?);
+            sub_stream.reader = Some(self.open_role(context, link, place, record, role).await?);
         }
         if self.writes {
             let role = HandleRole::Writer { queue_id: self.queue_id };
-            match self.open_role(context, link, &place, &record, role).await {
+            match self.open_role(context, link, place, record, role).await {
                 Ok(handle) => sub_stream.writer = Some(handle),
-                Err(refusal) => {
+                Err(not_opened) => {
                     if let Some(reader) = sub_stream.reader {
                         context.close_quietly(link, place.partition, reader).await;
                     }
-                    return Err(refusal);
+                    return Err(not_opened);
                 }
             }
         }
@@ -162,7 +192,7 @@ impl OpenPlan {
         place: &QueuePlace,
         record: &DomainRecord,
         role: HandleRole,
-    ) -> Result<HandleId, Refusal> {
+    ) -> Result<HandleId, NotOpened> {
         let handle = context.next_handle();
         let (done, answer) = oneshot::channel();
         let open = Open {
@@ -175,16 +205,18 @@ impl OpenPlan {
             done,
         };
         context.send(place.partition, Request::Open(Box::new(open))).await;
-        match answer.await {
-            Ok(Ok(())) => Ok(handle),
+        let refusal = match answer.await {
+            Ok(Ok(())) => return Ok(handle),
+            Ok(Err(OpenRefusal::Deleted)) => return Err(NotOpened::Deleted),
             Ok(Err(OpenRefusal::Refused(message))) => {
-                Err(Refusal::new(StatusCategory::Unknown, message))
+                Refusal::new(StatusCategory::Unknown, message)
             }
             Ok(Err(OpenRefusal::NotReady(message))) => {
-                Err(Refusal::new(StatusCategory::NotReady, message))
+                Refusal::new(StatusCategory::NotReady, message)
             }
-            Err(_) => Err(Refusal::new(StatusCategory::NotReady, "the node is stopping")),
-        }
+            Err(_) => Refusal::new(StatusCategory::NotReady, "the node is stopping"),
+        };
+        Err(NotOpened::Refused(refusal))
     }
 }
 

@@ -1,0 +1,76 @@
+//! Removing queues: on an administrator's word, and those that nobody has used for long.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::controller::{Controller, ControllerError};
+use crate::partition::{AdminRefusal, PartitionHandle, Request, partition_of};
+
+/// Why a queue was not removed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RemovalError {
+    /// Its partition refuses.
+    #[error(transparent)]
+    Refused(#[from] AdminRefusal),
+    /// Its place cannot be given up.
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
+    /// The node is stopping.
+    #[error("the node is stopping: ask again when it is back")]
+    Stopping,
+}
+
+/// Deletes a queue with its messages, then its place. A client that opens it meanwhile gets a new queue: the partition
+/// takes no open for a number that was deleted, and the client's session asks for a new place.
+///
+/// # Errors
+/// A client has it open, or the node is not ready.
+pub(crate) async fn remove(
+    controller: &Controller,
+    partitions: &[PartitionHandle],
+    uri: &str,
+) -> Result<(), RemovalError> {
+    let Some((place, _)) = controller.lookup(uri) else { return Ok(()) };
+    let (done, answer) = oneshot::channel();
+    if let Some(partition) = partition_of(partitions, place.partition) {
+        partition.send(Request::Delete { queue: place.id(), done }).await;
+        match answer.await.map_err(|_| RemovalError::Stopping)? {
+            Ok(()) | Err(AdminRefusal::NoSuchQueue) => {}
+            Err(refusal) => return Err(refusal.into()),
+        }
+    }
+    controller.forget_queue(uri, place.queue).await?;
+    Ok(())
+}
+
+/// Removes queues that have been empty and closed for `timeout`, until stopped. Zero: never.
+pub(crate) async fn remove_idle(
+    controller: Controller,
+    partitions: Vec<PartitionHandle>,
+    timeout: Duration,
+    stop: CancellationToken,
+) {
+    if timeout.is_zero() {
+        return;
+    }
+    let pace = (timeout / 4).clamp(Duration::from_millis(250), Duration::from_secs(60));
+    let mut tick = tokio::time::interval(pace);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        for partition in &partitions {
+            let (done, idle) = oneshot::channel();
+            partition.send(Request::IdleQueues { timeout, done }).await;
+            for uri in idle.await.unwrap_or_default() {
+                match remove(&controller, &partitions, &uri).await {
+                    Ok(()) => tracing::info!(uri, "queue removed: empty and unused for long"),
+                    Err(error) => tracing::debug!(uri, %error, "an idle queue stays"),
+                }
+            }
+        }
+    }
+}
