@@ -73,7 +73,7 @@ fn unknown_keys_are_refused_with_the_allowed_ones() {
     );
     refused(
         "[domains]\nundefind = \"create\"\n",
-        "node.toml:2: unknown key `undefind`; allowed here: `undefined`",
+        "node.toml:2: unknown key `undefind`; allowed here: `undefined` or `idle_queue_timeout`",
     );
     refused(
         "[[cluster_nodes]]\nid = 1\nport = 7114\n",
