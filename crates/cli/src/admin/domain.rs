@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::http::{AdminClient, path_part};
+use super::http::{AdminClient, Refusal, path_part};
 use crate::show::Show;
 
 #[derive(Subcommand, Debug)]
@@ -108,10 +108,17 @@ fn apply(client: &AdminClient, show: Show, files: &[PathBuf]) -> Result<()> {
         documents.push((name, document));
     }
     for (name, document) in documents {
-        let answer = client.put(&domain_path(&name), &document)?;
-        show.done(&answer, &format!("domain {name} applied"))?;
+        let (answer, done) = match client.put(&domain_path(&name), &document) {
+            Err(error) if is_unknown(&error) => (client.post("domains", &document)?, "created"),
+            answer => (answer?, "updated"),
+        };
+        show.done(&answer, &format!("domain {name} {done}"))?;
     }
     Ok(())
+}
+
+fn is_unknown(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.status == 404)
 }
 
 fn domain_path(name: &str) -> String {

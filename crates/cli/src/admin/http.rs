@@ -136,9 +136,25 @@ impl AdminClient {
                 format!("the answer is not JSON: is this a FlintMQ admin address? url={url}")
             });
         }
-        bail!("{}", refusal(status, url, &text))
+        Err(Refusal { status, said: refusal(status, url, &text) }.into())
     }
 }
+
+/// The node answered that it has not done what was asked.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    said: String,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.said)
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 /// The largest answer that is read: a peek at many large messages.
 const MAX_ANSWER_BYTES: u64 = 256 << 20;
@@ -216,8 +232,9 @@ mod tests {
         let (client, _) = node(
             "HTTP/1.1 404 Not Found\r\nContent-Length: 20\r\nConnection: close\r\n\r\n{\"error\": \"unknown\"}",
         );
-        let refused = client.get("queues/d/q").unwrap_err().to_string();
-        assert!(refused.starts_with("unknown status=404"), "{refused}");
+        let refused = client.get("queues/d/q").unwrap_err().downcast::<Refusal>().unwrap();
+        assert_eq!(refused.status, 404);
+        assert_eq!(refused.to_string(), "unknown status=404");
 
         let (client, _) =
             node("HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>");

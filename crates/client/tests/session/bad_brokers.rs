@@ -12,23 +12,20 @@ use crate::broker::{Broker, Peer, failed, response, until_event};
 
 const URI: &str = "bmq://domain/queue";
 
-fn impatient(broker: &Broker) -> SessionOptions {
-    let moment = Duration::from_millis(100);
-    SessionOptions {
-        connect_timeout: moment * 3,
-        attempt_timeout: moment,
-        open_timeout: moment,
-        configure_timeout: moment,
-        close_timeout: moment,
-        disconnect_timeout: moment,
-        ..broker.options()
-    }
-}
+/// The time of calls that are never answered.
+const SHORT: Duration = Duration::from_millis(100);
+/// Longer than any attempt takes that ends by itself.
+const LONG: Duration = Duration::from_secs(60);
 
 /// Connects to a broker that does the same with every connection; gives why it failed.
-async fn last_problem(behave: impl AsyncFn(&mut Peer)) -> String {
+async fn last_problem(attempt: Duration, behave: impl AsyncFn(&mut Peer)) -> String {
     let broker = Broker::listen().await;
-    let connecting = tokio::spawn(Session::connect(impatient(&broker)));
+    let options = SessionOptions {
+        connect_timeout: Duration::from_secs(1),
+        attempt_timeout: attempt,
+        ..broker.options()
+    };
+    let connecting = tokio::spawn(Session::connect(options));
     let misbehaving = async {
         let mut peers = Vec::new();
         loop {
@@ -50,10 +47,10 @@ async fn last_problem(behave: impl AsyncFn(&mut Peer)) -> String {
 
 #[tokio::test]
 async fn a_refused_session_says_why() {
-    let problem = last_problem(async |peer| {
+    let problem = last_problem(LONG, async |peer| {
         let result = Status::new(StatusCategory::Refused, -1, "no strangers");
         let answer = flintmq_protocol::control::BrokerResponse { result, ..response() };
-        peer.negotiate(answer).await;
+        peer.offer(answer).await;
     })
     .await;
     assert!(problem.contains("no strangers"), "{problem}");
@@ -61,18 +58,22 @@ async fn a_refused_session_says_why() {
 
 #[tokio::test]
 async fn nonsense_in_negotiation_is_no_broker() {
-    let problem =
-        last_problem(async |peer| peer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n").await).await;
+    let problem = last_problem(LONG, async |peer| {
+        peer.write_if_open(b"HTTP/1.1 400 Bad Request\r\n\r\n").await
+    })
+    .await;
     assert!(problem.contains("does not speak the protocol"), "{problem}");
     // A frame that claims 2 GiB.
-    let problem =
-        last_problem(async |peer| peer.write(&[0x7f, 0xff, 0xff, 0xff, 0x41, 2, 0, 0]).await).await;
+    let problem = last_problem(LONG, async |peer| {
+        peer.write_if_open(&[0x7f, 0xff, 0xff, 0xff, 0x41, 2, 0, 0]).await
+    })
+    .await;
     assert!(problem.contains("does not speak the protocol"), "{problem}");
 }
 
 #[tokio::test]
 async fn a_broker_that_says_nothing_is_left_in_time() {
-    let problem = last_problem(async |_| {}).await;
+    let problem = last_problem(SHORT, async |_| {}).await;
     assert!(problem.contains("in time"), "{problem}");
 }
 
@@ -83,18 +84,29 @@ async fn no_address_at_all_is_an_error() {
 }
 
 #[tokio::test]
-async fn unanswered_requests_end_at_their_timeouts() {
+async fn an_unanswered_open_ends_and_a_late_answer_is_taken_back() {
     let broker = Broker::listen().await;
-    let (session, mut peer) = broker.session_with(impatient(&broker)).await;
+    let options = SessionOptions { open_timeout: SHORT, ..broker.options() };
+    let (session, mut peer) = broker.session_with(options).await;
     let open = session.producer(URI, ProducerOptions::default()).await;
     assert!(matches!(failed(open), OpenError::TimedOut { .. }));
-    // The answer comes after all: what it opened is closed again.
     let (r_id, open) = peer.expect_open().await;
     peer.grant_open(r_id, &open, 1000).await;
     let close = peer.closed().await;
     assert_eq!(close.handle_parameters, open.handle_parameters);
     assert!(close.is_final);
+}
 
+#[tokio::test]
+async fn unanswered_requests_end_at_their_timeouts() {
+    let broker = Broker::listen().await;
+    let options = SessionOptions {
+        configure_timeout: SHORT,
+        close_timeout: SHORT,
+        disconnect_timeout: SHORT,
+        ..broker.options()
+    };
+    let (session, mut peer) = broker.session_with(options).await;
     let (consumer, _) = tokio::join!(session.consumer(URI, ConsumerOptions::default()), async {
         peer.opened().await;
         peer.configured().await

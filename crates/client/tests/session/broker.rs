@@ -130,6 +130,21 @@ impl Peer {
         soon("the client reads", self.stream.write_all(bytes)).await.unwrap();
     }
 
+    /// For clients that may have given up already.
+    pub(crate) async fn write_if_open(&mut self, bytes: &[u8]) {
+        let _ = soon("the client reads or is gone", self.stream.write_all(bytes)).await;
+    }
+
+    /// Answers the negotiation of a client that may have given up already.
+    pub(crate) async fn offer(&mut self, response: BrokerResponse) {
+        if self.next().await.is_some() {
+            let mut out = BytesMut::new();
+            let message = NegotiationMessage::BrokerResponse(response);
+            message.append_event(Encoding::Ber, &mut out).unwrap();
+            self.write_if_open(&out).await;
+        }
+    }
+
     pub(crate) async fn identity(&mut self) -> ClientIdentity {
         let event = self.expect(EventType::Control).await;
         match NegotiationMessage::from_event(&event).unwrap() {

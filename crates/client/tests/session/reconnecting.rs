@@ -181,7 +181,7 @@ async fn an_open_goes_on_over_a_lost_connection() {
 #[tokio::test]
 async fn a_silent_broker_is_asked_and_then_left() {
     let broker = Broker::listen().await;
-    let heartbeat = Heartbeat::Every { interval: Duration::from_millis(20), max_missed: 2 };
+    let heartbeat = Heartbeat::Every { interval: Duration::from_millis(150), max_missed: 4 };
     let options = SessionOptions { heartbeat, ..broker.options() };
     let (session, mut peer) = broker.session_with(options).await;
     let mut events = session.events();
