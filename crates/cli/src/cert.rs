@@ -29,8 +29,9 @@ pub(crate) struct CertArgs {
 enum CertVerb {
     /// Make a private authority and one certificate per node and client
     ///
-    /// Writes ca.pem and ca.key, and NAME.pem and NAME.key for each node and client. Existing files are
-    /// never overwritten. Keep ca.key away from the nodes: whoever has it can make more certificates.
+    /// Writes ca.pem and ca.key, and NAME.pem and NAME.key for each node and client. Existing files
+    /// are never overwritten. Keep ca.key away from the nodes: whoever has it can make more
+    /// certificates.
     #[command(after_help = EXAMPLES)]
     Init(InitArgs),
 }
@@ -44,8 +45,8 @@ struct InitArgs {
     /// Where to write; made if missing
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
-    /// A node: NAME, or NAME=HOST,ADDRESS… with the names its clients connect to (repeatable). NAME,
-    /// localhost, 127.0.0.1 and ::1 are always included
+    /// A node: NAME, or NAME=HOST,ADDRESS… with the names its clients connect to (repeatable).
+    /// NAME, localhost, 127.0.0.1 and ::1 are always included
     #[arg(long = "node", num_args = 1.., value_name = "NAME", value_parser = parse_subject)]
     nodes: Vec<Subject>,
     /// A client that identifies itself with a certificate (repeatable)

@@ -28,7 +28,8 @@ pub(crate) struct ConsumeArgs {
     /// End after so many messages
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
-    /// Only messages for which this expression over their properties is true, e.g. 'region == "eu"'
+    /// Only messages for which this expression over their properties is true, e.g. 'region ==
+    /// "eu"'
     #[arg(long, default_value = "", hide_default_value = true, value_name = "EXPR")]
     filter: String,
     /// Print only; the messages stay in the queue and are delivered again

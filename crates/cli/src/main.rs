@@ -1,7 +1,7 @@
 //! `flintmq`: the broker, its tools and its administration, in one binary.
 //!
-//! Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 failed (the
-//! reason is on standard error), 2 wrong usage.
+//! Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 failed
+//! (the reason is on standard error), 2 wrong usage.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -20,8 +20,8 @@ use crate::{progress, show};
 
 /// Publish messages and wait until they are stored
 ///
-/// The messages come from --message, from the lines of --file, or are generated. The exit code is 0 when
-/// the broker has acknowledged every one of them.
+/// The messages come from --message, from the lines of --file, or are generated. The exit code is 0
+/// when the broker has acknowledged every one of them.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ProduceArgs {
@@ -38,7 +38,8 @@ pub(crate) struct ProduceArgs {
     /// With --file: publish the whole file as one message
     #[arg(long, requires = "file")]
     whole: bool,
-    /// How many messages: generated ones or copies of --message (default 1), or at most so many lines
+    /// How many messages: generated ones or copies of --message (default 1), or at most so many
+    /// lines
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
     /// Messages per second (default: as fast as they are acknowledged)

@@ -1,5 +1,5 @@
-//! A queue of jobs with two workers: each takes one job at a time, and what a worker leaves behind goes
-//! to the other one.
+//! A queue of jobs with two workers: each takes one job at a time, and what a worker leaves behind
+//! goes to the other one.
 //!
 //! `cargo run -p flintmq-client --example work_queue -- tcp://127.0.0.1:30114 bmq://demo/jobs`
 

@@ -23,12 +23,12 @@ use crate::session::queues::{HandleIds, Role};
 use crate::session::requests::OnSuccess;
 
 /// Gets the messages of one queue, or of one app of it. It is a
-/// [`Stream`](https://docs.rs/futures-core/latest/futures_core/stream/trait.Stream.html) of messages;
+/// [`Stream`](futures_core::Stream) of messages;
 /// [`recv`](Self::recv) does without stream adapters.
 ///
-/// Every message must be [confirmed](Message::confirm) when it is done with. What is not confirmed when
-/// the consumer is closed or dropped, or when the connection is lost, is delivered again: to whoever
-/// consumes the queue then, this consumer after a reconnect included.
+/// Every message must be [confirmed](Message::confirm) when it is done with. What is not confirmed
+/// when the consumer is closed or dropped, or when the connection is lost, is delivered again: to
+/// whoever consumes the queue then, this consumer after a reconnect included.
 #[derive(Debug)]
 pub struct Consumer {
     /// Taken from the inbox in one go, not yet given out.

@@ -52,21 +52,23 @@ impl Message {
         })
     }
 
-    /// Whether the broker says that it has delivered this message before, to this or another consumer.
+    /// Whether the broker says that it has delivered this message before, to this or another
+    /// consumer.
     #[must_use]
     pub const fn redelivered(&self) -> bool {
         self.delivery.push.flags.contains(PushFlags::OUT_OF_ORDER)
     }
 
-    /// Bytes that the message takes of the consumer's limit: properties and payload as they travelled.
+    /// Bytes that the message takes of the consumer's limit: properties and payload as they
+    /// travelled.
     #[must_use]
     pub fn wire_bytes(&self) -> usize {
         self.delivery.push.app_data.len()
     }
 
-    /// Tells the broker that the message is done with; it is not delivered again, unless the connection
-    /// breaks before the broker has read this. Many confirmations leave in one write. Confirming twice
-    /// does no harm.
+    /// Tells the broker that the message is done with; it is not delivered again, unless the
+    /// connection breaks before the broker has read this. Many confirmations leave in one
+    /// write. Confirming twice does no harm.
     ///
     /// # Errors
     /// The confirmation cannot be sent any more; the message will be delivered again.

@@ -1,7 +1,7 @@
 //! An asynchronous client for FlintMQ and BlazingMQ brokers.
 //!
-//! A [`Session`] is one connection that keeps itself alive. Over it, a [`Producer`] publishes to a queue
-//! and a [`Consumer`] gets messages from one. All calls are asynchronous on tokio.
+//! A [`Session`] is one connection that keeps itself alive. Over it, a [`Producer`] publishes to a
+//! queue and a [`Consumer`] gets messages from one. All calls are asynchronous on tokio.
 //!
 //! ```no_run
 //! use flintmq_client::{ConsumerOptions, ProducerOptions, Session, SessionOptions};
@@ -27,28 +27,30 @@
 //!
 //! # Publishing many messages
 //!
-//! [`Producer::publish`] waits for one acknowledgement. To keep many messages on their way, take the
-//! [`AckFuture`] of each from [`Producer::enqueue`] and await it later: `enqueue` waits only while the
-//! in-flight limits of [`ProducerOptions`] are used up, and everything enqueued while the socket is busy
-//! leaves in one event and one write. No timer is involved: a single message leaves at once.
+//! [`Producer::publish`] waits for one acknowledgement. To keep many messages on their way, take
+//! the [`AckFuture`] of each from [`Producer::enqueue`] and await it later: `enqueue` waits only
+//! while the in-flight limits of [`ProducerOptions`] are used up, and everything enqueued while the
+//! socket is busy leaves in one event and one write. No timer is involved: a single message leaves
+//! at once.
 //!
 //! # What is promised
 //!
 //! * A message whose acknowledgement is a success is stored as safely as its domain asks for.
-//! * When the connection breaks, messages without acknowledgement are sent again after all queues of
-//!   the session have been opened again: in the same order and under the same [`MessageGuid`], by which
-//!   the broker recognises those that it has. Each is stored once. A message that is older than the
-//!   broker's memory of GUIDs (usually five minutes) is not sent again but given up with
+//! * When the connection breaks, messages without acknowledgement are sent again after all queues
+//!   of the session have been opened again: in the same order and under the same [`MessageGuid`],
+//!   by which the broker recognises those that it has. Each is stored once. A message that is older
+//!   than the broker's memory of GUIDs (usually five minutes) is not sent again but given up with
 //!   [`PublishError::Expired`].
 //! * A message is delivered until it is confirmed: at least once. After a lost connection, messages
 //!   that were not confirmed, or whose confirmation the broker had not read, are delivered again.
 //! * Nothing that a broker sends makes the client panic, hang or use unbounded memory. Waiting is
-//!   bounded by the timeouts of [`SessionOptions`], except for acknowledgements, which the broker owes.
+//!   bounded by the timeouts of [`SessionOptions`], except for acknowledgements, which the broker
+//!   owes.
 //!
 //! # Errors
 //!
-//! Each operation has its own small error enum ([`ConnectError`], [`OpenError`], [`PublishError`], …)
-//! whose texts say what to do next. What the session repairs by itself is no error but a
+//! Each operation has its own small error enum ([`ConnectError`], [`OpenError`], [`PublishError`],
+//! …) whose texts say what to do next. What the session repairs by itself is no error but a
 //! [`SessionEvent`], for those who want to know.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -25,7 +25,8 @@ use crate::address::BrokerAddress;
 /// ```
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Brokers to try, in this order, each time a connection is needed. Any node of a cluster will do.
+    /// Brokers to try, in this order, each time a connection is needed. Any node of a cluster will
+    /// do.
     pub brokers: Vec<BrokerAddress>,
     /// What the broker's logs and consoles call this client. Default: the name of the executable.
     pub process_name: String,
@@ -39,7 +40,8 @@ pub struct SessionOptions {
     pub configure_timeout: Duration,
     /// How long closing a producer or consumer may take. Default 5 min.
     pub close_timeout: Duration,
-    /// How long [`Session::disconnect`](crate::Session::disconnect) waits for the broker. Default 30 s.
+    /// How long [`Session::disconnect`](crate::Session::disconnect) waits for the broker. Default
+    /// 30 s.
     pub disconnect_timeout: Duration,
     /// Pause after the first failed round through `brokers`; doubles up to `reconnect_max_delay`,
     /// with up to half of it taken off at random so that clients do not come back in step.

@@ -66,8 +66,9 @@ impl OutgoingMessage {
         &self.properties
     }
 
-    /// Lays the message out as it travels. `extended` is asked only when there are properties: whether
-    /// the broker reads the extended style, in which the properties are never compressed.
+    /// Lays the message out as it travels. `extended` is asked only when there are properties:
+    /// whether the broker reads the extended style, in which the properties are never
+    /// compressed.
     pub(crate) fn prepare(
         self,
         deflater: Option<&mut Deflater>,

@@ -21,8 +21,8 @@ use crate::session::queues::Role;
 use crate::session::requests::OnSuccess;
 use crate::session::unacknowledged::Outcome;
 
-/// Publishes to one queue. Clones share the queue and its limits; the queue is closed, after the last
-/// acknowledgement, when [`close`](Self::close) is called or the last clone is dropped.
+/// Publishes to one queue. Clones share the queue and its limits; the queue is closed, after the
+/// last acknowledgement, when [`close`](Self::close) is called or the last clone is dropped.
 ///
 /// Messages that one task enqueues are stored in the order of the calls.
 #[derive(Clone, Debug)]
@@ -40,12 +40,12 @@ pub struct Acked {
 impl Producer {
     /// Publishes a message and waits until the broker has stored it.
     ///
-    /// After a lost connection the message is sent again under the same identity, so that it is stored
-    /// once. Cancelling the wait does not take the message back.
+    /// After a lost connection the message is sent again under the same identity, so that it is
+    /// stored once. Cancelling the wait does not take the message back.
     ///
     /// # Errors
-    /// See [`PublishError`]; [`PublishError::Expired`] and [`PublishError::Closed`] leave open whether
-    /// the message was stored.
+    /// See [`PublishError`]; [`PublishError::Expired`] and [`PublishError::Closed`] leave open
+    /// whether the message was stored.
     pub async fn publish(
         &self,
         message: impl Into<OutgoingMessage>,
@@ -108,12 +108,14 @@ impl Producer {
     }
 
     /// Waits for the outstanding acknowledgements, then closes the queue for all clones. What other
-    /// clones enqueue meanwhile may end with [`PublishError::Closed`]. Calling it again does nothing.
+    /// clones enqueue meanwhile may end with [`PublishError::Closed`]. Calling it again does
+    /// nothing.
     ///
     /// # Errors
     /// The acknowledgements or the broker's answer did not come within
-    /// [`close_timeout`](crate::SessionOptions::close_timeout), or the connection was gone. The producer
-    /// is closed nevertheless; messages on their way end with [`PublishError::Closed`].
+    /// [`close_timeout`](crate::SessionOptions::close_timeout), or the connection was gone. The
+    /// producer is closed nevertheless; messages on their way end with
+    /// [`PublishError::Closed`].
     pub async fn close(&self) -> Result<(), CloseError> {
         close(&self.inner.lifeline, &self.inner.shared).await
     }

@@ -49,7 +49,7 @@ pub(crate) enum DomainVerb {
 }
 
 const EXAMPLES: &str = "Examples:
-  flintmq admin domain create orders --set messageTtl=86400 --set storage.queueLimits.messages=5000000
+  flintmq admin domain create orders --set messageTtl=86400 --set maxConsumers=8
   flintmq admin domain create orders --file orders.json
   flintmq admin domain update orders --set maxDeliveryAttempts=5";
 
@@ -125,7 +125,8 @@ fn domain_path(name: &str) -> String {
     format!("domains/{}", path_part(name))
 }
 
-/// What a domain is without further wishes: the same as the template for domains that nobody defined.
+/// What a domain is without further wishes: the same as the template for domains that nobody
+/// defined.
 fn new_domain(name: &str) -> Value {
     json!({
         "name": name,

@@ -19,7 +19,8 @@ pub(crate) struct AdminAddress {
         value_name = "URL"
     )]
     url: String,
-    /// Token for calls that change something (prefer --token-file: arguments show up in process lists)
+    /// Token for calls that change something (prefer --token-file: arguments show up in process
+    /// lists)
     #[arg(
         long,
         global = true,

@@ -21,8 +21,9 @@ use crate::connect::{BrokerArgs, stop_requested};
 
 /// Generate load and measure throughput and latency
 ///
-/// Every message carries a sequence number: lost and duplicated ones are counted exactly. With --rate,
-/// latency counts from the moment a message should have been sent, so that a stall shows in full.
+/// Every message carries a sequence number: lost and duplicated ones are counted exactly. With
+/// --rate, latency counts from the moment a message should have been sent, so that a stall shows in
+/// full.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
@@ -58,7 +59,8 @@ pub(crate) struct BenchArgs {
     /// The domain of the queues
     #[arg(long, default_value = "bench", value_name = "NAME")]
     domain: String,
-    /// The queues are called PREFIX-0, PREFIX-1 … (default: a new prefix, so that queues start empty)
+    /// The queues are called PREFIX-0, PREFIX-1 … (default: a new prefix, so that queues start
+    /// empty)
     #[arg(long, value_name = "PREFIX")]
     queue_prefix: Option<String>,
     /// Process id of a broker, to report its CPU time (repeatable)

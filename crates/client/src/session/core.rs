@@ -57,7 +57,8 @@ pub(crate) struct Core {
     pub(crate) writer: Notify,
     /// Told whenever a queue's handle is gone, for opens that wait for a close.
     pub(crate) queue_removed: Notify,
-    /// The application has asked for the end: a connection that closes now is not looked for again.
+    /// The application has asked for the end: a connection that closes now is not looked for
+    /// again.
     pub(crate) disconnecting: AtomicBool,
     state: Mutex<State>,
     phase: watch::Sender<Phase>,
@@ -454,8 +455,8 @@ impl Freed {
     }
 }
 
-/// A request whose caller still waits. Dropped early, it makes sure that an open which the broker has
-/// granted, or will grant, is taken back.
+/// A request whose caller still waits. Dropped early, it makes sure that an open which the broker
+/// has granted, or will grant, is taken back.
 struct Attended<'a> {
     core: &'a Core,
     id: i32,

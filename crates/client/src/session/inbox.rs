@@ -27,8 +27,8 @@ pub(crate) enum Delivered {
 
 /// A mailbox that one reader fills and one consumer empties.
 ///
-/// The broker stops by itself at the consumer's limits. `most` is a multiple of those, so that only a
-/// broker that ignores them (or a broadcast queue, which has none) meets it.
+/// The broker stops by itself at the consumer's limits. `most` is a multiple of those, so that only
+/// a broker that ignores them (or a broadcast queue, which has none) meets it.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     inner: Mutex<Inner>,
@@ -60,8 +60,8 @@ impl Inbox {
         }
     }
 
-    /// Sets the bound from what the consumer asks the broker for. It never shrinks: messages that were
-    /// asked for earlier may be on their way.
+    /// Sets the bound from what the consumer asks the broker for. It never shrinks: messages that
+    /// were asked for earlier may be on their way.
     pub(crate) fn allow(&self, messages: u64, bytes: u64) {
         let mut inner = self.lock();
         let messages = usize::try_from(messages.saturating_mul(2)).unwrap_or(usize::MAX);
@@ -156,5 +156,6 @@ impl Inbox {
 }
 
 const SLACK_MESSAGES: usize = 1024;
-/// The largest message, which a broker may send when less than the limit is outstanding, and then some.
+/// The largest message, which a broker may send when less than the limit is outstanding, and then
+/// some.
 const SLACK_BYTES: u64 = 80 << 20;

@@ -28,11 +28,12 @@ use crate::event::SessionEvents;
 use crate::options::{ConsumerOptions, ProducerOptions, SessionOptions};
 use crate::producer::Producer;
 
-/// A session with a broker. It keeps itself alive: when the connection breaks it finds a broker again,
-/// opens all queues again, and sends what was not acknowledged once more under the same identities.
+/// A session with a broker. It keeps itself alive: when the connection breaks it finds a broker
+/// again, opens all queues again, and sends what was not acknowledged once more under the same
+/// identities.
 ///
-/// Clones share the session. It ends with [`disconnect`](Self::disconnect), or in the background when
-/// the last of its handles (sessions, producers, consumers) is dropped.
+/// Clones share the session. It ends with [`disconnect`](Self::disconnect), or in the background
+/// when the last of its handles (sessions, producers, consumers) is dropped.
 #[derive(Clone, Debug)]
 pub struct Session {
     lifeline: Arc<Lifeline>,
@@ -42,7 +43,8 @@ impl Session {
     /// Connects to the first broker that accepts, trying all of them again until
     /// [`connect_timeout`](SessionOptions::connect_timeout).
     ///
-    /// Must be called within a tokio runtime with I/O and time enabled; the session's tasks run there.
+    /// Must be called within a tokio runtime with I/O and time enabled; the session's tasks run
+    /// there.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -86,8 +88,8 @@ impl Session {
         opening::producer(&self.lifeline, uri, &options).await
     }
 
-    /// Opens a queue for consuming: `bmq://domain/queue`, or `bmq://domain/queue?id=app` for an app of
-    /// a fanout queue. Messages may arrive as soon as this returns.
+    /// Opens a queue for consuming: `bmq://domain/queue`, or `bmq://domain/queue?id=app` for an app
+    /// of a fanout queue. Messages may arrive as soon as this returns.
     ///
     /// # Errors
     /// See [`OpenError`]; cancelling and lost connections are as with [`producer`](Self::producer).

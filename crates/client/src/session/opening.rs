@@ -1,4 +1,5 @@
-//! Opening queues: reserve ids, ask the broker, and start again when the connection breaks meanwhile.
+//! Opening queues: reserve ids, ask the broker, and start again when the connection breaks
+//! meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -186,8 +187,8 @@ struct Reservation<'a> {
 }
 
 impl Reservation<'_> {
-    /// Hands the open queue over to the session, which opens it again after every reconnect; not if the
-    /// connection it was opened over is gone.
+    /// Hands the open queue over to the session, which opens it again after every reconnect; not if
+    /// the connection it was opened over is gone.
     fn keep(&mut self, epoch: u64, open: impl FnOnce() -> Open) -> bool {
         let mut state = self.core.lock();
         self.kept = state.epoch == epoch && state.phase == super::core::Phase::Restored;

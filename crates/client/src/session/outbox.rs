@@ -1,5 +1,5 @@
-//! What waits for the writer: one ordered list that publishing, confirming and control requests append
-//! to. Whatever has gathered while the writer was busy leaves in one event and one write.
+//! What waits for the writer: one ordered list that publishing, confirming and control requests
+//! append to. Whatever has gathered while the writer was busy leaves in one event and one write.
 
 use std::mem;
 
@@ -8,8 +8,8 @@ use flintmq_protocol::confirm::{ConfirmBuilder, ConfirmMessage};
 use flintmq_protocol::event::PACKED_EVENT_SIZE;
 use flintmq_protocol::put::{PutBuilder, PutMessage};
 
-/// Messages and confirmations, closed by at most one control event. Control events are barriers: what
-/// was queued before one is written before it, so that a close never overtakes a confirmation.
+/// Messages and confirmations, closed by at most one control event. Control events are barriers:
+/// what was queued before one is written before it, so that a close never overtakes a confirmation.
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
     puts: Vec<PutMessage>,
@@ -18,11 +18,11 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Removes and encodes what fits into about `most` bytes behind what `out` holds. Gives whether the
-    /// segment is used up.
+    /// Removes and encodes what fits into about `most` bytes behind what `out` holds. Gives whether
+    /// the segment is used up.
     ///
-    /// A message that cannot be encoded was refused before it was queued; should one get here all the
-    /// same, it is dropped and told about, because nothing else can be done for it.
+    /// A message that cannot be encoded was refused before it was queued; should one get here all
+    /// the same, it is dropped and told about, because nothing else can be done for it.
     pub(crate) fn encode(&mut self, from: &mut usize, out: &mut BytesMut, most: usize) -> bool {
         let mut builder = PutBuilder::new(out, PACKED_EVENT_SIZE.min(most));
         while let Some(put) = self.puts.get(*from) {

@@ -1,7 +1,7 @@
 //! Which queues a session has open, and under which ids.
 //!
-//! All handles of one queue in one session share a queue id; each consumer with an app id has its own
-//! sub-queue id (session protocol: identifiers).
+//! All handles of one queue in one session share a queue id; each consumer with an app id has its
+//! own sub-queue id (session protocol: identifiers).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,7 +73,8 @@ pub(crate) struct Queues {
 }
 
 impl Queues {
-    /// Reserves the ids for a handle that is about to be opened. `uri` is canonical: without app id.
+    /// Reserves the ids for a handle that is about to be opened. `uri` is canonical: without app
+    /// id.
     pub(crate) fn reserve(&mut self, uri: &str, role: Role) -> Result<HandleIds, Taken> {
         let mut found = None;
         for (id, queue) in self.by_id.iter().filter(|(_, queue)| queue.uri == uri) {

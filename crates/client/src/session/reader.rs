@@ -1,5 +1,5 @@
-//! The reading half of a connection: acknowledgements to those who wait, messages to their consumers,
-//! replies to their requests; in the order in which the broker wrote them.
+//! The reading half of a connection: acknowledgements to those who wait, messages to their
+//! consumers, replies to their requests; in the order in which the broker wrote them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -62,8 +62,9 @@ impl Reader {
         }
     }
 
-    /// A broken frame header, a broken acknowledgement and a broken message end the connection: what
-    /// they were about would otherwise be missing for ever, while a new connection brings it again.
+    /// A broken frame header, a broken acknowledgement and a broken message end the connection:
+    /// what they were about would otherwise be missing for ever, while a new connection brings
+    /// it again.
     fn event(&mut self, frame: Frame) -> Result<(), String> {
         let event = match frame.parse() {
             Ok(event) => event,
@@ -134,7 +135,10 @@ impl Reader {
         if consumer.inbox.deliver(&mut self.batch) == Delivered::Refused {
             let before = consumer.turned_away.fetch_add(count, Ordering::Relaxed);
             if before == 0 {
-                tracing::warn!(uri = %consumer.uri, "the broker sends more than was asked for: turning messages away");
+                tracing::warn!(
+                    uri = %consumer.uri,
+                    "the broker sends more than was asked for: turning messages away"
+                );
             }
         }
     }

@@ -8,14 +8,16 @@ use tokio::sync::oneshot;
 
 use crate::consumer::ConsumerShared;
 
-/// What the reader must do with a reply before it reads the next event, because later events rely on it.
+/// What the reader must do with a reply before it reads the next event, because later events rely
+/// on it.
 #[derive(Debug)]
 pub(crate) enum OnSuccess {
     /// Nothing.
     Nothing,
     /// An open: should its caller have given up meanwhile, the queue is closed again.
     Opened(QueueHandleParameters),
-    /// A configure: from here on the broker delivers under these ids, and no longer under older ones.
+    /// A configure: from here on the broker delivers under these ids, and no longer under older
+    /// ones.
     Route { consumer: Arc<ConsumerShared>, ids: Vec<u32> },
     /// A close: nothing more is delivered.
     Unroute(Arc<ConsumerShared>),

@@ -177,8 +177,8 @@ async fn watch_silence(core: &Core, heartbeat: Option<(Duration, u32)>) -> Strin
     }
 }
 
-/// Opens every queue again, all at once; then sends what was not acknowledged. An error means that the
-/// connection is of no use.
+/// Opens every queue again, all at once; then sends what was not acknowledged. An error means that
+/// the connection is of no use.
 async fn restore(core: &Arc<Core>) -> Result<(), String> {
     let deadline = Instant::now() + core.options.open_timeout;
     let mut reopening = tokio::task::JoinSet::new();

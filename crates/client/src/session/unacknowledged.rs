@@ -1,5 +1,5 @@
-//! Messages on their way: kept until the broker has answered, so that they can be sent again with the
-//! same GUIDs and in the same order after a reconnect.
+//! Messages on their way: kept until the broker has answered, so that they can be sent again with
+//! the same GUIDs and in the same order after a reconnect.
 
 use std::time::{Duration, Instant};
 
@@ -76,8 +76,8 @@ impl Unacknowledged {
         self.take_if(|_| true)
     }
 
-    /// Takes the messages that are older than what `memory_of` says about their queue: the broker may
-    /// have forgotten their GUIDs, so that sending them again could double them.
+    /// Takes the messages that are older than what `memory_of` says about their queue: the broker
+    /// may have forgotten their GUIDs, so that sending them again could double them.
     pub(crate) fn take_expired(
         &mut self,
         now: Instant,

@@ -145,7 +145,8 @@ async fn events_of_no_concern_are_skipped() {
     let broker = Broker::listen().await;
     let (session, mut peer) = broker.session().await;
     let mut events = session.events();
-    // An unknown type, an undecodable control event, a reply to nobody, a message to nobody, a REJECT.
+    // An unknown type, an undecodable control event, a reply to nobody, a message to nobody, a
+    // REJECT.
     peer.write(&[0, 0, 0, 8, 0x7f, 2, 0, 0]).await;
     peer.write(&[0, 0, 0, 12, 0x41, 2, 0, 0, 1, 2, 3, 4]).await;
     peer.reply(4711, ControlChoice::CloseQueueResponse).await;

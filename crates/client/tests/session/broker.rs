@@ -1,5 +1,5 @@
-//! A broker that does what the test says, one event at a time. Every wait ends after a generous time
-//! with a panic that names what was waited for.
+//! A broker that does what the test says, one event at a time. Every wait ends after a generous
+//! time with a panic that names what was waited for.
 
 use std::fmt::Debug;
 use std::future::Future;
