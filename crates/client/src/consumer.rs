@@ -63,12 +63,13 @@ impl Consumer {
         }
     }
 
-    /// Confirms a message by its identity; see [`Message::confirm`].
+    /// Confirms a message by its identity, for applications that do not keep the [`Message`] itself.
+    /// A broker ignores identities that it has not delivered over this connection.
     ///
     /// # Errors
-    /// The confirmation cannot be sent any more.
-    pub fn confirm(&self, message: &Message) -> Result<(), ConfirmError> {
-        message.confirm()
+    /// The connection that brought the latest messages is gone: this one will be delivered again.
+    pub fn confirm(&self, guid: MessageGuid) -> Result<(), ConfirmError> {
+        self.confirmer.confirm(guid, self.epoch)
     }
 
     /// Changes priority, limits and subscriptions; delivery goes on meanwhile.

@@ -1,6 +1,5 @@
 //! What the tasks and handles of one session share.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use flintmq_protocol::control::{
 };
 use flintmq_protocol::guid::{GuidGenerator, MessageGuid};
 use flintmq_protocol::put::PutMessage;
+use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
@@ -226,15 +226,21 @@ impl Core {
             state.queues.clear();
             (open, state.unacknowledged.take_all())
         };
+        let mut producers = FxHashMap::default();
         for handle in open {
             match handle {
-                Open::Producer(producer) => producer.close(SESSION_CLOSED),
+                Open::Producer(producer) => {
+                    producer.close(SESSION_CLOSED);
+                    producers.insert(producer.queue_id, producer);
+                }
                 Open::Consumer(consumer) => consumer.inbox.end(Some(ConsumeError::SessionClosed)),
             }
         }
         for waiting in unacknowledged {
-            let closed = PublishError::Closed { uri: String::new(), reason: SESSION_CLOSED.into() };
-            let _ = waiting.outcome.send(Err(closed));
+            // Without a producer the future finds its outcome dropped, and says the same.
+            if let Some(producer) = producers.get(&waiting.put.queue_id) {
+                let _ = waiting.outcome.send(Err(producer.closed_error()));
+            }
         }
         self.queue_removed.notify_waiters();
         self.tell(SessionEvent::Disconnected);
@@ -270,7 +276,7 @@ impl Core {
     /// Hands the answers of one ACK event to those who wait for them.
     pub(crate) fn acknowledged(&self, acks: AckMessages<'_>) {
         let mut answered = Vec::with_capacity(acks.len());
-        let mut freed: HashMap<u32, Freed> = HashMap::new();
+        let mut freed: FxHashMap<u32, Freed> = FxHashMap::default();
         {
             let mut state = self.lock();
             for ack in acks {

@@ -162,15 +162,16 @@ async fn closing_sends_confirmations_first_and_dropping_closes_too() {
     let (session, mut peer) = broker.session().await;
     let (mut first, id) = consumer(&session, &mut peer).await;
     peer.push(0, id, &[1, 2]).await;
-    let messages = received(&mut first, 2).await;
-    messages[0].confirm().unwrap();
+    let mut messages = received(&mut first, 2).await;
+    drop(messages.remove(0));
+    first.confirm(guid(1)).unwrap();
     let (closed, ()) = tokio::join!(first.close(), async {
         assert_eq!(peer.confirms(1).await[0].guid, guid(1));
         peer.configured().await;
         peer.closed().await;
     });
     closed.unwrap();
-    assert_eq!(failed(messages[1].confirm()), ConfirmError::Closed { guid: guid(2) });
+    assert_eq!(failed(messages[0].confirm()), ConfirmError::Closed { guid: guid(2) });
 
     let (second, _) = consumer(&session, &mut peer).await;
     drop(second);
