@@ -73,6 +73,12 @@ const LATENCY: &[f64] = &[
     5.0, 10.0, 30.0,
 ];
 
+/// Seconds, from a message that somebody waits for to one that waited for its consumer's restart.
+const WAITING: &[f64] = &[
+    0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0,
+    7_200.0, 86_400.0,
+];
+
 const QUEUE: &[&str] = &["domain", "queue"];
 const QUEUE_AND_REASON: &[&str] = &["domain", "queue", "reason"];
 
@@ -135,6 +141,8 @@ metrics_list! {
     PER_NODE: "Metrics recorded as things happen, through `Metric::counter` and its siblings.";
     PUBLISH_ACK = Kind::Histogram(LATENCY), Seconds, &[], "publish_ack_seconds",
         "From the arrival of a publish to its acknowledgement, inside the node.";
+    END_TO_END = Kind::Histogram(WAITING), Seconds, &[], "end_to_end_seconds",
+        "From the arrival of a message to its first delivery, inside the node.";
     SESSIONS = Kind::Gauge, Count, &[], "sessions",
         "Clients connected and negotiated.";
     CONNECTIONS = Kind::Counter, Count, &["scheme"], "connections_total",

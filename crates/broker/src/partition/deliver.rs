@@ -3,6 +3,7 @@
 use flintmq_consensus::Index;
 use flintmq_storage::ReadError;
 
+use super::clock::wall_clock_ms;
 use super::requests::HandleRole;
 use super::task::{PartitionTask, Signal};
 use crate::session::SessionId;
@@ -21,12 +22,17 @@ impl PartitionTask {
         for index in deliveries.loads.drain(..) {
             self.load(index);
         }
+        let now = if deliveries.messages.is_empty() { 0 } else { wall_clock_ms() };
         for delivery in deliveries.messages.drain(..) {
             let Some(entry) = self.handles.get(&delivery.handle) else { continue };
             let HandleRole::Reader { queue_id } = entry.role else { continue };
             if let Some(queue) = self.queues.get(&entry.queue) {
                 let redelivered = u64::from(delivery.redelivered);
                 queue.series.delivered(1, delivery.app_data.len() as u64, redelivered);
+            }
+            if !delivery.redelivered {
+                let waited_ms = now.saturating_sub(delivery.arrival_ms);
+                self.end_to_end.record(waited_ms as f64 / 1000.0);
             }
             self.links.push(entry.session, queue_id, delivery);
         }

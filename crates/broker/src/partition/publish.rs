@@ -59,9 +59,11 @@ impl PartitionTask {
 
     /// Proposes what was collected as one entry, unless enough entries are under way: then it grows on.
     pub(super) fn propose(&mut self) -> Result<(), ReplicaError> {
-        if self.builder.is_empty() || !self.may_propose() {
+        let ageing = std::mem::take(&mut self.ageing_due);
+        if (self.builder.is_empty() && !ageing) || !self.may_propose() {
             return Ok(());
         }
+        self.last_proposal = Instant::now();
         let kind =
             if self.builder.messages() > 0 { AppendKind::Growing } else { AppendKind::Relief };
         // What was collected before the disk got full is few and may use the reserve.

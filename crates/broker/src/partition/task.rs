@@ -19,7 +19,7 @@ use super::links::Links;
 use super::publish::{PendingPut, Proposed};
 use super::requests::{AdminRefusal, Close, HandleRole, Open, Purged, Request, SessionEnded};
 use crate::fatal::FatalSignal;
-use crate::metrics::{Metrics, PUBLISH_ACK, QueueSeries};
+use crate::metrics::{END_TO_END, Metrics, PUBLISH_ACK, QueueSeries};
 use crate::replica::{Replica, ReplicaError, ReplicaStatus};
 use crate::session::SessionId;
 
@@ -99,6 +99,10 @@ pub(crate) struct PartitionTask {
     pub(super) purges: Vec<(QueueId, oneshot::Sender<Result<Purged, AdminRefusal>>)>,
     /// Entries carry a wall clock that never goes back within a leadership.
     pub(super) last_arrival_ms: u64,
+    /// An entry without commands is due, so that the histories of an idle partition grow old.
+    pub(super) ageing_due: bool,
+    /// When the last entry was proposed.
+    pub(super) last_proposal: Instant,
 
     pub(super) delivering: bool,
     /// Told when nothing is unconfirmed any more; set while the node is stopping.
@@ -112,6 +116,7 @@ pub(crate) struct PartitionTask {
     pub(super) applied: Applied,
     pub(super) deliveries: Deliveries,
     pub(super) publish_ack: Histogram,
+    pub(super) end_to_end: Histogram,
 
     requests: mpsc::Receiver<Request>,
     reports: mpsc::UnboundedReceiver<Report>,
@@ -140,6 +145,8 @@ impl PartitionTask {
             deferred: VecDeque::new(),
             purges: Vec::new(),
             last_arrival_ms: 0,
+            ageing_due: false,
+            last_proposal: Instant::now(),
             delivering: true,
             idle: None,
             checkpoint_waiting: None,
@@ -148,6 +155,7 @@ impl PartitionTask {
             applied: Applied::default(),
             deliveries: Deliveries::default(),
             publish_ack: PUBLISH_ACK.histogram(&[]),
+            end_to_end: END_TO_END.histogram(&[]),
             requests: parts.requests,
             reports: parts.reports,
             signalled,

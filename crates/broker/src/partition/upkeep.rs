@@ -14,6 +14,10 @@ use crate::replica::ReplicaError;
 /// the store's memory, before either is written to a table.
 const CHECKPOINT_BYTES: usize = 16 << 20;
 
+/// How long a partition without traffic waits until it logs the time, by which the history of seen GUIDs grows old and
+/// gives its memory back.
+const AGEING: Duration = Duration::from_secs(60);
+
 /// Messages that one entry lets expire at most.
 const EXPIRE_AT_ONCE: u64 = 100_000;
 
@@ -28,7 +32,9 @@ impl PartitionTask {
                 }
             }
         }
-        self.set_levels();
+        self.machine.retry_loads();
+        let remembers = self.set_levels();
+        self.ageing_due = remembers && self.last_proposal.elapsed() >= AGEING;
         self.checkpoint()?;
         Ok(())
     }
@@ -98,9 +104,12 @@ impl PartitionTask {
         queues.map(|entry| entry.uri.clone()).collect()
     }
 
-    fn set_levels(&mut self) {
+    /// Sets the gauges of all queues; tells whether any of them remembers GUIDs.
+    fn set_levels(&mut self) -> bool {
+        let mut remembers = false;
         for (id, entry) in &mut self.queues {
             let Some(view) = self.machine.view(*id) else { continue };
+            remembers |= view.history_guids > 0;
             let sum = |of: fn(&flintmq_queue::AppView) -> u64| view.apps.iter().map(of).sum();
             let consumers = sum(|app| u64::from(app.consumers));
             let unused = view.messages == 0 && consumers == 0 && view.producers == 0;
@@ -115,5 +124,6 @@ impl PartitionTask {
                 producers: u64::from(view.producers),
             });
         }
+        remembers
     }
 }

@@ -132,6 +132,7 @@ impl Engine {
                 guid: header.guid,
                 attributes: header.attributes,
                 app_data: cached.located.app_data(&header),
+                arrival_ms: cached.arrival_ms,
                 redelivered: again || failed.is_some(),
                 attempts_left: (limit > 0).then(|| limit.saturating_sub(failed.unwrap_or(0))),
             });
@@ -210,7 +211,7 @@ impl Engine {
             };
             if let Some(located) = locate(extent, id, payload) {
                 if let Some(lane) = self.lanes.get_mut(&id) {
-                    lane.window.insert(first, index, extent.bytes(), located, &mut self.pins);
+                    lane.window.insert(extent, located, &mut self.pins);
                 }
                 self.wake(id);
             } else {

@@ -264,7 +264,7 @@ impl Engine {
         if near && fits && self.pins.bytes + entry.len() <= PARTITION_BYTES {
             let located =
                 Located { entry: entry.clone(), offset: extent.offset, count: extent.count };
-            lane.window.insert(extent.first, extent.index, bytes, located, &mut self.pins);
+            lane.window.insert(extent, located, &mut self.pins);
         } else {
             lane.window.gap_until = extent.end();
         }

@@ -71,6 +71,8 @@ pub struct Delivery {
     pub attributes: Attributes,
     /// Properties and payload: a slice of the log entry, not a copy.
     pub app_data: Bytes,
+    /// When it arrived at the leader of that time, milliseconds since 1970.
+    pub arrival_ms: u64,
     /// True when this leader has sent it to a consumer before, or some consumer died holding it.
     pub redelivered: bool,
     /// Deliveries that may still fail, this one included; `None` = any number.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use rustc_hash::FxBuildHasher;
 
+use crate::extents::Extent;
 use crate::ids::{Index, Position};
 use crate::message::Located;
 
@@ -28,6 +29,7 @@ pub(super) struct Window {
 #[derive(Debug)]
 pub(super) struct Cached {
     pub(super) located: Located,
+    pub(super) arrival_ms: u64,
     end: Position,
     index: Index,
     bytes: u64,
@@ -78,18 +80,13 @@ impl Window {
         self.bytes
     }
 
-    pub(super) fn insert(
-        &mut self,
-        first: Position,
-        index: Index,
-        bytes: u64,
-        located: Located,
-        pins: &mut Pins,
-    ) {
+    pub(super) fn insert(&mut self, extent: &Extent, located: Located, pins: &mut Pins) {
+        let (first, index, bytes) = (extent.first, extent.index, extent.bytes());
         pins.add(index, &located.entry);
         self.bytes += bytes;
-        let end = first + u64::from(located.count);
-        if let Some(old) = self.extents.insert(first, Cached { located, end, index, bytes }) {
+        let (end, arrival_ms) = (first + u64::from(located.count), extent.arrival_ms);
+        let cached = Cached { located, arrival_ms, end, index, bytes };
+        if let Some(old) = self.extents.insert(first, cached) {
             self.bytes -= old.bytes;
             pins.remove(old.index);
         }
