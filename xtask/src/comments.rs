@@ -26,9 +26,11 @@ pub(crate) fn wrap_all(root: &Path, files: &[PathBuf], width: usize) -> Result<u
     Ok(changed)
 }
 
-/// Whether a line of a comment cannot be wrapped: a row of a table, or one long word.
-pub(crate) fn cannot_wrap(line: &str) -> bool {
-    split(line).is_some_and(|(_, body)| body.starts_with('|') || !body.trim().contains(' '))
+/// Number of the first line of a comment that is too long and can be broken.
+pub(crate) fn first_too_long(text: &str, width: usize) -> Option<usize> {
+    let wrapped = wrap(text, width);
+    let same = text.lines().zip(wrapped.lines()).take_while(|(old, new)| old == new).count();
+    (wrapped != text).then_some(same + 1)
 }
 
 /// The text with its too long comments re-filled.
