@@ -75,8 +75,12 @@ impl GroupLog {
     pub(crate) fn appended(&mut self, last: LogPosition, bytes: usize) {
         self.last = last;
         let bytes = bytes as u64;
-        self.entry_bytes =
-            if self.entry_bytes == 0 { bytes } else { (self.entry_bytes * 15 + bytes) / 16 };
+        self.entry_bytes = match self.entry_bytes {
+            0 => bytes,
+            // Confirms by the thousand between two publishes say nothing about what a dead publish frees.
+            large if large >= LARGE_ENTRY && bytes < LARGE_ENTRY => large,
+            average => (average * 15 + bytes) / 16,
+        };
     }
 
     /// Takes down that everything so far has at most this sequence number of the database.
@@ -127,16 +131,20 @@ impl GroupLog {
         }
     }
 
-    /// Estimated bytes of the dead entries that are in table files: what only compaction gives back.
-    pub(crate) fn dead_on_disk(&self, dead: &[Index]) -> u64 {
-        let old = dead.iter().filter(|index| **index < self.unflushed_first).count();
-        old as u64 * self.entry_bytes
+    /// How many of the dead entries are in table files, and their estimated bytes: what only compaction
+    /// gives back.
+    pub(crate) fn dead_on_disk(&self, dead: &[Index]) -> (u64, u64) {
+        let old = dead.iter().filter(|index| **index < self.unflushed_first).count() as u64;
+        (old, old * self.entry_bytes)
     }
 
     pub(crate) fn applied(&self) -> LogPosition {
         self.state.applied.unwrap_or_default()
     }
 }
+
+/// Entries from this size on are kept in blob files, where dead ones cost something.
+const LARGE_ENTRY: u64 = 4 << 10;
 
 /// Checks that `entries` fit behind `last`.
 pub(crate) fn check_entries(mut last: LogPosition, entries: &[Entry]) -> Result<(), String> {
@@ -216,13 +224,13 @@ mod tests {
         log.appended(position(2, 11), 1000);
         log.appended(position(2, 12), 1000);
         log.sequenced(50);
-        assert_eq!(log.dead_on_disk(&[11, 12]), 0);
-        assert_eq!(log.dead_on_disk(&[10, 12]), 1000, "there since the start");
+        assert_eq!(log.dead_on_disk(&[11, 12]), (0, 0));
+        assert_eq!(log.dead_on_disk(&[10, 12]), (1, 1000), "there since the start");
         log.memtables_moved(MemtableProgress { closed: 1, flushed_sequence: 49 });
-        assert_eq!(log.dead_on_disk(&[11, 12]), 0, "closed, but not flushed");
+        assert_eq!(log.dead_on_disk(&[11, 12]), (0, 0), "closed, but not flushed");
         log.appended(position(2, 13), 1000);
         log.sequenced(51);
         log.memtables_moved(MemtableProgress { closed: 1, flushed_sequence: 50 });
-        assert_eq!(log.dead_on_disk(&[11, 12, 13]), 2000);
+        assert_eq!(log.dead_on_disk(&[11, 12, 13]), (2, 2000));
     }
 }

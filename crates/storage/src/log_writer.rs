@@ -151,6 +151,7 @@ pub(crate) struct Pending {
     entries: u64,
     requests: u64,
     /// What its deletions leave behind in table files.
+    dead_entries: u64,
     dead_bytes: u64,
     reports: Vec<(GroupId, Report)>,
     /// How far it takes the log of each group that it appends to.
@@ -335,8 +336,9 @@ impl LogWriter {
         log.check_checkpoint(batch)?;
         log.checkpointed(batch);
         log.memtables_moved(memtables);
-        let dead_bytes = log.dead_on_disk(&batch.dead_entries);
+        let (dead_entries, dead_bytes) = log.dead_on_disk(&batch.dead_entries);
         let state = log.state;
+        self.pending.dead_entries += dead_entries;
         self.pending.dead_bytes += dead_bytes;
         self.put_group(group, &state);
         let queue = self.database.family(Family::Queue);
@@ -416,6 +418,7 @@ impl LogWriter {
             self.counters.log_write_entries.fetch_add(self.pending.entries, Relaxed);
             self.counters.log_write_bytes.fetch_add(bytes, Relaxed);
             // Only now: a flush that this asks for must find the deletions in the memtable.
+            self.counters.dead_flushed_entries.fetch_add(self.pending.dead_entries, Relaxed);
             self.counters.dead_flushed_bytes.fetch_add(self.pending.dead_bytes, Relaxed);
             if let Some(witness) = &self.witness {
                 witness
@@ -438,6 +441,7 @@ impl LogWriter {
         self.pending.sync = false;
         self.pending.entries = 0;
         self.pending.requests = 0;
+        self.pending.dead_entries = 0;
         self.pending.dead_bytes = 0;
         let synced = self.durability == Durability::Sync;
         for (place, (group, report)) in self.pending.reports.drain(..).enumerate() {

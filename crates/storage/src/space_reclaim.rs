@@ -13,10 +13,12 @@ use crate::statistics::Counters;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Dead payload bytes that may stay in files before anything is done about them.
 const DEAD_BYTES: u64 = 64 << 20;
+/// How long a dead entry may stay in files that are larger than [`DEAD_BYTES`] altogether.
+const DEAD_AGE: Duration = Duration::from_secs(10);
 /// Payload bytes that one round looks at, so that a round ends in seconds.
 const ROUND_BYTES: u64 = 1 << 30;
 
@@ -34,9 +36,9 @@ pub(crate) struct SpaceReclaim {
 impl SpaceReclaim {
     /// Works until it is told to stop.
     pub(crate) fn run(self) {
-        let mut flushed = None;
+        let (mut flushed, mut waiting) = (None, None);
         while !self.stop.wait(self.interval) {
-            self.flush_deletions(&mut flushed);
+            self.flush_deletions(&mut flushed, &mut waiting);
             let (total, garbage) = self.database.blob_bytes();
             if let Some(cutoff) = collection(total, garbage) {
                 self.counters.space_reclaims.fetch_add(1, Relaxed);
@@ -47,13 +49,16 @@ impl SpaceReclaim {
 
     /// Has deletions flushed when enough has died, and compacted by hand if RocksDB does not: it
     /// normally starts with a table file that is mostly deletions by itself, but it promises nothing.
-    fn flush_deletions(&self, flushed: &mut Option<Flushed>) {
-        if self.counters.dead_flushed_bytes.load(Relaxed) >= DEAD_BYTES {
+    fn flush_deletions(&self, flushed: &mut Option<Flushed>, waiting: &mut Option<Instant>) {
+        if self.is_flush_due(waiting) {
             let compactions = self.counters.compactions.load(Relaxed);
-            let counted = self.counters.dead_flushed_bytes.swap(0, Relaxed);
+            let bytes = self.counters.dead_flushed_bytes.swap(0, Relaxed);
+            let entries = self.counters.dead_flushed_entries.swap(0, Relaxed);
+            *waiting = None;
             if let Err(error) = self.database.flush_log() {
                 tracing::warn!(%error, "dead payloads keep their space for now");
-                self.counters.dead_flushed_bytes.fetch_add(counted, Relaxed);
+                self.counters.dead_flushed_bytes.fetch_add(bytes, Relaxed);
+                self.counters.dead_flushed_entries.fetch_add(entries, Relaxed);
                 return;
             }
             *flushed = Some(Flushed { compactions, rounds: 0 });
@@ -68,6 +73,19 @@ impl SpaceReclaim {
             self.database.collect_blob_garbage(0.0);
             *flushed = None;
         }
+    }
+
+    /// Much has died by the estimate, or something did a while ago: the estimate is one size for all
+    /// entries of a group, and a few large ones among many small must not stay for ever.
+    fn is_flush_due(&self, waiting: &mut Option<Instant>) -> bool {
+        if self.counters.dead_flushed_bytes.load(Relaxed) >= DEAD_BYTES {
+            return true;
+        }
+        if self.counters.dead_flushed_entries.load(Relaxed) == 0 {
+            return false;
+        }
+        let since = *waiting.get_or_insert_with(Instant::now);
+        since.elapsed() >= DEAD_AGE && self.database.blob_bytes().0 >= DEAD_BYTES
     }
 }
 

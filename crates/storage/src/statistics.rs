@@ -95,6 +95,8 @@ pub(crate) struct Counters {
     /// Estimated bytes of entries that were deleted after their memtable was closed, since the last
     /// flush that was asked for.
     pub(crate) dead_flushed_bytes: AtomicU64,
+    /// How many entries those are.
+    pub(crate) dead_flushed_entries: AtomicU64,
 }
 
 #[derive(Default)]

@@ -31,7 +31,11 @@ fn open(place: &TempDir) -> (Store, Reports) {
 }
 
 fn append(store: &Store, reports: &Reports, from: u64, to: u64) {
-    let payload = Bytes::from(vec![7; ENTRY_BYTES as usize]);
+    append_sized(store, reports, from, to, ENTRY_BYTES as usize);
+}
+
+fn append_sized(store: &Store, reports: &Reports, from: u64, to: u64, bytes: usize) {
+    let payload = Bytes::from(vec![7; bytes]);
     for first in (from..=to).step_by(16) {
         let last = to.min(first + 15);
         let entry = |index| Entry {
@@ -109,5 +113,31 @@ fn a_consumed_backlog_gives_its_space_back() {
     }
     for index in (100..=last).step_by(100) {
         assert_eq!(store.entry(GROUP, index).unwrap().unwrap().payload.len() as u64, ENTRY_BYTES);
+    }
+}
+
+#[test]
+fn confirms_do_not_hide_how_much_a_backlog_held() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, reports) = open(&place);
+    let last = 2048;
+    append(&store, &reports, 1, last);
+    // As a consumer does: a few messages die with each of many small entries, which die at once.
+    let confirms = 2 * last;
+    for confirm in (last + 1..=last + confirms).step_by(16) {
+        append_sized(&store, &reports, confirm, confirm + 15, 20);
+        let first = (confirm - last) / 2 + 1;
+        let dead = (first..first + 8).chain(confirm..confirm + 16);
+        kill(&store, &reports, dead, confirm + 15);
+    }
+    let began = Instant::now();
+    while directory_bytes(place.path()) > 40 << 20 {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{} MiB are left: {:?}",
+            directory_bytes(place.path()) >> 20,
+            store.stats()
+        );
+        std::thread::yield_now();
     }
 }
