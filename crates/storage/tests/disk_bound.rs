@@ -70,6 +70,20 @@ fn directory_bytes(dir: &Path) -> u64 {
     files.flatten().map(size).sum()
 }
 
+/// Waits until the directory has given back what a backlog held.
+fn wait_until_small(place: &TempDir, store: &Store) {
+    let began = Instant::now();
+    while directory_bytes(place.path()) > 40 << 20 {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{} MiB are left: {:?}",
+            directory_bytes(place.path()) >> 20,
+            store.stats()
+        );
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn one_entry_left_alive_pins_nothing_else() {
     let place = tempfile::tempdir().unwrap();
@@ -101,16 +115,7 @@ fn a_consumed_backlog_gives_its_space_back() {
     assert!(full > 100 << 20, "there is a backlog: {} MiB", full >> 20);
     // One entry in a hundred stays: every payload file still holds something alive.
     kill(&store, &reports, (1..=last).filter(|index| index % 100 != 0), last);
-    let began = Instant::now();
-    while directory_bytes(place.path()) > 40 << 20 {
-        assert!(
-            began.elapsed() < Duration::from_secs(60),
-            "{} MiB are left: {:?}",
-            directory_bytes(place.path()) >> 20,
-            store.stats()
-        );
-        std::thread::yield_now();
-    }
+    wait_until_small(&place, &store);
     for index in (100..=last).step_by(100) {
         assert_eq!(store.entry(GROUP, index).unwrap().unwrap().payload.len() as u64, ENTRY_BYTES);
     }
@@ -130,14 +135,5 @@ fn confirms_do_not_hide_how_much_a_backlog_held() {
         let dead = (first..first + 8).chain(confirm..confirm + 16);
         kill(&store, &reports, dead, confirm + 15);
     }
-    let began = Instant::now();
-    while directory_bytes(place.path()) > 40 << 20 {
-        assert!(
-            began.elapsed() < Duration::from_secs(60),
-            "{} MiB are left: {:?}",
-            directory_bytes(place.path()) >> 20,
-            store.stats()
-        );
-        std::thread::yield_now();
-    }
+    wait_until_small(&place, &store);
 }
