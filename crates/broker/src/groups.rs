@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::controller::{Controller, ControllerTask, Metadata, Policy, UnreadableRecord};
+use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::metrics::Metrics;
 use crate::partition::{PartitionHandle, PartitionParts, PartitionTask};
@@ -78,9 +79,12 @@ impl Groups {
         let controller_reports = reports.remove(0);
         let (controller, mut serving) =
             start_controller(&context, &records[0], controller_reports, policy, &tasks)?;
+        let reader = EntryReader::start(&context.store)
+            .map_err(|error| GroupsError::Failed(format!("no thread to read the log: {error}")))?;
         let mut handles = Vec::new();
         for (record, reports) in records[1..].iter().zip(reports) {
-            let (handle, status) = start_partition(&context, record, reports, &tasks)?;
+            let (handle, status) =
+                start_partition(&context, record, reports, reader.clone(), &tasks)?;
             handles.push(handle);
             serving.push(status);
         }
@@ -186,6 +190,7 @@ fn start_partition(
     context: &GroupsContext,
     record: &GroupRecord,
     reports: Reports,
+    reader: EntryReader,
     tasks: &TaskTracker,
 ) -> Result<(PartitionHandle, watch::Receiver<ReplicaStatus>), GroupsError> {
     let records: Vec<_> =
@@ -198,6 +203,7 @@ fn start_partition(
     let task = PartitionTask::new(PartitionParts {
         replica,
         machine,
+        reader,
         requests,
         reports,
         status,

@@ -31,6 +31,7 @@ mod admin;
 pub mod config;
 mod controller;
 pub mod domain;
+mod entry_reader;
 mod fatal;
 mod groups;
 pub mod logging;

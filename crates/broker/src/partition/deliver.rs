@@ -85,15 +85,10 @@ impl PartitionTask {
     }
 
     fn load(&self, index: Index) {
-        let (group, store) = (self.group(), std::sync::Arc::clone(self.replica.store()));
         let signals = self.signals.clone();
-        tokio::task::spawn_blocking(move || {
-            let loaded = match store.entry(group, index) {
-                Ok(Some(entry)) => Ok(entry.payload),
-                Ok(None) => Err(ReadError::Missing { group, index }),
-                Err(error) => Err(error),
-            };
+        let then = move |loaded| {
             let _task_gone = signals.send(Signal::Loaded(index, loaded));
-        });
+        };
+        self.reader.read(self.group(), index, Box::new(then));
     }
 }

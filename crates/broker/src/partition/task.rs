@@ -18,6 +18,7 @@ use super::clock::TICK;
 use super::links::Links;
 use super::publish::{PendingPut, Proposed};
 use super::requests::{AdminRefusal, Close, HandleRole, Open, Purged, Request, SessionEnded};
+use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::metrics::{END_TO_END, Metrics, PUBLISH_ACK, QueueSeries};
 use crate::replica::{Replica, ReplicaError, ReplicaStatus};
@@ -37,6 +38,7 @@ pub(crate) struct PartitionParts {
     pub(crate) replica: Replica,
     /// The state as of the replica's checkpoint.
     pub(crate) machine: Partition,
+    pub(crate) reader: EntryReader,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) reports: mpsc::UnboundedReceiver<Report>,
     pub(crate) status: watch::Sender<ReplicaStatus>,
@@ -79,6 +81,7 @@ pub(super) enum Signal {
 pub(crate) struct PartitionTask {
     pub(super) replica: Replica,
     pub(super) machine: Partition,
+    pub(super) reader: EntryReader,
     pub(super) metrics: Arc<Metrics>,
     pub(super) fatal: FatalSignal,
     pub(super) signals: mpsc::UnboundedSender<Signal>,
@@ -131,6 +134,7 @@ impl PartitionTask {
         let mut task = Self {
             replica: parts.replica,
             machine: parts.machine,
+            reader: parts.reader,
             metrics: parts.metrics,
             fatal: parts.fatal,
             signals,
