@@ -54,8 +54,9 @@ def main():
         message_id, intact = flint.read_payload(message.data)
         if intact and options.properties:
             intact = same_properties(message, message_id)
-        flint.emit("delivered", id=message_id, guid=message.guid.hex(), intact=intact)
         with lock:
+            # Together with the state, so that a command that follows the report finds it.
+            flint.emit("delivered", id=message_id, guid=message.guid.hex(), intact=intact)
             counts["delivered"] += 1
             mine = options.confirm < 0 or counts["confirmed"] < options.confirm
             if mine:
