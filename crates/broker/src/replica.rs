@@ -18,6 +18,10 @@ use flintmq_storage::{
 
 use crate::metrics::ELECTIONS;
 
+/// Bytes that may be proposed and not decided. Owners stop far below; what one of them proposes last must still fit,
+/// and that may be the largest message.
+const WINDOW_BYTES: usize = 192 << 20;
+
 /// A decided entry, to be applied.
 #[derive(Clone, Debug)]
 pub(crate) struct Committed {
@@ -116,7 +120,7 @@ impl Replica {
     ) -> Result<Self, ReplicaError> {
         let applied = record.applied.unwrap_or_default();
         let last = record.bounds.last;
-        let core = Core::new(Restored {
+        let mut core = Core::new(Restored {
             group: record.id,
             node,
             hard_state: record.hard_state.clone(),
@@ -124,6 +128,7 @@ impl Replica {
             applied: applied.index,
             recovering: record.recovering,
         })?;
+        core.set_window_bytes(WINDOW_BYTES);
         let mut replica = Self {
             group: record.id,
             core,
@@ -229,6 +234,11 @@ impl Replica {
     /// The group.
     pub(crate) fn group(&self) -> GroupId {
         self.group
+    }
+
+    /// Payload bytes proposed and not yet decided.
+    pub(crate) fn bytes_under_way(&self) -> usize {
+        self.core.uncommitted_bytes()
     }
 
     /// Entries proposed and not yet decided.

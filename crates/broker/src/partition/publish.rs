@@ -10,7 +10,7 @@ use flintmq_storage::{AppendKind, DiskState};
 
 use super::clock::wall_clock_ms;
 use super::requests::{Confirm, HandleRole, Publish, Put};
-use super::task::PartitionTask;
+use super::task::{MAX_ENTRY_BYTES, PartitionTask};
 use crate::metrics::RejectReason;
 use crate::replica::{NotProposed, ReplicaError};
 use crate::session::SessionId;
@@ -39,8 +39,20 @@ impl PartitionTask {
     /// Takes the messages of one read of a session.
     pub(super) fn on_publish(&mut self, publish: Publish) {
         let session = publish.session.id;
+        self.waiting_puts.extend(publish.puts.into_iter().map(|put| (session, put)));
+        self.fill_entry();
+    }
+
+    /// Moves PUTs into the entry that is being collected as long as it stays small. One message may make an entry of
+    /// its own, whatever its size.
+    fn fill_entry(&mut self) {
         let disk_low = self.replica.disk_state() != DiskState::Ok;
-        for put in publish.puts {
+        while let Some((session, put)) = self.waiting_puts.pop_front() {
+            let size = self.builder.bytes() + put.app_data.len();
+            if size > MAX_ENTRY_BYTES && !self.builder.is_empty() {
+                self.waiting_puts.push_front((session, put));
+                return;
+            }
             self.take_put(session, put, disk_low);
         }
     }
@@ -57,12 +69,20 @@ impl PartitionTask {
         }
     }
 
-    /// Proposes what was collected as one entry, unless enough entries are under way: then it grows on.
+    /// Proposes what was collected, as one entry unless it is large. While enough entries are under way it grows on.
     pub(super) fn propose(&mut self) -> Result<(), ReplicaError> {
         let ageing = std::mem::take(&mut self.ageing_due);
-        if (self.builder.is_empty() && !ageing) || !self.may_propose() {
-            return Ok(());
+        if ageing && self.builder.is_empty() && self.may_propose() {
+            self.propose_entry()?;
         }
+        while !self.builder.is_empty() && self.may_propose() {
+            self.propose_entry()?;
+            self.fill_entry();
+        }
+        Ok(())
+    }
+
+    fn propose_entry(&mut self) -> Result<(), ReplicaError> {
         self.last_proposal = Instant::now();
         let kind =
             if self.builder.messages() > 0 { AppendKind::Growing } else { AppendKind::Relief };

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock::TICK;
 use super::links::Links;
 use super::publish::{PendingPut, Proposed};
-use super::requests::{AdminRefusal, Close, HandleRole, Open, Purged, Request, SessionEnded};
+use super::requests::{AdminRefusal, Close, HandleRole, Open, Purged, Put, Request, SessionEnded};
 use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::metrics::{END_TO_END, Metrics, PUBLISH_ACK, QueueSeries};
@@ -25,10 +25,13 @@ use crate::replica::{Replica, ReplicaError, ReplicaStatus};
 use crate::session::SessionId;
 
 /// Size from which an entry is not added to any more: no request is taken until it is proposed.
-const MAX_ENTRY_BYTES: usize = 1 << 20;
+pub(super) const MAX_ENTRY_BYTES: usize = 1 << 20;
 
 /// Entries under way at a time. More would make entries smaller, not the log faster: the writer takes all that waits.
 const MAX_UNDER_WAY: usize = 3;
+
+/// Bytes under way at which no more are proposed: large messages go one after the other.
+const MAX_BYTES_UNDER_WAY: usize = 16 << 20;
 
 /// Requests taken before entries are proposed and messages delivered.
 const MAX_REQUESTS_PER_ROUND: usize = 256;
@@ -96,6 +99,8 @@ pub(crate) struct PartitionTask {
     /// The entry that is being collected, with the PUTs in it.
     pub(super) builder: EntryBuilder,
     pub(super) puts: Vec<PendingPut>,
+    /// PUTs that did not fit into it. No request is taken while there are any, so that they keep their place.
+    pub(super) waiting_puts: VecDeque<(SessionId, Put)>,
     pub(super) collecting_since: Option<Instant>,
     pub(super) under_way: VecDeque<Proposed>,
     pub(super) deferred: VecDeque<(Index, Deferred)>,
@@ -144,6 +149,7 @@ impl PartitionTask {
             links: Links::default(),
             builder: EntryBuilder::default(),
             puts: Vec::new(),
+            waiting_puts: VecDeque::new(),
             collecting_since: None,
             under_way: VecDeque::new(),
             deferred: VecDeque::new(),
@@ -190,7 +196,9 @@ impl PartitionTask {
 
     /// Whether one more entry may be under way.
     pub(super) fn may_propose(&self) -> bool {
-        self.replica.is_serving() && self.replica.under_way() < MAX_UNDER_WAY
+        self.replica.is_serving()
+            && self.replica.under_way() < MAX_UNDER_WAY
+            && self.replica.bytes_under_way() < MAX_BYTES_UNDER_WAY
     }
 
     /// The index at which everything collected and proposed so far is applied.
@@ -259,6 +267,7 @@ impl PartitionTask {
     fn takes_requests(&self) -> bool {
         self.replica.is_serving()
             && self.machine.is_leading()
+            && self.waiting_puts.is_empty()
             && self.builder.bytes() < MAX_ENTRY_BYTES
     }
 
