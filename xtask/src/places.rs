@@ -8,7 +8,10 @@ use anyhow::{Context, Result, bail};
 
 /// The root of the checkout: the parent of this crate's folder.
 pub(crate) fn checkout() -> Result<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // What cargo says now, not what it said when this was compiled: two checkouts may share a
+    // target directory.
+    let here = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     let root = here.parent().context("the xtask crate has no parent folder")?;
     if !root.join("Cargo.toml").is_file() {
         bail!("the checkout has moved since xtask was built; run it through cargo: root={root:?}");

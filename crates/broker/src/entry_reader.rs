@@ -1,7 +1,7 @@
 //! Reads log entries beside the tasks that need them, on threads of its own.
 //!
-//! Few threads that stay, rather than the runtime's pool: a thread that read a large entry keeps memory for the next
-//! one, and a pool of dozens keeps dozens of them.
+//! Few threads that stay, rather than the runtime's pool: a thread that read a large entry keeps
+//! memory for the next one, and a pool of dozens keeps dozens of them.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +16,8 @@ const THREADS: usize = 2;
 /// Told what was read.
 pub(crate) type OnRead = Box<dyn FnOnce(Result<Bytes, ReadError>) + Send>;
 
-/// A way to the reading threads; cheap to clone. They end when the last one is dropped. What waits here is bounded by
-/// those who ask: a partition asks for so many entries at a time and no more.
+/// A way to the reading threads; cheap to clone. They end when the last one is dropped. What waits
+/// here is bounded by those who ask: a partition asks for so many entries at a time and no more.
 #[derive(Clone)]
 pub(crate) struct EntryReader {
     jobs: Sender<Job>,

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
-/// Set once, by whoever meets a failure that the node must not outlive, such as a failed write of the log. A broker
-/// that went on would acknowledge what it may have lost.
+/// Set once, by whoever meets a failure that the node must not outlive, such as a failed write of
+/// the log. A broker that went on would acknowledge what it may have lost.
 #[derive(Clone, Default)]
 pub(crate) struct FatalSignal {
     reason: Arc<OnceLock<String>>,

@@ -1,5 +1,5 @@
-//! Brings the node's groups up from its store: creates them on a new directory, restores their state, starts their
-//! tasks.
+//! Brings the node's groups up from its store: creates them on a new directory, restores their
+//! state, starts their tasks.
 
 use std::sync::Arc;
 use std::sync::RwLock;
@@ -103,12 +103,14 @@ impl Groups {
     }
 }
 
-/// All groups as the store has them, with the reports of each: the controller first, then partitions by number.
+/// All groups as the store has them, with the reports of each: the controller first, then
+/// partitions by number.
 async fn open_or_create(
     context: &GroupsContext,
 ) -> Result<(Vec<GroupRecord>, Vec<Reports>), GroupsError> {
     let present = context.store.groups()?.len();
-    // The controller is created last, so that a directory without one is a directory whose first start was cut short.
+    // The controller is created last, so that a directory without one is a directory whose first
+    // start was cut short.
     let complete = context.store.groups()?.iter().any(|record| record.id == GroupId::CONTROLLER);
     let count = if complete { present } else { context.partitions as usize + 1 };
     let mut reports = Vec::with_capacity(count);

@@ -1,11 +1,14 @@
-//! The FlintMQ server: sessions, partitions, the controller and the administration, joined into one node.
+//! The FlintMQ server: sessions, partitions, the controller and the administration, joined into one
+//! node.
 //!
-//! A message passes through the modules in this order: `session` reads it from a client and hands it to its
-//! `partition`, which proposes it to its `replica` of the log; once the entry is decided, the partition's state machine
-//! (`flintmq_queue`) applies it, the producer is acknowledged, and the message goes to a consumer's session. `controller`
-//! knows which queue lives in which partition, `admin` answers operators, `server` starts and stops all of it.
+//! A message passes through the modules in this order: `session` reads it from a client and hands
+//! it to its `partition`, which proposes it to its `replica` of the log; once the entry is decided,
+//! the partition's state machine (`flintmq_queue`) applies it, the producer is acknowledged, and
+//! the message goes to a consumer's session. `controller` knows which queue lives in which
+//! partition, `admin` answers operators, `server` starts and stops all of it.
 //!
-//! A program embeds a node like this; the binary `flintmq serve` does no more than read flags and signals around it:
+//! A program embeds a node like this; the binary `flintmq serve` does no more than read flags and
+//! signals around it:
 //!
 //! ```no_run
 //! use std::sync::Arc;

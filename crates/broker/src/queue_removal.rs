@@ -22,8 +22,9 @@ pub(crate) enum RemovalError {
     Stopping,
 }
 
-/// Deletes a queue with its messages, then its place. A client that opens it meanwhile gets a new queue: the partition
-/// takes no open for a number that was deleted, and the client's session asks for a new place.
+/// Deletes a queue with its messages, then its place. A client that opens it meanwhile gets a new
+/// queue: the partition takes no open for a number that was deleted, and the client's session asks
+/// for a new place.
 ///
 /// # Errors
 /// A client has it open, or the node is not ready.

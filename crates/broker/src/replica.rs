@@ -1,7 +1,8 @@
 //! One group's replica on this node: the consensus core, joined with the store that keeps its log.
 //!
-//! The owner (a partition's or the controller's task) proposes payloads and hands in the store's reports; it gets back
-//! committed entries, in order, to apply. The same path serves a group of one and will serve a cluster.
+//! The owner (a partition's or the controller's task) proposes payloads and hands in the store's
+//! reports; it gets back committed entries, in order, to apply. The same path serves a group of one
+//! and will serve a cluster.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use flintmq_storage::{
 
 use crate::metrics::ELECTIONS;
 
-/// Bytes that may be proposed and not decided. Owners stop far below; what one of them proposes last must still fit,
-/// and that may be the largest message.
+/// Bytes that may be proposed and not decided. Owners stop far below; what one of them proposes
+/// last must still fit, and that may be the largest message.
 const WINDOW_BYTES: usize = 192 << 20;
 
 /// A decided entry, to be applied.
@@ -108,8 +109,8 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Opens the replica of a group that the store has, with all entries behind its checkpoint loaded. They come back
-    /// from [`Self::next_committed`] as soon as the barrier is committed.
+    /// Opens the replica of a group that the store has, with all entries behind its checkpoint
+    /// loaded. They come back from [`Self::next_committed`] as soon as the barrier is committed.
     ///
     /// # Errors
     /// The log cannot be read, or does not belong together.
@@ -156,7 +157,8 @@ impl Replica {
         self.carry_out(AppendKind::Relief)
     }
 
-    /// Proposes one entry and tells its index. It is decided when [`Self::next_committed`] returns it.
+    /// Proposes one entry and tells its index. It is decided when [`Self::next_committed`] returns
+    /// it.
     ///
     /// # Errors
     /// Outer: the replica cannot go on. Inner: the entry was not taken.
@@ -355,7 +357,8 @@ impl Replica {
                     self.waiting.push_front(returned);
                     return Ok(());
                 }
-                // The entry has its index already; the reserve is there for what cannot be taken back.
+                // The entry has its index already; the reserve is there for what cannot be taken
+                // back.
                 RefusedReason::DiskFull { .. } if returned.kind == AppendKind::Growing => {
                     returned.kind = AppendKind::Relief;
                     self.waiting.push_front(returned);

@@ -25,13 +25,15 @@ use crate::session::{BrokerIdentity, SessionContext};
 use crate::telemetry::Telemetry;
 use crate::tls::{TlsError, TlsFiles, TlsIdentity};
 
-/// Bytes that may wait for the log writer: room for the largest message twice, so that none is refused for its size.
+/// Bytes that may wait for the log writer: room for the largest message twice, so that none is
+/// refused for its size.
 const INBOX_BYTES: usize = 160 << 20;
 
 /// How long tasks may take to end once they were told to; far more than they need.
 const END: Duration = Duration::from_secs(30);
 
-/// A running node. Dropping it without [`Broker::stop`] leaves the directory as a killed process does.
+/// A running node. Dropping it without [`Broker::stop`] leaves the directory as a killed process
+/// does.
 pub struct Broker {
     urls: Vec<String>,
     admin: SocketAddr,
@@ -88,7 +90,8 @@ pub enum StartError {
 pub struct StopError(String);
 
 impl Broker {
-    /// Starts a node: admin address, data directory, groups, then clients. Returns when clients can connect.
+    /// Starts a node: admin address, data directory, groups, then clients. Returns when clients can
+    /// connect.
     ///
     /// # Errors
     /// [`StartError`] says what to change.
@@ -193,8 +196,9 @@ impl Broker {
         self.identity.as_ref().map_or(Ok(()), |identity| identity.reload())
     }
 
-    /// Stops: takes no more clients, delivers nothing more, waits a bounded time for consumers to confirm what they
-    /// have, ends all sessions, writes checkpoints, and marks the directory as cleanly closed.
+    /// Stops: takes no more clients, delivers nothing more, waits a bounded time for consumers to
+    /// confirm what they have, ends all sessions, writes checkpoints, and marks the directory as
+    /// cleanly closed.
     ///
     /// # Errors
     /// [`StopError`]: everything acknowledged is in the log nevertheless.
@@ -262,7 +266,8 @@ impl Broker {
         match result {
             Ok((groups, listeners)) => Ok((store, groups, stopping, listeners)),
             Err(error) => {
-                // What was opened is closed as it should be, so that a mistake in the configuration costs nothing.
+                // What was opened is closed as it should be, so that a mistake in the configuration
+                // costs nothing.
                 stopping.cancel();
                 let closed = tokio::task::spawn_blocking(move || store.close()).await;
                 if let Ok(Err(error)) = closed {

@@ -61,7 +61,8 @@ fn record_store(last: &StoreStats, now: &StoreStats, disk: DiskState) {
     DISK_RESERVE_REACHED.gauge(&[]).set(f64::from(u8::from(disk != DiskState::Ok)));
 }
 
-/// The store counts in buckets of its own; each observation is passed on as its bucket's upper bound.
+/// The store counts in buckets of its own; each observation is passed on as its bucket's upper
+/// bound.
 fn record_delta(histogram: &Histogram, last: &DurationHistogram, now: &DurationHistogram) {
     let above_all =
         now.max_seconds.max(DurationHistogram::BOUNDS[DurationHistogram::BOUNDS.len() - 1]);

@@ -22,7 +22,8 @@ pub(crate) struct ServeArgs {
     /// Where to keep the log and the queues [default: flintmq-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Where clients connect, tcp://HOST:PORT or tls://HOST:PORT; repeatable [default: tcp://127.0.0.1:30114]
+    /// Where clients connect, tcp://HOST:PORT or tls://HOST:PORT; repeatable
+    /// [default: tcp://127.0.0.1:30114]
     #[arg(long, value_name = "URL")]
     listen: Vec<ListenUrl>,
     /// Address of health, metrics and administration [default: 127.0.0.1:8114]

@@ -63,8 +63,8 @@ impl Consumer {
         }
     }
 
-    /// Confirms a message by its identity, for applications that do not keep the [`Message`] itself.
-    /// A broker ignores identities that it has not delivered over this connection.
+    /// Confirms a message by its identity, for applications that do not keep the [`Message`]
+    /// itself. A broker ignores identities that it has not delivered over this connection.
     ///
     /// # Errors
     /// The connection that brought the latest messages is gone: this one will be delivered again.

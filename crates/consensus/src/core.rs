@@ -14,7 +14,8 @@ pub enum Role {
     Follower,
     /// Asking for votes; the own vote is being made durable.
     Candidate,
-    /// Elected; the barrier that ends the sync phase is not committed yet. Proposals are taken, nothing is served.
+    /// Elected; the barrier that ends the sync phase is not committed yet. Proposals are taken,
+    /// nothing is served.
     Syncing,
     /// Leader that serves.
     Ready,
@@ -161,7 +162,8 @@ impl Core {
         }
     }
 
-    /// Bounds the bytes that may be proposed and not committed. A single proposal is always let in when nothing waits.
+    /// Bounds the bytes that may be proposed and not committed. A single proposal is always let in
+    /// when nothing waits.
     pub fn set_window_bytes(&mut self, bytes: usize) {
         self.max_uncommitted_bytes = bytes;
     }
@@ -176,8 +178,9 @@ impl Core {
         }
     }
 
-    /// Appends one entry with these commands and tells its index. It is acknowledged by a later [`Effect::Commit`] that
-    /// reaches the index, or never, when the leadership or the store is lost before.
+    /// Appends one entry with these commands and tells its index. It is acknowledged by a later
+    /// [`Effect::Commit`] that reaches the index, or never, when the leadership or the store is
+    /// lost before.
     ///
     /// # Errors
     /// [`ProposeError`]; nothing was appended.
@@ -250,7 +253,8 @@ impl Core {
         self.hard.term += 1;
         self.hard.voted_for = Some(self.node);
         if self.recovering {
-            // Policy AllReported: every voter, namely this one, has told what it still has. Waiting reveals nothing more.
+            // Policy AllReported: every voter, namely this one, has told what it still has. Waiting
+            // reveals nothing more.
             self.hard.history += 1;
             effects.push(Effect::HistoryForked { history: self.hard.history, last: self.last });
         }
@@ -263,7 +267,8 @@ impl Core {
         if self.role != Role::Candidate || term != self.hard.term {
             return;
         }
-        // The own log is the best of all answers, so there is nothing to fetch: straight to the barrier.
+        // The own log is the best of all answers, so there is nothing to fetch: straight to the
+        // barrier.
         self.recovering = false;
         self.barrier = self.last.index + 1;
         self.change_role(Role::Syncing, effects);
@@ -271,7 +276,8 @@ impl Core {
     }
 
     fn on_appended(&mut self, upto: LogPosition, effects: &mut Vec<Effect>) {
-        // A report of an earlier term says nothing about this one's entries (W12); one beyond the log is nonsense.
+        // A report of an earlier term says nothing about this one's entries (W12); one beyond the
+        // log is nonsense.
         if upto.term != self.hard.term || upto.index > self.last.index || self.role == Role::Failed
         {
             return;
@@ -329,7 +335,8 @@ mod tests {
         }
     }
 
-    /// Answers every effect at once, as a store without delay would, and returns what was committed.
+    /// Answers every effect at once, as a store without delay would, and returns what was
+    /// committed.
     fn drive(core: &mut Core, mut effects: Vec<Effect>) -> Vec<Index> {
         let mut commits = Vec::new();
         while !effects.is_empty() {

@@ -1,23 +1,25 @@
 //! The replicated log of FlintMQ, as a state machine without I/O.
 //!
-//! A [`Core`] is one replica of one group. It is fed with [`Input`]s and proposals and answers with [`Effect`]s; it
-//! opens no file or socket, starts no thread and reads no clock. That is what lets a test run it through any order of
-//! events, and what keeps one rule in one place: **nothing is acknowledged before the effect it depends on was
-//! reported back**.
+//! A [`Core`] is one replica of one group. It is fed with [`Input`]s and proposals and answers with
+//! [`Effect`]s; it opens no file or socket, starts no thread and reads no clock. That is what lets
+//! a test run it through any order of events, and what keeps one rule in one place: **nothing is
+//! acknowledged before the effect it depends on was reported back**.
 //!
 //! # What it serves today
 //!
-//! Groups with **one** voter: a single node. Terms are durable before they are acted on, every leadership starts with
-//! a barrier entry, entries commit when a write is reported, proposals are bounded by a window in bytes, and a lost
-//! tail after a power failure becomes a new history number that the operator hears of. Groups of several voters
-//! (scouting, votes, the sync phase, replication, membership) are not built yet, and [`Core::new`] refuses them rather
-//! than pretending.
+//! Groups with **one** voter: a single node. Terms are durable before they are acted on, every
+//! leadership starts with a barrier entry, entries commit when a write is reported, proposals are
+//! bounded by a window in bytes, and a lost tail after a power failure becomes a new history number
+//! that the operator hears of. Groups of several voters (scouting, votes, the sync phase,
+//! replication, membership) are not built yet, and [`Core::new`] refuses them rather than
+//! pretending.
 //!
 //! # The order of calls
 //!
 //! 1. [`Core::new`] with what the store knows, then [`Input::Started`].
-//! 2. Carry out effects in their order. [`Effect::SyncHardState`] is answered by [`Input::HardStateSynced`],
-//!    [`Effect::Append`] by [`Input::Appended`]; both may come late and several appends may be under way.
+//! 2. Carry out effects in their order. [`Effect::SyncHardState`] is answered by
+//!    [`Input::HardStateSynced`], [`Effect::Append`] by [`Input::Appended`]; both may come late and
+//!    several appends may be under way.
 //! 3. [`Core::propose`] as soon as the role is [`Role::Syncing`] or [`Role::Ready`].
 //! 4. Apply entries up to each [`Effect::Commit`]; acknowledge after that.
 //!

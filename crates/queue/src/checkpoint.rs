@@ -2,8 +2,8 @@
 
 use crate::ids::Index;
 
-/// The net change of the state since the checkpoint before. Write all of it atomically, together with
-/// the applied index; what was added and removed in between is not in it.
+/// The net change of the state since the checkpoint before. Write all of it atomically, together
+/// with the applied index; what was added and removed in between is not in it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The last applied entry: what the state is true for.
@@ -12,7 +12,7 @@ pub struct Checkpoint {
     pub puts: Vec<(Vec<u8>, Vec<u8>)>,
     /// Records to remove: key suffix. Sorted; disjoint from `puts`.
     pub deletes: Vec<Vec<u8>>,
-    /// Entries at or below `applied` that no waiting message needs; each is reported once, ascending.
-    /// Delete them from the log together with writing the checkpoint.
+    /// Entries at or below `applied` that no waiting message needs; each is reported once,
+    /// ascending. Delete them from the log together with writing the checkpoint.
     pub dead_entries: Vec<Index>,
 }

@@ -1,4 +1,5 @@
-//! Reading and writing of the small binary formats of this crate: varints, fixed integers, short strings.
+//! Reading and writing of the small binary formats of this crate: varints, fixed integers, short
+//! strings.
 //!
 //! A reader never trusts a length: every access is checked against what is left.
 
@@ -120,8 +121,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A count of items that take at least `item_bytes` each, so that a forged count cannot make the
-    /// reader reserve more memory than the input is long.
+    /// A count of items that take at least `item_bytes` each, so that a forged count cannot make
+    /// the reader reserve more memory than the input is long.
     pub(crate) fn count(
         &mut self,
         item_bytes: usize,

@@ -19,9 +19,9 @@
 //! | 7 | update queue | queue, settings |
 //! | 8 | delete queue | queue |
 //!
-//! Numbers are varints unless a size is given; a header is GUID (16), end of its data counted from the
-//! end of the table (4, big-endian), flags (1), compression (1), schema id (2, big-endian). An entry
-//! without any byte is a legal entry without commands.
+//! Numbers are varints unless a size is given; a header is GUID (16), end of its data counted from
+//! the end of the table (4, big-endian), flags (1), compression (1), schema id (2, big-endian). An
+//! entry without any byte is a legal entry without commands.
 
 use std::collections::BTreeMap;
 
@@ -89,9 +89,9 @@ pub struct Built {
 
 /// Collects commands for one entry.
 ///
-/// All messages of a queue, and all confirms of an app, join one command as long as no other kind of
-/// command for that queue comes between; the order between commands of one queue is kept. Finish an entry
-/// long before [`EntryBuilder::bytes`] comes near 4 GiB, the most that a replica reads.
+/// All messages of a queue, and all confirms of an app, join one command as long as no other kind
+/// of command for that queue comes between; the order between commands of one queue is kept. Finish
+/// an entry long before [`EntryBuilder::bytes`] comes near 4 GiB, the most that a replica reads.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -234,8 +234,8 @@ impl EntryBuilder {
         self.bytes
     }
 
-    /// Builds the entry and leaves the builder empty for the next one. `time_ms` is the leader's wall
-    /// clock in milliseconds since 1970: the arrival time of every message in the entry.
+    /// Builds the entry and leaves the builder empty for the next one. `time_ms` is the leader's
+    /// wall clock in milliseconds since 1970: the arrival time of every message in the entry.
     pub fn finish(&mut self, time_ms: u64) -> Built {
         let mut out = Vec::with_capacity(self.bytes + 16 + self.parts.len() * 16);
         let mut order = Vec::with_capacity(self.published as usize);

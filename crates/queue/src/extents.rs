@@ -1,7 +1,7 @@
 //! Extents: where the waiting messages of a queue are.
 //!
-//! An extent is the messages of one queue in one publish command. It is written to the store once and
-//! removed once; how much of it is still needed follows from the position sets of the apps.
+//! An extent is the messages of one queue in one publish command. It is written to the store once
+//! and removed once; how much of it is still needed follows from the position sets of the apps.
 
 use std::collections::VecDeque;
 
@@ -131,8 +131,8 @@ impl Extent {
     }
 }
 
-/// The extents of a queue in the order of positions. Those that nobody needs leave from the front at
-/// once; in the middle they stay as tombstones until half of all are.
+/// The extents of a queue in the order of positions. Those that nobody needs leave from the front
+/// at once; in the middle they stay as tombstones until half of all are.
 #[derive(Debug, Default)]
 pub(crate) struct Extents {
     list: VecDeque<Extent>,
@@ -187,7 +187,8 @@ impl Extents {
         Some(self.list[at].size_of(position))
     }
 
-    /// One message of its extent is no longer needed. Returns the entry when it was the extent's last.
+    /// One message of its extent is no longer needed. Returns the entry when it was the extent's
+    /// last.
     pub(crate) fn release(&mut self, position: Position) -> Option<Index> {
         let at = self.search(position)?;
         self.hint = at;

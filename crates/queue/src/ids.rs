@@ -26,8 +26,8 @@ impl AppKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HandleId(pub u64);
 
-/// The place of a message in its queue: ascending in stored order, never given twice. Positions have
-/// gaps where a message was a duplicate or over a limit.
+/// The place of a message in its queue: ascending in stored order, never given twice. Positions
+/// have gaps where a message was a duplicate or over a limit.
 pub type Position = u64;
 
 /// The index of a log entry, as the log counts.

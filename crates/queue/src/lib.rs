@@ -1,21 +1,22 @@
 //! The queues of a partition: a deterministic state machine, and the delivery engine of its leader.
 //!
-//! A [`Partition`] holds many queues that share one replicated log. This crate does no I/O and knows no
-//! clock, thread or randomness: the host brings log entries, clients' wishes and the time, and takes
-//! away what to send, to propose, to read and to store. It also knows nothing of consensus: to it a log is
-//! a row of entries with ascending indexes.
+//! A [`Partition`] holds many queues that share one replicated log. This crate does no I/O and
+//! knows no clock, thread or randomness: the host brings log entries, clients' wishes and the time,
+//! and takes away what to send, to propose, to read and to store. It also knows nothing of
+//! consensus: to it a log is a row of entries with ascending indexes.
 //!
 //! # The way of a message
 //!
-//! 1. A producer's message passes [`Partition::admit`] and joins an [`EntryBuilder`] with whatever else
-//!    waits. The host proposes the built entry.
-//! 2. When the entry is committed, every replica gives it to [`Partition::apply`]. The [`Outcome`]s say
-//!    what to acknowledge; they are the same everywhere. The state keeps *where* a message is, never the
-//!    message.
-//! 3. On the leader [`Partition::deliver`] hands out messages to consumers that have room. The bytes come
-//!    from the entry just applied, or from entries that the host reads on request.
-//! 4. A consumer's confirm becomes a [`ConfirmItem`], goes into the log like everything else, and is true
-//!    when it is applied. An entry whose last message left is reported dead by the next [`Checkpoint`].
+//! 1. A producer's message passes [`Partition::admit`] and joins an [`EntryBuilder`] with whatever
+//!    else waits. The host proposes the built entry.
+//! 2. When the entry is committed, every replica gives it to [`Partition::apply`]. The [`Outcome`]s
+//!    say what to acknowledge; they are the same everywhere. The state keeps *where* a message is,
+//!    never the message.
+//! 3. On the leader [`Partition::deliver`] hands out messages to consumers that have room. The
+//!    bytes come from the entry just applied, or from entries that the host reads on request.
+//! 4. A consumer's confirm becomes a [`ConfirmItem`], goes into the log like everything else, and
+//!    is true when it is applied. An entry whose last message left is reported dead by the next
+//!    [`Checkpoint`].
 //!
 //! ```
 //! use bytes::Bytes;
@@ -73,15 +74,15 @@
 //!
 //! - Replicas that applied the same entries have the same [`records`](Partition::records), whatever
 //!   checkpoints and restarts lay between.
-//! - An acknowledged message stays until every app has confirmed it, or it expires, is purged, or has
-//!   exhausted its delivery attempts; each of the last three is reported as an [`Effect`].
+//! - An acknowledged message stays until every app has confirmed it, or it expires, is purged, or
+//!   has exhausted its delivery attempts; each of the last three is reported as an [`Effect`].
 //! - Under one leader a message is with at most one consumer of an app at a time.
 //! - Memory depends on extents, runs of unconfirmed positions and the history, not on payloads
 //!   (`docs/internals/queue.md` has the figures); delivery keeps a bounded window.
 //! - No bytes from a client, a log or a disk make it panic.
 //!
-//! Broadcast queues and subscription expressions are not there yet: creating the first is refused, and
-//! [`Filter`] has one variant.
+//! Broadcast queues and subscription expressions are not there yet: creating the first is refused,
+//! and [`Filter`] has one variant.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

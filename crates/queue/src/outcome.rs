@@ -11,8 +11,8 @@ pub enum Outcome {
         /// Its place.
         position: Position,
     },
-    /// A message with this GUID is or was in the queue. Acknowledge success: the producer retries what
-    /// it already had through.
+    /// A message with this GUID is or was in the queue. Acknowledge success: the producer retries
+    /// what it already had through.
     Duplicate,
     /// The queue or its domain holds too many messages. Acknowledge with the message limit.
     RefusedMessages,
@@ -46,7 +46,8 @@ pub enum Effect {
         /// Why.
         reason: CreateRefusal,
     },
-    /// A queue and all its messages are gone. Its handles no longer exist; close their sessions' queues.
+    /// A queue and all its messages are gone. Its handles no longer exist; close their sessions'
+    /// queues.
     QueueDeleted {
         /// The queue.
         queue: QueueId,

@@ -17,18 +17,18 @@ use crate::state::State;
 ///
 /// Its methods come in four families:
 ///
-/// - **log** ([`apply`](Self::apply), [`applied`](Self::applied)): every replica, every committed entry, in
-///   order. Two replicas that applied the same entries are in the same state.
+/// - **log** ([`apply`](Self::apply), [`applied`](Self::applied)): every replica, every committed
+///   entry, in order. Two replicas that applied the same entries are in the same state.
 /// - **store** ([`restore`](Self::restore), [`take_checkpoint`](Self::take_checkpoint),
 ///   [`records`](Self::records)): every replica.
 /// - **leader**: from [`lead`](Self::lead) to [`follow`](Self::follow); [`open`](Self::open),
-///   [`configure`](Self::configure), [`confirm`](Self::confirm), [`close`](Self::close) and the like
-///   change what [`deliver`](Self::deliver) does and return what must be proposed.
+///   [`configure`](Self::configure), [`confirm`](Self::confirm), [`close`](Self::close) and the
+///   like change what [`deliver`](Self::deliver) does and return what must be proposed.
 /// - **views**: any replica, any time.
 ///
-/// Nothing a leader does changes the state; only the log does. Items that leader methods return *must*
-/// be proposed: until they are applied the messages concerned are kept from delivery. When leadership is
-/// lost they need not be proposed any more.
+/// Nothing a leader does changes the state; only the log does. Items that leader methods return
+/// *must* be proposed: until they are applied the messages concerned are kept from delivery. When
+/// leadership is lost they need not be proposed any more.
 #[derive(Debug, Default)]
 pub struct Partition {
     pub(crate) state: State,
@@ -37,7 +37,8 @@ pub struct Partition {
 
 impl Partition {
     /// Rebuilds the partition from all records in the store, given in ascending order of their key
-    /// suffixes. Then apply the log from [`applied`](Self::applied) on. No records make an empty partition.
+    /// suffixes. Then apply the log from [`applied`](Self::applied) on. No records make an empty
+    /// partition.
     ///
     /// Fails when the records do not fit together: get the state from another replica.
     pub fn restore<K: AsRef<[u8]>, V: AsRef<[u8]>>(
@@ -51,12 +52,12 @@ impl Partition {
         self.state.applied
     }
 
-    /// Applies a committed entry. `payload` is what [`EntryBuilder`](crate::EntryBuilder) built, or nothing
-    /// for an entry that is not ours. Indexes must ascend; gaps are allowed. The payload's buffer may be
-    /// kept for delivery.
+    /// Applies a committed entry. `payload` is what [`EntryBuilder`](crate::EntryBuilder) built, or
+    /// nothing for an entry that is not ours. Indexes must ascend; gaps are allowed. The payload's
+    /// buffer may be kept for delivery.
     ///
-    /// The entry's time drives the history of all queues, so an entry without commands makes an idle
-    /// partition forget GUIDs: worth one every minute or so.
+    /// The entry's time drives the history of all queues, so an entry without commands makes an
+    /// idle partition forget GUIDs: worth one every minute or so.
     ///
     /// On an error nothing was applied, and this replica cannot go on.
     pub fn apply(
@@ -128,8 +129,8 @@ impl Partition {
         }
     }
 
-    /// A cheap check of a message before it is proposed: what would become of it if everything that is
-    /// proposed already were refused. Applying decides.
+    /// A cheap check of a message before it is proposed: what would become of it if everything that
+    /// is proposed already were refused. Applying decides.
     pub fn admit(&self, queue: QueueId, guid: Guid, bytes: usize) -> Admission {
         // The rule looks at what waits, not at the size of what comes.
         let _ = bytes;
@@ -142,14 +143,14 @@ impl Partition {
         self.state.take_checkpoint()
     }
 
-    /// All records of the state, sorted by key: for the store of a new replica and for comparisons. Takes
-    /// time and memory in proportion to the extents and the history.
+    /// All records of the state, sorted by key: for the store of a new replica and for comparisons.
+    /// Takes time and memory in proportion to the extents and the history.
     pub fn records(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.state.records()
     }
 
-    /// This replica leads from now on. Delivery starts from nothing: nobody has a queue open, and every
-    /// message that is not confirmed is offered again.
+    /// This replica leads from now on. Delivery starts from nothing: nobody has a queue open, and
+    /// every message that is not confirmed is offered again.
     pub fn lead(&mut self) {
         self.engine = Some(Engine::default());
     }
@@ -166,8 +167,8 @@ impl Partition {
 
     /// Opens a queue. An open handle of the same queue and app gets the roles in addition.
     ///
-    /// An app that is not registered with a fanout queue may be opened: it gets nothing until it is.
-    /// Nothing is delivered before [`configure`](Self::configure).
+    /// An app that is not registered with a fanout queue may be opened: it gets nothing until it
+    /// is. Nothing is delivered before [`configure`](Self::configure).
     pub fn open(
         &mut self,
         handle: HandleId,
@@ -179,8 +180,9 @@ impl Partition {
         engine.open(&self.state, handle, queue, roles, app)
     }
 
-    /// Replaces the subscriptions of a handle. None at all stops delivery and leaves unconfirmed messages
-    /// with the handle. The next [`deliver`](Self::deliver) follows the new set, so answer the client first.
+    /// Replaces the subscriptions of a handle. None at all stops delivery and leaves unconfirmed
+    /// messages with the handle. The next [`deliver`](Self::deliver) follows the new set, so answer
+    /// the client first.
     pub fn configure(
         &mut self,
         handle: HandleId,
@@ -189,32 +191,33 @@ impl Partition {
         self.engine_of(handle)?.configure(handle, subscriptions)
     }
 
-    /// A consumer is done with a message. Makes room for it at once. `None` when there is nothing to
-    /// propose: unknown, confirmed before, or the handle's app is not registered.
+    /// A consumer is done with a message. Makes room for it at once. `None` when there is nothing
+    /// to propose: unknown, confirmed before, or the handle's app is not registered.
     ///
-    /// A message that the handle does not hold is looked up in the queue's history, so a confirm that
-    /// comes after a reconnect counts while the GUID is remembered. For a held message that has expired or
-    /// was purged meanwhile there is an item too; applying it does nothing.
+    /// A message that the handle does not hold is looked up in the queue's history, so a confirm
+    /// that comes after a reconnect counts while the GUID is remembered. For a held message that
+    /// has expired or was purged meanwhile there is an item too; applying it does nothing.
     pub fn confirm(&mut self, handle: HandleId, guid: Guid) -> Option<ConfirmItem> {
         self.engine.as_mut()?.confirm(&self.state, handle, guid)
     }
 
-    /// Takes roles from a handle and closes it when none is left. A handle that no longer reads gives
-    /// its unconfirmed messages back.
+    /// Takes roles from a handle and closes it when none is left. A handle that no longer reads
+    /// gives its unconfirmed messages back.
     pub fn release(&mut self, handle: HandleId, roles: Roles) -> Result<(), UnknownHandle> {
         let engine = self.engine.as_mut().ok_or(UnknownHandle { handle })?;
         engine.release(&self.state, handle, roles)
     }
 
-    /// Closes a handle in good order: its unconfirmed messages are delivered to others, in the order in
-    /// which it got them; no failed delivery is counted.
+    /// Closes a handle in good order: its unconfirmed messages are delivered to others, in the
+    /// order in which it got them; no failed delivery is counted.
     pub fn close(&mut self, handle: HandleId) -> Result<(), UnknownHandle> {
         let engine = self.engine.as_mut().ok_or(UnknownHandle { handle })?;
         engine.close(&self.state, handle)
     }
 
-    /// Closes a handle whose session died without saying so. Where the queue limits delivery attempts the
-    /// item must be proposed, and the messages are delivered to others after it was applied.
+    /// Closes a handle whose session died without saying so. Where the queue limits delivery
+    /// attempts the item must be proposed, and the messages are delivered to others after it was
+    /// applied.
     pub fn lost(&mut self, handle: HandleId) -> Result<Option<AttemptItem>, UnknownHandle> {
         let engine = self.engine.as_mut().ok_or(UnknownHandle { handle })?;
         engine.lost(&self.state, handle)
@@ -234,10 +237,10 @@ impl Partition {
         }
     }
 
-    /// Delivers about `budget_bytes` of application data (plus 64 bytes per message) and at least one
-    /// message, if there is any to deliver; adds to `out`. Returns true when it stopped for the budget:
-    /// call again after the output was sent. Otherwise call again after anything happened: an entry was
-    /// applied or loaded, a handle was configured, confirmed, resumed or closed.
+    /// Delivers about `budget_bytes` of application data (plus 64 bytes per message) and at least
+    /// one message, if there is any to deliver; adds to `out`. Returns true when it stopped for the
+    /// budget: call again after the output was sent. Otherwise call again after anything happened:
+    /// an entry was applied or loaded, a handle was configured, confirmed, resumed or closed.
     pub fn deliver(&mut self, budget_bytes: usize, out: &mut Deliveries) -> bool {
         match &mut self.engine {
             Some(engine) => engine.deliver(&self.state, budget_bytes, out),
@@ -247,7 +250,8 @@ impl Partition {
 
     /// Brings an entry that [`Deliveries::loads`] asked for. Others are ignored.
     ///
-    /// An error says that the entry is not the one that was applied; its messages cannot be delivered.
+    /// An error says that the entry is not the one that was applied; its messages cannot be
+    /// delivered.
     pub fn loaded(&mut self, index: Index, payload: &Bytes) -> Result<(), EntryMismatch> {
         match &mut self.engine {
             Some(engine) => engine.loaded(&self.state, index, payload),
@@ -263,17 +267,18 @@ impl Partition {
         }
     }
 
-    /// Asks again, in the next [`deliver`](Self::deliver), for what could not be read. Call it on a timer,
-    /// every second or so; costs nothing when all reads succeeded.
+    /// Asks again, in the next [`deliver`](Self::deliver), for what could not be read. Call it on a
+    /// timer, every second or so; costs nothing when all reads succeeded.
     pub fn retry_loads(&mut self) {
         if let Some(engine) = &mut self.engine {
             engine.retry_loads();
         }
     }
 
-    /// Finds messages that outlived their TTL (strictly, by the wall clock `now_ms`, milliseconds since
-    /// 1970), oldest first, about `max_messages` at most. Leader only. Delivered and unconfirmed messages
-    /// expire too. Propose every item; it is not found again while this replica leads.
+    /// Finds messages that outlived their TTL (strictly, by the wall clock `now_ms`, milliseconds
+    /// since 1970), oldest first, about `max_messages` at most. Leader only. Delivered and
+    /// unconfirmed messages expire too. Propose every item; it is not found again while this
+    /// replica leads.
     pub fn expire(&mut self, now_ms: u64, max_messages: u64) -> Vec<ExpireItem> {
         let Some(engine) = &mut self.engine else { return Vec::new() };
         let (mut items, mut room) = (Vec::new(), max_messages);
@@ -296,8 +301,8 @@ impl Partition {
         items
     }
 
-    /// The wall-clock time from which [`expire`](Self::expire) will find something; `None` when nothing
-    /// waits that can expire. Walks all queues. Leader only.
+    /// The wall-clock time from which [`expire`](Self::expire) will find something; `None` when
+    /// nothing waits that can expire. Walks all queues. Leader only.
     pub fn next_expiry(&self) -> Option<u64> {
         let engine = self.engine.as_ref()?;
         let queues = self.state.queues.values();

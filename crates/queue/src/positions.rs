@@ -1,9 +1,9 @@
 //! A set of positions: what an app has not confirmed yet.
 //!
-//! Positions live in pages of 4096. A page that holds all of its positions is a mark and nothing else,
-//! a page that holds none does not exist, any other is a bitmap of 512 bytes. So an untouched backlog
-//! costs about 10 bytes per thousand messages, the worst pattern of confirms costs one bit per message,
-//! and one message left behind costs one page.
+//! Positions live in pages of 4096. A page that holds all of its positions is a mark and nothing
+//! else, a page that holds none does not exist, any other is a bitmap of 512 bytes. So an untouched
+//! backlog costs about 10 bytes per thousand messages, the worst pattern of confirms costs one bit
+//! per message, and one message left behind costs one page.
 
 use std::collections::BTreeMap;
 
@@ -180,8 +180,8 @@ impl PositionSet {
         (changed, removed)
     }
 
-    /// Appends a page's content: 0 for a full page; 1, count and runs (gap, length - 1); or 2 and the
-    /// bitmap, whichever is shorter.
+    /// Appends a page's content: 0 for a full page; 1, count and runs (gap, length - 1); or 2 and
+    /// the bitmap, whichever is shorter.
     pub(crate) fn encode_page(&self, number: u64, out: &mut Vec<u8>) {
         let Some(page) = self.pages.get(&number) else { return };
         let Some(bits) = &page.bits else {

@@ -3,8 +3,8 @@
 use crate::codec::{Malformed, Reader, malformed, put_str, put_varint};
 use crate::ids::DomainId;
 
-/// The policy of one queue. It is replicated inside the commands that create and update the queue, so
-/// every replica decides alike.
+/// The policy of one queue. It is replicated inside the commands that create and update the queue,
+/// so every replica decides alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSettings {
     /// The domain whose meter this queue counts on.
@@ -52,8 +52,8 @@ pub enum Consistency {
     Strong,
 }
 
-/// Upper bounds of what may wait. A message is admitted while the current value is at most the limit, so
-/// a limit of 10 messages holds 11 (semantics: quotas, section 8: clients rely on it).
+/// Upper bounds of what may wait. A message is admitted while the current value is at most the
+/// limit, so a limit of 10 messages holds 11 (semantics: quotas, section 8: clients rely on it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Waiting messages.

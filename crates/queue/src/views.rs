@@ -1,4 +1,5 @@
-//! What an administrator sees: plain copies of numbers, cheap enough to take for every queue now and then.
+//! What an administrator sees: plain copies of numbers, cheap enough to take for every queue now
+//! and then.
 
 use bytes::Bytes;
 
@@ -20,7 +21,8 @@ pub struct QueueView {
     pub bytes: u64,
     /// Arrival time of the oldest of them, milliseconds since 1970.
     pub oldest_arrival_ms: Option<u64>,
-    /// The position that the next message gets; the number of messages ever seen, refused ones included.
+    /// The position that the next message gets; the number of messages ever seen, refused ones
+    /// included.
     pub next_position: Position,
     /// GUIDs remembered.
     pub history_guids: u64,
@@ -100,8 +102,8 @@ impl Partition {
         })
     }
 
-    /// Finds up to `count` waiting messages of a queue at or after a position. Read the entry of each and
-    /// hand it to [`read`](Self::read).
+    /// Finds up to `count` waiting messages of a queue at or after a position. Read the entry of
+    /// each and hand it to [`read`](Self::read).
     pub fn peek(&self, queue: QueueId, from: Position, count: usize) -> Vec<Location> {
         let mut found = Vec::new();
         let Some(queue) = self.state.queues.get(&queue) else { return found };

@@ -1,14 +1,14 @@
-//! Measures the log writer: entries and bytes per second of wall clock and of CPU, the largest size of
-//! the directory, and memory.
+//! Measures the log writer: entries and bytes per second of wall clock and of CPU, the largest size
+//! of the directory, and memory.
 //!
 //! ```text
 //! cargo run --release -p flintmq-storage --example write_rate -- --entry-bytes 65536 --total-mib 4096
 //! ```
 //!
 //! Every `--checkpoint-mib` a checkpoint kills all entries but those of the last `--lag-mib`, as if
-//! consumers were that far behind; `--backlog` kills none; `--keep-first` keeps the first one alive,
-//! `--keep-every` every n-th; `--rate-mib` limits the bytes per second; `--drain` kills everything in the
-//! end and waits until the space is given back.
+//! consumers were that far behind; `--backlog` kills none; `--keep-first` keeps the first one
+//! alive, `--keep-every` every n-th; `--rate-mib` limits the bytes per second; `--drain` kills
+//! everything in the end and waits until the space is given back.
 
 use bytes::Bytes;
 use flintmq_consensus::{Entry, EntryKind, GroupId, HardState, LogPosition, NodeId};

@@ -9,7 +9,8 @@ pub enum AppendKind {
     /// New messages: refused while the disk is nearly full.
     #[default]
     Growing,
-    /// Confirms, purges, deletions, barriers: taken out of the reserve while the disk is nearly full.
+    /// Confirms, purges, deletions, barriers: taken out of the reserve while the disk is nearly
+    /// full.
     Relief,
 }
 
@@ -18,8 +19,8 @@ pub enum AppendKind {
 pub struct AppendBatch {
     /// Delete the entry of this index and all behind it first. Never at or below the applied index.
     pub truncate_from: Option<Index>,
-    /// Entries to append: consecutive, the first right behind the (truncated) log's last. In an empty
-    /// log without applied state the first has index 1.
+    /// Entries to append: consecutive, the first right behind the (truncated) log's last. In an
+    /// empty log without applied state the first has index 1.
     pub entries: Vec<Entry>,
     /// Whether it may be refused for want of disk space.
     pub kind: AppendKind,

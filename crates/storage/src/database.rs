@@ -1,5 +1,5 @@
-//! RocksDB as the store uses it: the families, the options (measured; docs/internals/storage.md), and
-//! the events that an operator must hear of.
+//! RocksDB as the store uses it: the families, the options (measured; docs/internals/storage.md),
+//! and the events that an operator must hear of.
 
 use crate::directory_lock::DirectoryLock;
 use crate::options::Tuning;
@@ -59,8 +59,8 @@ impl Database {
         counters: &Arc<Counters>,
         lock: DirectoryLock,
     ) -> Result<Self, rocksdb::Error> {
-        // The strict bound makes a reader fail rather than exceed it, so blocks that are merely read
-        // once (backlog) do not go through the cache (`StoreReader`).
+        // The strict bound makes a reader fail rather than exceed it, so blocks that are merely
+        // read once (backlog) do not go through the cache (`StoreReader`).
         let cache = Cache::new_lru_cache(tuning.block_cache_bytes);
         let families = Family::ALL.map(|family| {
             ColumnFamilyDescriptor::new(family.name(), family_options(family, tuning, &cache))
@@ -98,8 +98,8 @@ impl Database {
         )
     }
 
-    /// Rewrites what is alive in the oldest blob files and deletes these. `cutoff`: which part of the
-    /// files counts as oldest, 0 to 1. Takes as long as copying that part.
+    /// Rewrites what is alive in the oldest blob files and deletes these. `cutoff`: which part of
+    /// the files counts as oldest, 0 to 1. Takes as long as copying that part.
     pub(crate) fn collect_blob_garbage(&self, cutoff: f64) {
         /// `BlobGarbageCollectionPolicy::kForce`.
         const FORCE: i32 = 0;
@@ -163,9 +163,9 @@ fn database_options(tuning: &Tuning, create: bool, counters: &Arc<Counters>) -> 
     options.set_recycle_log_file_num(0);
     options.set_manual_wal_flush(false);
     options.set_paranoid_checks(true);
-    // Point-in-time recovery alone does not notice an older log file that ends early at the end of a
-    // record, and would replay the next file over the hole. With this, each file names the end of the
-    // one before it (tests/unclean_stop.rs has the case).
+    // Point-in-time recovery alone does not notice an older log file that ends early at the end of
+    // a record, and would replay the next file over the hole. With this, each file names the end of
+    // the one before it (tests/unclean_stop.rs has the case).
     options.set_track_and_verify_wals(true);
     options.set_max_total_wal_size(tuning.wal_bytes);
     options.set_avoid_flush_during_recovery(true);
@@ -174,7 +174,8 @@ fn database_options(tuning: &Tuning, create: bool, counters: &Arc<Counters>) -> 
     options.set_enable_write_thread_adaptive_yield(false);
     options.set_enable_pipelined_write(false);
     options.set_max_background_jobs(2);
-    // What RocksDB slows writes down to at first when flushes fall behind; its 16 MiB/s is for disks.
+    // What RocksDB slows writes down to at first when flushes fall behind; its 16 MiB/s is for
+    // disks.
     options.set_delayed_write_rate(128 << 20);
     options.set_max_open_files(i32::try_from(tuning.open_files).unwrap_or(i32::MAX));
     options.set_bytes_per_sync(1 << 20);
@@ -206,8 +207,9 @@ fn family_options(family: Family, tuning: &Tuning, cache: &Cache) -> Options {
             options.set_min_blob_size(bytes);
             options.set_blob_file_size(tuning.blob_file_bytes);
             options.set_blob_compression_type(DBCompressionType::None);
-            // Left to itself RocksDB moves the oldest payloads in every compaction, dead neighbours or
-            // not: a backlog would be rewritten again and again. `space_reclaim` decides instead.
+            // Left to itself RocksDB moves the oldest payloads in every compaction, dead neighbours
+            // or not: a backlog would be rewritten again and again. `space_reclaim` decides
+            // instead.
             options.set_enable_blob_gc(false);
         }
     } else {

@@ -74,8 +74,8 @@ impl DiskMonitor {
         lock(&self.listeners).push(listener);
     }
 
-    /// Takes in a look at the disk. What is low gets ok again only a sixteenth above the reserve, so
-    /// that the state does not flutter.
+    /// Takes in a look at the disk. What is low gets ok again only a sixteenth above the reserve,
+    /// so that the state does not flutter.
     pub(crate) fn observe(&self, free: u64) {
         self.free.store(free, Ordering::Relaxed);
         let was_low = self.low.load(Ordering::Relaxed);

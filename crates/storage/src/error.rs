@@ -104,7 +104,8 @@ pub enum StorageError {
         /// What the system said.
         detail: String,
     },
-    /// A batch does not fit the group's log: a bug of the caller, stopped before it reached the disk.
+    /// A batch does not fit the group's log: a bug of the caller, stopped before it reached the
+    /// disk.
     #[error("a batch does not fit the log of its group: {detail} group={group}")]
     BrokenLog {
         /// The group; other groups go on.
@@ -137,7 +138,8 @@ pub enum ReadError {
         /// What is wrong with it.
         detail: String,
     },
-    /// A record of the group's applied state is damaged. The replica must be rebuilt from its peers.
+    /// A record of the group's applied state is damaged. The replica must be rebuilt from its
+    /// peers.
     #[error(
         "a record of the group's state is damaged: {detail}; rebuild this replica of the group from its peers group={group}"
     )]

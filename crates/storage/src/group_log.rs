@@ -1,7 +1,7 @@
 //! What the writer knows of a group's log, and whether a batch fits it.
 //!
-//! A batch that does not fit is a bug of the caller. It is refused before it reaches the disk: a hole
-//! in a log, or a truncation of applied entries, could not be repaired afterwards.
+//! A batch that does not fit is a bug of the caller. It is refused before it reaches the disk: a
+//! hole in a log, or a truncation of applied entries, could not be repaired afterwards.
 
 use crate::batch::CheckpointBatch;
 use crate::records::GroupState;
@@ -77,7 +77,8 @@ impl GroupLog {
         let bytes = bytes as u64;
         self.entry_bytes = match self.entry_bytes {
             0 => bytes,
-            // Confirms by the thousand between two publishes say nothing about what a dead publish frees.
+            // Confirms by the thousand between two publishes say nothing about what a dead publish
+            // frees.
             large if large >= LARGE_ENTRY && bytes < LARGE_ENTRY => large,
             average => (average * 15 + bytes) / 16,
         };
@@ -131,8 +132,8 @@ impl GroupLog {
         }
     }
 
-    /// How many of the dead entries are in table files, and their estimated bytes: what only compaction
-    /// gives back.
+    /// How many of the dead entries are in table files, and their estimated bytes: what only
+    /// compaction gives back.
     pub(crate) fn dead_on_disk(&self, dead: &[Index]) -> (u64, u64) {
         let old = dead.iter().filter(|index| **index < self.unflushed_first).count() as u64;
         (old, old * self.entry_bytes)

@@ -14,8 +14,8 @@ pub(crate) fn boot_id() -> Option<String> {
     Some(id.trim().to_owned())
 }
 
-/// Names the mount that `dir` lives on: device and mount id. A volume that was detached and attached
-/// again gets another name, because its page cache did not survive that.
+/// Names the mount that `dir` lives on: device and mount id. A volume that was detached and
+/// attached again gets another name, because its page cache did not survive that.
 pub(crate) fn mount_id(dir: &Path) -> io::Result<String> {
     use std::os::unix::fs::MetadataExt;
     let device = std::fs::metadata(dir)?.dev();

@@ -1,7 +1,7 @@
 //! What waits for the log writer: a queue with a bound in bytes and in number.
 //!
-//! The room of a request is taken until the writer has reported it, so the bound holds for everything
-//! on its way to the disk.
+//! The room of a request is taken until the writer has reported it, so the bound holds for
+//! everything on its way to the disk.
 
 use crate::batch::{AppendBatch, CheckpointBatch, Report, Sink};
 use crate::error::{Refused, RefusedReason, StorageError};
@@ -27,8 +27,8 @@ pub(crate) enum Work {
     Rejoined,
 }
 
-/// Whether a batch brings new messages. What helps to get rid of old ones has a quarter of the room on
-/// top, so that a flood of messages cannot lock it out.
+/// Whether a batch brings new messages. What helps to get rid of old ones has a quarter of the room
+/// on top, so that a flood of messages cannot lock it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     Growing,

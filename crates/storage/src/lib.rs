@@ -2,25 +2,25 @@
 //!
 //! # What it promises
 //!
-//! A request of a group is done in the order of that group's requests, and reported when it is done.
-//! What was reported survives the process. Whether it survives the machine depends on
-//! [`Durability`]: by default nothing waits for an fsync, and the replication of the log is what makes
-//! an acknowledged message safe; a background fsync bounds what is at risk. Hard states are always
-//! fsynced.
+//! A request of a group is done in the order of that group's requests, and reported when it is
+//! done. What was reported survives the process. Whether it survives the machine depends on
+//! [`Durability`]: by default nothing waits for an fsync, and the replication of the log is what
+//! makes an acknowledged message safe; a background fsync bounds what is at risk. Hard states are
+//! always fsynced.
 //!
 //! After a stop that was not clean, the store is in *some earlier state of its own history*, of all
 //! groups and families at once, and [`Opened::shutdown`] says whether acknowledged writes may be
 //! missing. If so, every group is [`GroupRecord::recovering`] until [`LogStore::mark_rejoined`].
 //!
-//! A failed write or fsync is final ([`StorageError`]): the store acknowledges nothing more, tells every
-//! group, and does not try again.
+//! A failed write or fsync is final ([`StorageError`]): the store acknowledges nothing more, tells
+//! every group, and does not try again.
 //!
 //! # How it is used
 //!
 //! [`Store::open`] gives the store and what is in it. Requests go in through [`LogStore`] (or a
 //! [`LogHandle`]) and never wait: what does not fit is handed back ([`Refused`]), and
-//! [`Report::Room`] follows. Reports come out at the [`Sink`] of the group, which the writer's thread
-//! calls. Reads go past the writer, from any thread ([`StoreReader`]).
+//! [`Report::Room`] follows. Reports come out at the [`Sink`] of the group, which the writer's
+//! thread calls. Reads go past the writer, from any thread ([`StoreReader`]).
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -69,8 +69,8 @@
 //!
 //! # Testing against it
 //!
-//! [`MemoryStore`] keeps the same contract without disk, threads and clock, and can lose its un-synced
-//! tail on demand. The feature `testing` adds `conformance`, the contract as scenarios.
+//! [`MemoryStore`] keeps the same contract without disk, threads and clock, and can lose its
+//! un-synced tail on demand. The feature `testing` adds `conformance`, the contract as scenarios.
 //!
 //! # Inside
 //!

@@ -15,7 +15,8 @@ pub struct GroupRecord {
     pub hard_state: HardState,
     /// Where its log begins and ends.
     pub bounds: LogBounds,
-    /// Up to where the records of the `queue` family are applied; `None` before the first checkpoint.
+    /// Up to where the records of the `queue` family are applied; `None` before the first
+    /// checkpoint.
     pub applied: Option<LogPosition>,
     /// The tail of its log may be lost: entries that this replica acknowledged may be missing.
     pub recovering: bool,
@@ -28,7 +29,8 @@ pub struct LogBounds {
     pub first_index: Index,
     /// From this index on no entry is missing: what can be replicated without a snapshot.
     pub contiguous_from: Index,
-    /// The end of the log, which is the applied position when the entries up to it are dead and gone.
+    /// The end of the log, which is the applied position when the entries up to it are dead and
+    /// gone.
     pub last: LogPosition,
 }
 
@@ -39,14 +41,14 @@ pub type QueueRecord = (Vec<u8>, Vec<u8>);
 pub type QueueRecords<'a> = Box<dyn Iterator<Item = Result<QueueRecord, ReadError>> + 'a>;
 
 /// A replicated log's storage for all groups of a node. Requests of one group are done in their
-/// order; what is reported survives what [`crate::Durability`] says. After an unclean stop the store
-/// is in some earlier state of its own history, over all groups and families at once.
+/// order; what is reported survives what [`crate::Durability`] says. After an unclean stop the
+/// store is in some earlier state of its own history, over all groups and families at once.
 pub trait LogStore: Send + Sync {
     /// Sends the reports of `group` to `sink` from now on, replacing an earlier sink.
     fn register(&self, group: GroupId, sink: Sink);
 
-    /// Creates a group with its first hard state, synced. An existing group of that id is an error of
-    /// the caller and reported as such. Reports [`crate::Report::Created`].
+    /// Creates a group with its first hard state, synced. An existing group of that id is an error
+    /// of the caller and reported as such. Reports [`crate::Report::Created`].
     fn create_group(&self, group: GroupId, hard_state: HardState)
     -> Result<(), Refused<HardState>>;
 
@@ -84,8 +86,8 @@ pub trait LogStore: Send + Sync {
     fn entry(&self, group: GroupId, index: Index) -> Result<Option<Entry>, ReadError>;
 
     /// Consecutive entries from `from` to at most `to`, both included: until the payloads exceed
-    /// `max_bytes` (the first is returned whatever its size), or up to the first one that is missing.
-    /// [`ReadError::Missing`] if already `from` is.
+    /// `max_bytes` (the first is returned whatever its size), or up to the first one that is
+    /// missing. [`ReadError::Missing`] if already `from` is.
     fn entries(
         &self,
         group: GroupId,
@@ -100,8 +102,8 @@ pub trait LogStore: Send + Sync {
     /// One record of the `queue` family.
     fn queue_record(&self, group: GroupId, suffix: &[u8]) -> Result<Option<Vec<u8>>, ReadError>;
 
-    /// The records of the group whose suffix starts with `prefix`, at or behind `from`, in the order
-    /// of their keys.
+    /// The records of the group whose suffix starts with `prefix`, at or behind `from`, in the
+    /// order of their keys.
     fn queue_records(&self, group: GroupId, prefix: &[u8], from: &[u8]) -> QueueRecords<'_>;
 
     /// Whether growing writes are taken.

@@ -1,8 +1,8 @@
 //! The one thread that writes to the database, and the handle by which it is asked to.
 //!
 //! Everything that waits in the inbox becomes one `WriteBatch`, so batches grow with the load by
-//! themselves and nobody waits for a timer. Reports go out only after the write call has returned and
-//! the witness knows of it.
+//! themselves and nobody waits for a timer. Reports go out only after the write call has returned
+//! and the witness knows of it.
 
 use crate::batch::{AppendBatch, AppendKind, CheckpointBatch, Report, Sink};
 use crate::database::{Database, Family};
@@ -303,7 +303,8 @@ impl LogWriter {
         if doomed.is_empty() {
             return Ok(self.log_of(group)?.check_entries(entries)?);
         }
-        // The new end's term is read back, so what is pending must be there to be read. Rare enough.
+        // The new end's term is read back, so what is pending must be there to be read. Rare
+        // enough.
         self.write()?;
         let new_last = self.position(group, from - 1)?;
         let log = self.log_of(group)?;
@@ -359,8 +360,8 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Deletes a group in steps that each are synced: first it is marked, so that a crash half-way is
-    /// completed at the next start.
+    /// Deletes a group in steps that each are synced: first it is marked, so that a crash half-way
+    /// is completed at the next start.
     fn drop_group(&mut self, group: GroupId) -> Result<(), Trouble> {
         let state = GroupState { dropping: true, ..self.log_of(group)?.state };
         self.put_group(group, &state);
@@ -471,7 +472,8 @@ impl LogWriter {
     fn break_group(&mut self, group: GroupId, detail: String) {
         let error = StorageError::BrokenLog { group, detail };
         tracing::error!(%error, "nothing more is written for this group");
-        // What the group has in the present write is whole and goes its way; its reports come first.
+        // What the group has in the present write is whole and goes its way; its reports come
+        // first.
         let known = self.groups.entry(group).or_default();
         known.broken = true;
         self.pending.reports.push((group, Report::Failed(error)));

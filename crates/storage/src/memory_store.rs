@@ -199,8 +199,8 @@ impl MemoryStore {
         Ok(())
     }
 
-    /// Calls the sinks, outside the lock, so that they may ask the store for something. One caller at
-    /// a time does it for all, so that reports keep their order.
+    /// Calls the sinks, outside the lock, so that they may ask the store for something. One caller
+    /// at a time does it for all, so that reports keep their order.
     fn send<'a>(&'a self, mut state: MutexGuard<'a, State>, reports: Vec<(GroupId, Report)>) {
         state.outbox.extend(reports);
         if state.sending {

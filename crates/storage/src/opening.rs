@@ -1,9 +1,9 @@
 //! Opening a directory: whose is it, how was it left, and may its tail be lost (consensus design,
 //! section 2.1)?
 //!
-//! The order of the steps matters. Whose it is comes before anything is changed. A raised loss epoch
-//! is on the disk before the marker's new run can be vouched for. The new witness exists before the
-//! marker names its run, so that a crash in between is no loss.
+//! The order of the steps matters. Whose it is comes before anything is changed. A raised loss
+//! epoch is on the disk before the marker's new run can be vouched for. The new witness exists
+//! before the marker names its run, so that a crash in between is no loss.
 
 use crate::database::{Database, Family};
 use crate::directory_lock::DirectoryLock;

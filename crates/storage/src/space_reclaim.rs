@@ -1,10 +1,10 @@
 //! Looks after the disk: how much of it is free, and whether dead payloads should give theirs back.
 //!
 //! RocksDB compacts for the shape of its tree, and its tree is tiny, because payloads live in blob
-//! files: left alone it may keep dead payloads for long. So what is dead is counted here. When enough
-//! entries have died that may be in table files, their deletions are flushed, which makes RocksDB drop
-//! the blob files that hold nothing else. When the remaining blob files are mostly garbage, what is
-//! alive in the oldest is moved. Each byte moved pays for at least one byte freed.
+//! files: left alone it may keep dead payloads for long. So what is dead is counted here. When
+//! enough entries have died that may be in table files, their deletions are flushed, which makes
+//! RocksDB drop the blob files that hold nothing else. When the remaining blob files are mostly
+//! garbage, what is alive in the oldest is moved. Each byte moved pays for at least one byte freed.
 
 use crate::database::Database;
 use crate::disk_space::{DiskMonitor, FreeSpace};
@@ -48,7 +48,8 @@ impl SpaceReclaim {
     }
 
     /// Has deletions flushed when enough has died, and compacted by hand if RocksDB does not: it
-    /// normally starts with a table file that is mostly deletions by itself, but it promises nothing.
+    /// normally starts with a table file that is mostly deletions by itself, but it promises
+    /// nothing.
     fn flush_deletions(&self, flushed: &mut Option<Flushed>, waiting: &mut Option<Instant>) {
         if self.is_flush_due(waiting) {
             let compactions = self.counters.compactions.load(Relaxed);
@@ -75,8 +76,8 @@ impl SpaceReclaim {
         }
     }
 
-    /// Much has died by the estimate, or something did a while ago: the estimate is one size for all
-    /// entries of a group, and a few large ones among many small must not stay for ever.
+    /// Much has died by the estimate, or something did a while ago: the estimate is one size for
+    /// all entries of a group, and a few large ones among many small must not stay for ever.
     fn is_flush_due(&self, waiting: &mut Option<Instant>) -> bool {
         if self.counters.dead_flushed_bytes.load(Relaxed) >= DEAD_BYTES {
             return true;
@@ -104,7 +105,8 @@ fn collection(total: u64, garbage: u64) -> Option<f64> {
     Some((ROUND_BYTES as f64 / total as f64).min(1.0))
 }
 
-/// The thread that watches the free space. Its own, because a disk in trouble makes the others wait.
+/// The thread that watches the free space. Its own, because a disk in trouble makes the others
+/// wait.
 pub(crate) struct DiskWatch {
     pub(crate) disk: Arc<DiskMonitor>,
     pub(crate) space: Arc<dyn FreeSpace>,

@@ -46,8 +46,8 @@ pub enum Shutdown {
     },
 }
 
-/// The open store of a node. Dropping it without [`Store::close`] leaves the directory like a killed
-/// process does: what was reported is there, what was not may be.
+/// The open store of a node. Dropping it without [`Store::close`] leaves the directory like a
+/// killed process does: what was reported is there, what was not may be.
 pub struct Store {
     pub(crate) handle: LogHandle,
     pub(crate) reader: StoreReader,
@@ -106,7 +106,8 @@ impl Store {
         // Payloads that are just being moved stay where they were.
         self.reader.database.db().disable_manual_compaction();
         for thread in threads {
-            // A panic was printed by the thread; what it means is told by the writer's missing answer.
+            // A panic was printed by the thread; what it means is told by the writer's missing
+            // answer.
             let _ = thread.join();
         }
     }

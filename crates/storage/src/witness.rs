@@ -1,9 +1,9 @@
-//! The witness: how far the store had acknowledged, kept in RAM that outlives the process but not the
-//! machine (consensus design, section 2.1).
+//! The witness: how far the store had acknowledged, kept in RAM that outlives the process but not
+//! the machine (consensus design, section 2.1).
 //!
 //! One small positioned write per batch, into a file of a RAM-backed file system: a killed process
-//! leaves either the old or the new number. The file is named after node and run, so that a new run's
-//! witness can exist before the marker names that run.
+//! leaves either the old or the new number. The file is named after node and run, so that a new
+//! run's witness can exist before the marker names that run.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

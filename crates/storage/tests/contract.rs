@@ -1,5 +1,5 @@
-//! The contract of `LogStore`, kept by RocksDB and by the double in memory, and the two against each
-//! other under random requests.
+//! The contract of `LogStore`, kept by RocksDB and by the double in memory, and the two against
+//! each other under random requests.
 #![allow(clippy::unwrap_used)]
 
 use flintmq_consensus::{GroupId, LogPosition, NodeId};

@@ -99,8 +99,8 @@ fn one_entry_left_alive_pins_nothing_else() {
     }
     assert!(store.entry(GROUP, 1).unwrap().is_some());
     let passed = 4096 * ENTRY_BYTES;
-    // Log files, the backlog's memtables, four table files with payloads, and dead bytes not worth the
-    // work yet: far less than what has passed.
+    // Log files, the backlog's memtables, four table files with payloads, and dead bytes not worth
+    // the work yet: far less than what has passed.
     let bound = 160 << 20;
     assert!(largest < bound, "largest {} MiB of {} MiB", largest >> 20, passed >> 20);
 }

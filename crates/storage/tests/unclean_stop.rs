@@ -1,6 +1,6 @@
-//! What is found after a stop that was not clean: whose word counts, and that the store is some earlier
-//! state of its own history over all groups and families at once, whatever part of its last log
-//! file is missing or damaged.
+//! What is found after a stop that was not clean: whose word counts, and that the store is some
+//! earlier state of its own history over all groups and families at once, whatever part of its last
+//! log file is missing or damaged.
 #![allow(clippy::unwrap_used)]
 
 use flintmq_consensus::{GroupId, LogPosition, NodeId};
@@ -273,8 +273,8 @@ fn a_hole_between_log_files_never_mixes_two_states() {
                     assert!(found.len() < 2 || states.contains(&found), "{what}");
                     opened += 1;
                 }
-                // Right where the database knows that what is missing had been synced: that is no lost
-                // tail, but a lost disk.
+                // Right where the database knows that what is missing had been synced: that is no
+                // lost tail, but a lost disk.
                 Err(OpenError::Database { .. } | OpenError::Damaged { .. }) => refused += 1,
                 Err(error) => panic!("{image}: {error}"),
             }

@@ -1,4 +1,5 @@
-//! The shape of answers: JSON, and for failures `{"error": …, "hint": …}` with the status that tells what to do.
+//! The shape of answers: JSON, and for failures `{"error": …, "hint": …}` with the status that
+//! tells what to do.
 
 use axum::Json;
 use axum::http::StatusCode;

@@ -42,7 +42,8 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(json!({ "name": name }))).into_response())
 }
 
-/// `PUT /api/v1/domains/{name}`: replaces a definition; queues that are open go on under the new one.
+/// `PUT /api/v1/domains/{name}`: replaces a definition; queues that are open go on under the new
+/// one.
 pub(super) async fn update(
     State(state): State<AdminState>,
     Path(name): Path<String>,

@@ -114,7 +114,8 @@ pub(super) async fn remove(
     Ok(Json(json!({ "uri": uri })))
 }
 
-/// `GET /api/v1/queues/{domain}/{queue}/messages[?count=N]`: the oldest messages, left where they are.
+/// `GET /api/v1/queues/{domain}/{queue}/messages[?count=N]`: the oldest messages, left where they
+/// are.
 pub(super) async fn messages(
     State(state): State<AdminState>,
     Path((domain, queue)): Path<(String, String)>,

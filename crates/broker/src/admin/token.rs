@@ -1,4 +1,5 @@
-//! Who may change something: whoever has the token; on a loopback address without one, anybody but a web page.
+//! Who may change something: whoever has the token; on a loopback address without one, anybody but
+//! a web page.
 
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
@@ -55,7 +56,8 @@ impl Access {
                     "send `Authorization: Bearer TOKEN`; the node's admin.token_file has it",
                 ))
             }
-            // A browser names the page that a request comes from: a page elsewhere must not reach in through it.
+            // A browser names the page that a request comes from: a page elsewhere must not reach
+            // in through it.
             Self::Loopback if request.headers().contains_key(header::ORIGIN) => Err(Failure::new(
                 StatusCode::FORBIDDEN,
                 "web pages may not change anything without a token",

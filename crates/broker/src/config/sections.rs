@@ -76,7 +76,8 @@ pub struct AdminSection {
 pub struct DomainsSection {
     /// Answer to a client that opens a queue of a domain that is not defined.
     pub undefined: UndefinedDomain,
-    /// How long a queue may be empty with no client having it open, before it is removed; `0s` is for ever.
+    /// How long a queue may be empty with no client having it open, before it is removed; `0s` is
+    /// for ever.
     #[serde(with = "humantime_serde")]
     pub idle_queue_timeout: Duration,
 }
@@ -105,8 +106,8 @@ pub struct LimitsSection {
     /// Published and not yet acknowledged bytes per session, above which the node stops reading
     /// from it. An event of any allowed size is taken when nothing else is in flight.
     pub session_in_flight_bytes: ByteSize,
-    /// The same for all sessions together, with events that have arrived in part. The bound on what clients can
-    /// make the node hold.
+    /// The same for all sessions together, with events that have arrived in part. The bound on what
+    /// clients can make the node hold.
     pub node_in_flight_bytes: ByteSize,
     /// Bytes waiting to be sent to one client, above which deliveries to it pause.
     pub session_outbox_bytes: ByteSize,

@@ -1,8 +1,9 @@
-//! The cluster's metadata as a state machine: which domains there are, and which queue lives in which partition.
+//! The cluster's metadata as a state machine: which domains there are, and which queue lives in
+//! which partition.
 //!
-//! Every change is a command in the log of the controller group; the same commands in the same order give the same
-//! metadata on every node. Changes are rare, so commands and records are JSON: they can be read with a tool and grow
-//! fields without a new format.
+//! Every change is a command in the log of the controller group; the same commands in the same
+//! order give the same metadata on every node. Changes are rare, so commands and records are JSON:
+//! they can be read with a tool and grow fields without a new format.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The controller: which domains there are and which queue lives where, replicated in a group of its own.
+//! The controller: which domains there are and which queue lives where, replicated in a group of
+//! its own.
 
 mod metadata;
 mod task;
@@ -100,7 +101,8 @@ impl Controller {
         *self.status.borrow()
     }
 
-    /// Where the queue lives, with its domain's definition; both are made when they do not exist and may.
+    /// Where the queue lives, with its domain's definition; both are made when they do not exist
+    /// and may.
     ///
     /// # Errors
     /// [`ControllerError`] tells the client why it cannot open the queue.

@@ -1,4 +1,5 @@
-//! The task that owns the controller group: it puts metadata changes into the log and applies what is decided.
+//! The task that owns the controller group: it puts metadata changes into the log and applies what
+//! is decided.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, RwLock};
@@ -110,7 +111,8 @@ impl ControllerTask {
                 let mut metadata =
                     self.metadata.write().unwrap_or_else(std::sync::PoisonError::into_inner);
                 if let Err(error) = metadata.apply(&entry.payload) {
-                    // Written by this program and checked by the store: a newer version's entry, or a bug.
+                    // Written by this program and checked by the store: a newer version's entry, or
+                    // a bug.
                     self.fatal.raise(error);
                 }
             }

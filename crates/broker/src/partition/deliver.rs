@@ -65,7 +65,8 @@ impl PartitionTask {
                 }
             }
             Err(error) => {
-                // A damaged or missing entry: the messages in it cannot be delivered, all others can.
+                // A damaged or missing entry: the messages in it cannot be delivered, all others
+                // can.
                 tracing::error!(group = self.group().0, index, %error, "an entry cannot be read for delivery");
                 self.machine.load_failed(index);
             }

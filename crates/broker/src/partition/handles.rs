@@ -61,8 +61,9 @@ impl PartitionTask {
         }
     }
 
-    /// Replaces subscriptions. The answer goes out behind the last message under the old ones and ahead of the first
-    /// under the new: any other order crashes clients (protocol: data events, section 6).
+    /// Replaces subscriptions. The answer goes out behind the last message under the old ones and
+    /// ahead of the first under the new: any other order crashes clients (protocol: data events,
+    /// section 6).
     pub(super) fn on_configure(&mut self, configure: Configure) {
         let session = configure.session.id;
         self.links.flush_session(session);
@@ -78,7 +79,8 @@ impl PartitionTask {
         }
     }
 
-    /// Closes behind everything that was published before, so that its acknowledgements precede the answer.
+    /// Closes behind everything that was published before, so that its acknowledgements precede the
+    /// answer.
     pub(super) fn on_close(&mut self, close: Box<Close>) {
         if self.after_everything() <= self.replica.applied().index {
             return self.close_now(*close);
@@ -94,8 +96,8 @@ impl PartitionTask {
         close.session.outbox.push(close.response);
     }
 
-    /// Ends a session: behind its publishes when it says goodbye, at once when it vanished, so that others get what
-    /// it held.
+    /// Ends a session: behind its publishes when it says goodbye, at once when it vanished, so that
+    /// others get what it held.
     pub(super) fn on_session_ended(&mut self, ended: SessionEnded) {
         let settled = self.after_everything() <= self.replica.applied().index;
         if ended.lost || settled {

@@ -1,5 +1,5 @@
-//! The sessions that a partition answers, and what it is about to send them. Everything that one round of the task
-//! produces for a session leaves as few, large events.
+//! The sessions that a partition answers, and what it is about to send them. Everything that one
+//! round of the task produces for a session leaves as few, large events.
 
 use std::sync::Arc;
 
@@ -163,8 +163,8 @@ fn append(builder: &mut PushBuilder<'_>, queue_id: u32, delivery: &Delivery, ext
     }
 }
 
-/// The message as clients read it that know only the older layout of properties (protocol: data events, section 4.4).
-/// What cannot be converted is sent as it is.
+/// The message as clients read it that know only the older layout of properties (protocol: data
+/// events, section 4.4). What cannot be converted is sent as it is.
 fn old_style(app_data: &Bytes, head: &mut PushHead) -> Bytes {
     let mut inflater = Inflater::default();
     match rewrite_for_old_consumer(app_data, head.compression, &mut inflater, MAX_APP_DATA_SIZE) {

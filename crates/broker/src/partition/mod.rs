@@ -1,9 +1,9 @@
 //! Partitions: each a task that owns one replicated log and the queues in it.
 //!
-//! A message's way through the files: `task` collects what sessions ask for and proposes it as one entry, `publish`
-//! decides what a PUT becomes, `apply` turns decided entries into acknowledgements, `deliver` gives messages to
-//! consumers, `links` sends both out by session. `handles` opens and closes, `upkeep` expires and checkpoints,
-//! `views` answers administrators.
+//! A message's way through the files: `task` collects what sessions ask for and proposes it as one
+//! entry, `publish` decides what a PUT becomes, `apply` turns decided entries into
+//! acknowledgements, `deliver` gives messages to consumers, `links` sends both out by session.
+//! `handles` opens and closes, `upkeep` expires and checkpoints, `views` answers administrators.
 
 mod apply;
 mod clock;
@@ -54,7 +54,8 @@ impl PartitionHandle {
         self.group
     }
 
-    /// Hands over a request, waiting while the partition is busy. False when it is gone: the node is stopping.
+    /// Hands over a request, waiting while the partition is busy. False when it is gone: the node
+    /// is stopping.
     pub(crate) async fn send(&self, request: Request) -> bool {
         self.requests.send(request).await.is_ok()
     }

@@ -43,8 +43,8 @@ impl PartitionTask {
         self.fill_entry();
     }
 
-    /// Moves PUTs into the entry that is being collected as long as it stays small. One message may make an entry of
-    /// its own, whatever its size.
+    /// Moves PUTs into the entry that is being collected as long as it stays small. One message may
+    /// make an entry of its own, whatever its size.
     fn fill_entry(&mut self) {
         let disk_low = self.replica.disk_state() != DiskState::Ok;
         while let Some((session, put)) = self.waiting_puts.pop_front() {
@@ -57,7 +57,8 @@ impl PartitionTask {
         }
     }
 
-    /// Takes confirmations: the consumer has room again at once, the message goes when the confirmation is decided.
+    /// Takes confirmations: the consumer has room again at once, the message goes when the
+    /// confirmation is decided.
     pub(super) fn on_confirm(&mut self, confirms: Vec<Confirm>) {
         for confirm in confirms {
             if let Some(item) = self.machine.confirm(confirm.handle, Guid(confirm.guid.0)) {
@@ -69,7 +70,8 @@ impl PartitionTask {
         }
     }
 
-    /// Proposes what was collected, as one entry unless it is large. While enough entries are under way it grows on.
+    /// Proposes what was collected, as one entry unless it is large. While enough entries are under
+    /// way it grows on.
     pub(super) fn propose(&mut self) -> Result<(), ReplicaError> {
         let ageing = std::mem::take(&mut self.ageing_due);
         if ageing && self.builder.is_empty() && self.may_propose() {
@@ -172,8 +174,9 @@ impl PartitionTask {
         self.answer(&pending, status, reason);
     }
 
-    /// Queues the answer to a PUT: success only if asked for, failure always, nothing for a queue that the client has
-    /// closed: an answer then would crash it (protocol: data events, section 7).
+    /// Queues the answer to a PUT: success only if asked for, failure always, nothing for a queue
+    /// that the client has closed: an answer then would crash it (protocol: data events, section
+    /// 7).
     fn answer(&mut self, put: &PendingPut, status: AckStatus, rejected: Option<RejectReason>) {
         self.links.answered(put.session, put.bytes);
         let Some(entry) = self.handles.get(&put.handle) else { return };

@@ -89,7 +89,8 @@ pub(crate) struct Configure {
     pub(crate) session: Arc<SessionLink>,
     pub(crate) handle: HandleId,
     pub(crate) subscriptions: Vec<Subscription>,
-    /// The encoded answer, to be queued between the last PUSH under the old subscriptions and the first under the new.
+    /// The encoded answer, to be queued between the last PUSH under the old subscriptions and the
+    /// first under the new.
     pub(crate) response: Bytes,
     /// The client's number of the request, for a refusal.
     pub(crate) request_id: Option<i32>,

@@ -1,5 +1,5 @@
-//! The task that owns a partition: it takes what waits, proposes it as one entry, applies what is decided, delivers,
-//! and sends everything out. Batches come from load, never from a timer.
+//! The task that owns a partition: it takes what waits, proposes it as one entry, applies what is
+//! decided, delivers, and sends everything out. Batches come from load, never from a timer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,7 +27,8 @@ use crate::session::SessionId;
 /// Size from which an entry is not added to any more: no request is taken until it is proposed.
 pub(super) const MAX_ENTRY_BYTES: usize = 1 << 20;
 
-/// Entries under way at a time. More would make entries smaller, not the log faster: the writer takes all that waits.
+/// Entries under way at a time. More would make entries smaller, not the log faster: the writer
+/// takes all that waits.
 const MAX_UNDER_WAY: usize = 3;
 
 /// Bytes under way at which no more are proposed: large messages go one after the other.
@@ -91,15 +92,16 @@ pub(crate) struct PartitionTask {
 
     pub(super) handles: FxHashMap<HandleId, HandleEntry>,
     pub(super) queues: FxHashMap<QueueId, QueueEntry>,
-    /// Numbers of queues that were deleted since the process started: an open that was on its way must not bring
-    /// one back. Numbers are never given twice.
+    /// Numbers of queues that were deleted since the process started: an open that was on its way
+    /// must not bring one back. Numbers are never given twice.
     pub(super) deleted: FxHashSet<QueueId>,
     pub(super) links: Links,
 
     /// The entry that is being collected, with the PUTs in it.
     pub(super) builder: EntryBuilder,
     pub(super) puts: Vec<PendingPut>,
-    /// PUTs that did not fit into it. No request is taken while there are any, so that they keep their place.
+    /// PUTs that did not fit into it. No request is taken while there are any, so that they keep
+    /// their place.
     pub(super) waiting_puts: VecDeque<(SessionId, Put)>,
     pub(super) collecting_since: Option<Instant>,
     pub(super) under_way: VecDeque<Proposed>,

@@ -10,12 +10,12 @@ use super::task::PartitionTask;
 use crate::metrics::{DropReason, QueueLevels};
 use crate::replica::ReplicaError;
 
-/// Log written since the last checkpoint at which the next is due. Small enough that an entry and its deletion meet in
-/// the store's memory, before either is written to a table.
+/// Log written since the last checkpoint at which the next is due. Small enough that an entry and
+/// its deletion meet in the store's memory, before either is written to a table.
 const CHECKPOINT_BYTES: usize = 16 << 20;
 
-/// How long a partition without traffic waits until it logs the time, by which the history of seen GUIDs grows old and
-/// gives its memory back.
+/// How long a partition without traffic waits until it logs the time, by which the history of seen
+/// GUIDs grows old and gives its memory back.
 const AGEING: Duration = Duration::from_secs(60);
 
 /// Messages that one entry lets expire at most.
@@ -47,7 +47,8 @@ impl PartitionTask {
         Ok(())
     }
 
-    /// Writes the net change since the last checkpoint. False when the store has no room for it now.
+    /// Writes the net change since the last checkpoint. False when the store has no room for it
+    /// now.
     pub(super) fn checkpoint(&mut self) -> Result<bool, ReplicaError> {
         if let Some(batch) = self.checkpoint_waiting.take()
             && let Err(batch) = self.replica.checkpoint(batch)?
@@ -76,7 +77,8 @@ impl PartitionTask {
         }
     }
 
-    /// Tells the stopping node when no consumer holds anything unconfirmed and nothing is under way.
+    /// Tells the stopping node when no consumer holds anything unconfirmed and nothing is under
+    /// way.
     pub(super) fn tell_if_idle(&mut self) {
         if self.idle.is_none() || !self.builder.is_empty() || self.replica.under_way() > 0 {
             return;

@@ -1,5 +1,5 @@
-//! CONFIRM events: sorted by partition. There is no answer to a confirmation, and unknown ones are ignored
-//! (protocol: data events, section 8).
+//! CONFIRM events: sorted by partition. There is no answer to a confirmation, and unknown ones are
+//! ignored (protocol: data events, section 8).
 
 use flintmq_protocol::confirm::ConfirmMessages;
 use flintmq_protocol::event::Event;

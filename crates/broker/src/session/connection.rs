@@ -26,7 +26,8 @@ use super::publish::{GuidSource, Publisher};
 use super::{InFlight, Outbox, SessionId, SessionLink, SessionMetrics, writer};
 use crate::partition::{Publish, Request, SessionEnded};
 
-/// Room made for one read from a socket. Much more than a packet, so that a busy client costs few system calls.
+/// Room made for one read from a socket. Much more than a packet, so that a busy client costs few
+/// system calls.
 const READ_BYTES: usize = 256 << 10;
 
 /// PUTs collected before they are handed on although more of the same read are left.
@@ -151,7 +152,8 @@ impl Session {
         loop {
             let link = &self.link;
             let reading = async {
-                // A client that does not take answers, or publishes faster than the log is written, is not read from.
+                // A client that does not take answers, or publishes faster than the log is written,
+                // is not read from.
                 link.outbox.room().await;
                 link.in_flight.room().await;
                 inbound.buffer.reserve(READ_BYTES);
@@ -190,8 +192,9 @@ impl Session {
         }
     }
 
-    /// Asks a silent client whether it is there, and gives up on one that does not answer. A client that is not being
-    /// read from because it does not read itself is not silent: its writer's time limit decides.
+    /// Asks a silent client whether it is there, and gives up on one that does not answer. A client
+    /// that is not being read from because it does not read itself is not silent: its writer's time
+    /// limit decides.
     fn on_silence(&self, silence: Duration, interval: Duration, asked: &mut bool) -> Option<End> {
         if !self.answers_heartbeats || self.link.outbox.is_full() {
             return None;
@@ -315,7 +318,8 @@ impl Session {
         }
     }
 
-    /// Closes everything that the session has open, and waits until what it published before is answered.
+    /// Closes everything that the session has open, and waits until what it published before is
+    /// answered.
     async fn end_in_partitions(&self, lost: bool) {
         let mut endings = Vec::new();
         for partition in 1..=self.context.partition_count() {

@@ -1,4 +1,5 @@
-//! What all sessions of a node share: limits, the way to the controller and the partitions, and numbers to give out.
+//! What all sessions of a node share: limits, the way to the controller and the partitions, and
+//! numbers to give out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,8 +90,8 @@ impl SessionContext {
         HandleId(self.next_handle.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Hands a request to a partition, waiting while it is busy. A partition that is gone means that the node is
-    /// stopping; what was asked for is then answered by the end of the session.
+    /// Hands a request to a partition, waiting while it is busy. A partition that is gone means
+    /// that the node is stopping; what was asked for is then answered by the end of the session.
     pub(crate) async fn send(&self, partition: u32, request: Request) {
         if let Some(handle) = partition_of(&self.partitions, partition) {
             handle.send(request).await;

@@ -42,7 +42,8 @@ impl Session {
                 return Next::Continue;
             }
             Err(error) => {
-                // As the reference broker: the next event can still be found, so only this one is dropped.
+                // As the reference broker: the next event can still be found, so only this one is
+                // dropped.
                 tracing::info!(session = self.link.id.0, %error, "a control message cannot be read");
                 return Next::Continue;
             }

@@ -1,10 +1,12 @@
-//! What a client has open, under the names that it chose: queue ids, sub-queue ids, and the handles behind them.
+//! What a client has open, under the names that it chose: queue ids, sub-queue ids, and the handles
+//! behind them.
 
 use std::collections::BTreeMap;
 
 use flintmq_queue::{HandleId, QueueId};
 
-/// A queue that the client has open, by its qId. All sub-streams of one URI share the qId (protocol: sessions, section 1).
+/// A queue that the client has open, by its qId. All sub-streams of one URI share the qId
+/// (protocol: sessions, section 1).
 #[derive(Debug)]
 pub(crate) struct OpenedQueue {
     /// Canonical URI.
@@ -79,8 +81,8 @@ impl Handles {
         present.writer = sub_stream.writer.or(present.writer);
     }
 
-    /// Takes the handles of a closed sub-stream out; the queue goes with its last one. `None` when the client has no
-    /// such queue or sub-stream open.
+    /// Takes the handles of a closed sub-stream out; the queue goes with its last one. `None` when
+    /// the client has no such queue or sub-stream open.
     pub(crate) fn close(
         &mut self,
         queue_id: u32,

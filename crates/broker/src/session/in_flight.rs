@@ -1,12 +1,13 @@
-//! How much clients may have sent without an answer: bounds on bytes per session and per node, kept by not reading on.
+//! How much clients may have sent without an answer: bounds on bytes per session and per node, kept
+//! by not reading on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// Bytes that all clients of the node together have sent and that are not answered yet: PUTs under way, and events
-/// that have arrived in part.
+/// Bytes that all clients of the node together have sent and that are not answered yet: PUTs under
+/// way, and events that have arrived in part.
 #[derive(Debug)]
 pub(crate) struct NodeInFlight {
     bytes: AtomicUsize,
@@ -48,8 +49,8 @@ impl NodeInFlight {
     }
 }
 
-/// One session's share: bytes of PUTs that were read from the client and not yet answered. Shared by the session's
-/// reader, which waits, and the partitions, which give back.
+/// One session's share: bytes of PUTs that were read from the client and not yet answered. Shared
+/// by the session's reader, which waits, and the partitions, which give back.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     bytes: AtomicUsize,
@@ -114,8 +115,8 @@ impl Partial {
         Self { bytes: 0, node }
     }
 
-    /// The buffer holds this much now. False when the node has no memory for it: the session that waits for the rest of
-    /// its event must go, because waiting would never free anything.
+    /// The buffer holds this much now. False when the node has no memory for it: the session that
+    /// waits for the rest of its event must go, because waiting would never free anything.
     pub(crate) fn set(&mut self, bytes: usize) -> bool {
         if bytes > self.bytes {
             self.node.add(bytes - self.bytes);

@@ -1,4 +1,5 @@
-//! Accepts clients' connections: bounded in number, each in a task of its own, TLS where the listener says so.
+//! Accepts clients' connections: bounded in number, each in a task of its own, TLS where the
+//! listener says so.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

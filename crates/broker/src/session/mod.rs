@@ -1,8 +1,8 @@
 //! One client's connection, from its first byte to its last.
 //!
-//! `listener` accepts, `negotiation` agrees, `connection` reads events and sorts them: PUTs to `publish`, CONFIRMs to
-//! `confirm`, requests to `control`; `handles` knows what the client has open. Answers and messages leave through
-//! `outbox` and `writer`, in one order.
+//! `listener` accepts, `negotiation` agrees, `connection` reads events and sorts them: PUTs to
+//! `publish`, CONFIRMs to `confirm`, requests to `control`; `handles` knows what the client has
+//! open. Answers and messages leave through `outbox` and `writer`, in one order.
 
 mod confirm;
 pub(crate) mod connection;
@@ -53,7 +53,8 @@ impl SessionLink {
         self.respond(request_id, ControlChoice::Status(status));
     }
 
-    /// The answer as the event that the client understands; empty when it cannot be encoded, which is logged.
+    /// The answer as the event that the client understands; empty when it cannot be encoded, which
+    /// is logged.
     pub(crate) fn encode(&self, request_id: Option<i32>, choice: ControlChoice) -> Bytes {
         let mut event = BytesMut::new();
         let message = ControlMessage { r_id: request_id, choice };

@@ -1,4 +1,5 @@
-//! The first exchange of a connection: optional authentication, then who the client is and what both understand.
+//! The first exchange of a connection: optional authentication, then who the client is and what
+//! both understand.
 
 use bytes::{Bytes, BytesMut};
 use flintmq_protocol::control::{
@@ -8,12 +9,13 @@ use flintmq_protocol::control::{
 use flintmq_protocol::event::{Event, EventType, HEARTBEAT_RESPONSE};
 use flintmq_protocol::features::Features;
 
-/// What this broker offers. The order inside a field matters to one client, which looks for a substring
-/// (protocol: control messages, section 7).
+/// What this broker offers. The order inside a field matters to one client, which looks for a
+/// substring (protocol: control messages, section 7).
 const FEATURES: &str =
     "PROTOCOL_ENCODING:BER,JSON;MPS:MESSAGE_PROPERTIES_EX;SUBSCRIPTIONS:CONFIGURE_STREAM";
 
-/// What a client is asked to expect of this broker's heartbeats, in milliseconds and silent intervals.
+/// What a client is asked to expect of this broker's heartbeats, in milliseconds and silent
+/// intervals.
 const HEARTBEAT_INTERVAL_MS: i32 = 3000;
 const MAX_MISSED_HEARTBEATS: i32 = 10;
 
@@ -62,8 +64,8 @@ pub(crate) fn step(event: &Event, broker: &BrokerIdentity) -> Step {
     }
 }
 
-/// Answers an authentication in the middle of a session: as at its start (protocol: control messages, section 8).
-/// `Err` carries the reason to close with.
+/// Answers an authentication in the middle of a session: as at its start (protocol: control
+/// messages, section 8). `Err` carries the reason to close with.
 pub(crate) fn reauthenticate(event: &Event) -> Result<Bytes, (Bytes, String)> {
     match authenticate(event) {
         Step::Reply(answer) | Step::Done(answer, _) => Ok(answer),
@@ -158,7 +160,8 @@ fn version() -> i32 {
         + part(env!("CARGO_PKG_VERSION_PATCH"))
 }
 
-/// No mechanism but ANONYMOUS is configured: the others are refused, as a broker without authenticators does.
+/// No mechanism but ANONYMOUS is configured: the others are refused, as a broker without
+/// authenticators does.
 fn authenticate(event: &Event) -> Step {
     let request = match AuthenticationMessage::from_event(event) {
         Ok(AuthenticationMessage::AuthenticationRequest(request)) => request,

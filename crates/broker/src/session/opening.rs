@@ -1,5 +1,5 @@
-//! Opening a queue: from the client's parameters to handles in a partition. Runs beside the session's reader, so that
-//! an open that waits does not hold up messages.
+//! Opening a queue: from the client's parameters to handles in a partition. Runs beside the
+//! session's reader, so that an open that waits does not hold up messages.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::controller::{ControllerError, DomainRecord, QueuePlace};
 use crate::domain::Mode;
 use crate::partition::{HandleRole, Open, OpenRefusal, Request, queue_settings};
 
-/// How often, and after what pause, a new place is asked for when a queue is deleted while it is opened. A deletion gives
-/// up the place within milliseconds.
+/// How often, and after what pause, a new place is asked for when a queue is deleted while it is
+/// opened. A deletion gives up the place within milliseconds.
 const DELETED_RETRIES: usize = 100;
 const DELETED_PAUSE: Duration = Duration::from_millis(10);
 

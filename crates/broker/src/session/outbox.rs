@@ -1,9 +1,10 @@
-//! The one ordered way out of a session: whatever partitions and the session itself have to say to the client passes
-//! here, in the order in which it was said.
+//! The one ordered way out of a session: whatever partitions and the session itself have to say to
+//! the client passes here, in the order in which it was said.
 //!
-//! Nothing waits on a slow client. Producers of output never block: they look at [`Outbox::is_full`] and stop
-//! delivering; the session's reader stops reading. So what is queued is bounded by the limit plus one round of
-//! delivery of each partition plus the answers to what was already read.
+//! Nothing waits on a slow client. Producers of output never block: they look at
+//! [`Outbox::is_full`] and stop delivering; the session's reader stops reading. So what is queued
+//! is bounded by the limit plus one round of delivery of each partition plus the answers to what
+//! was already read.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -88,7 +89,8 @@ impl Outbox {
         self.queued.load(Ordering::Acquire) >= self.limit
     }
 
-    /// Calls `then` once when there is room: at once when there is some now, never when the session is over.
+    /// Calls `then` once when there is room: at once when there is some now, never when the session
+    /// is over.
     pub(crate) fn when_room(&self, then: OnRoom) {
         let mut state = self.lock();
         if state.closed {
@@ -109,7 +111,8 @@ impl Outbox {
         }
     }
 
-    /// Waits for something to write and takes all of it; `None` when closed and empty. For the writer alone.
+    /// Waits for something to write and takes all of it; `None` when closed and empty. For the
+    /// writer alone.
     pub(crate) async fn take(&self, into: &mut Vec<Bytes>) -> Option<()> {
         loop {
             {
@@ -140,7 +143,8 @@ impl Outbox {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // A panic elsewhere while holding the lock leaves a list of chunks, which is valid at every step.
+        // A panic elsewhere while holding the lock leaves a list of chunks, which is valid at every
+        // step.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

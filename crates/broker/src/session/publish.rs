@@ -26,7 +26,8 @@ pub(crate) enum GuidSource {
 }
 
 impl GuidSource {
-    /// For a client that makes GUIDs itself or not. `unique` distinguishes this session from all others.
+    /// For a client that makes GUIDs itself or not. `unique` distinguishes this session from all
+    /// others.
     pub(crate) fn new(client_makes_them: bool, unique: [u8; 6]) -> Self {
         if client_makes_them {
             Self::Client
@@ -61,8 +62,8 @@ impl Publisher {
     /// Takes the messages of one event.
     ///
     /// # Errors
-    /// The rest of the event cannot be read: messages before it were taken, the connection must be closed so that the
-    /// client sends the others again.
+    /// The rest of the event cannot be read: messages before it were taken, the connection must be
+    /// closed so that the client sends the others again.
     pub(crate) fn take(&mut self, event: &Event, handles: &Handles) -> Result<(), MalformedEvent> {
         for message in PutMessages::new(&event.body) {
             match message {
@@ -82,7 +83,8 @@ impl Publisher {
         self.waiting_bytes
     }
 
-    /// Hands on what was taken: for each partition's number its messages, and the bytes that they hold together.
+    /// Hands on what was taken: for each partition's number its messages, and the bytes that they
+    /// hold together.
     pub(crate) fn drain(&mut self) -> (usize, impl Iterator<Item = (u32, Vec<Put>)> + '_) {
         let bytes = std::mem::take(&mut self.waiting_bytes);
         let batches = (1_u32..)
@@ -98,7 +100,8 @@ impl Publisher {
     }
 
     fn take_message(&mut self, message: PutMessage, handles: &Handles) {
-        // A queue id that is not open: the client has closed it and forgotten the message. An ACK would crash it.
+        // A queue id that is not open: the client has closed it and forgotten the message. An ACK
+        // would crash it.
         let Some((partition, queue, handle)) = handles.writer(message.queue_id) else {
             if handles.queue(message.queue_id).is_some() {
                 tracing::info!(
@@ -169,8 +172,8 @@ fn check(message: &PutMessage) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What is kept of a message. Old-style properties inside a compressed stream are taken out of it, so that every kind
-/// of consumer can read them (protocol: data events, section 2).
+/// What is kept of a message. Old-style properties inside a compressed stream are taken out of it,
+/// so that every kind of consumer can read them (protocol: data events, section 2).
 fn stored_form(
     message: PutMessage,
     inflater: &mut Inflater,
@@ -180,7 +183,8 @@ fn stored_form(
     let attributes = Attributes {
         flags: message.flags.without(PutFlags::ACK_REQUESTED).0,
         compression: message.compression.to_wire(),
-        // A producer's schema numbers mean nothing to others; what counts is the style that they stand for.
+        // A producer's schema numbers mean nothing to others; what counts is the style that they
+        // stand for.
         schema_wire_id: u16::from(message.schema_wire_id != 0),
     };
     Ok((attributes, message.app_data))

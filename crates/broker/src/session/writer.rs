@@ -1,4 +1,5 @@
-//! Writes a session's outbox to its socket: everything that waits in one system call, until the outbox is closed.
+//! Writes a session's outbox to its socket: everything that waits in one system call, until the
+//! outbox is closed.
 
 use std::io::{self, IoSlice};
 use std::time::Duration;
@@ -12,7 +13,8 @@ use super::outbox::Outbox;
 /// Chunks handed to one `writev`; more gain nothing, the kernel's own limit is 1024.
 const SLICES: usize = 64;
 
-/// Runs until the outbox is closed and empty, or the client takes nothing for `stall` with bytes waiting for it.
+/// Runs until the outbox is closed and empty, or the client takes nothing for `stall` with bytes
+/// waiting for it.
 ///
 /// # Errors
 /// The socket's error; `TimedOut` for a client that does not read.

@@ -136,8 +136,8 @@ impl Handle {
         Some((subscription, live.subscription.count))
     }
 
-    /// The consumer is done with a message that it holds: makes room. Returns the message's position and
-    /// the subscription that has room again and is not in the ring.
+    /// The consumer is done with a message that it holds: makes room. Returns the message's
+    /// position and the subscription that has room again and is not in the ring.
     pub(super) fn confirm(&mut self, guid: Guid) -> Option<(Position, Option<usize>)> {
         let held = self.held.remove(&guid)?;
         let mut found = None;

@@ -1,5 +1,5 @@
-//! A round of delivery: lanes with work have their turns, each app gets what its consumers have room
-//! for, and entries that are not at hand are asked for.
+//! A round of delivery: lanes with work have their turns, each app gets what its consumers have
+//! room for, and entries that are not at hand are asked for.
 
 use bytes::Bytes;
 
@@ -243,7 +243,8 @@ impl Engine {
         }
     }
 
-    /// What the handles of a queue do: producers, then consumers and unconfirmed messages of an app.
+    /// What the handles of a queue do: producers, then consumers and unconfirmed messages of an
+    /// app.
     pub(crate) fn producers(&self, queue: QueueId) -> u32 {
         let Some(lane) = self.lanes.get(&queue) else { return 0 };
         let handles = lane.handles.iter().filter_map(|id| self.handles.get(id));

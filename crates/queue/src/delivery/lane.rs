@@ -46,8 +46,8 @@ impl Lane {
         self.apps.values().filter(|app| app.active).map(|app| app.cursor).max()
     }
 
-    /// Up to where all apps that the window serves have been delivered. When the window is half full,
-    /// apps whose consumers are all busy are no reason to keep more.
+    /// Up to where all apps that the window serves have been delivered. When the window is half
+    /// full, apps whose consumers are all busy are no reason to keep more.
     pub(super) fn back_cursor(&self) -> Option<Position> {
         let crowded = self.window.bytes() > super::window::WINDOW_BYTES / 2;
         let active = || self.apps.values().filter(|app| app.active);

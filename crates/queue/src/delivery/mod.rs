@@ -1,10 +1,11 @@
-//! Delivery: which consumer gets which message, and when. Lives on the leader only and is built anew,
-//! empty, whenever a replica starts to lead.
+//! Delivery: which consumer gets which message, and when. Lives on the leader only and is built
+//! anew, empty, whenever a replica starts to lead.
 //!
 //! Per queue there is a *lane*, per app of it an *app lane*: the cursor behind the last message
-//! that was offered, the list of messages to deliver again, and the ring of consumers whose turn it is.
-//! A message of an app is in exactly one of four places: after the cursor, held by one handle, in the
-//! redelivery list, or waiting for a command in the log. That is why nothing is sent twice while it is out.
+//! that was offered, the list of messages to deliver again, and the ring of consumers whose turn it
+//! is. A message of an app is in exactly one of four places: after the cursor, held by one handle,
+//! in the redelivery list, or waiting for a command in the log. That is why nothing is sent twice
+//! while it is out.
 
 mod consumers;
 mod dispatch;
@@ -39,8 +40,8 @@ pub struct Subscription {
     pub filter: Filter,
 }
 
-/// The most unconfirmed messages of one subscription, whatever the client asks for: it bounds what the
-/// leader must remember.
+/// The most unconfirmed messages of one subscription, whatever the client asks for: it bounds what
+/// the leader must remember.
 pub const MAX_UNCONFIRMED: u64 = 1_000_000;
 
 /// Which messages a subscription wants.
@@ -85,7 +86,8 @@ pub struct Deliveries {
     /// Messages to send, in order per handle.
     pub messages: Vec<Delivery>,
     /// Log entries to read; answer each with [`Partition::loaded`](crate::Partition::loaded) or
-    /// [`Partition::load_failed`](crate::Partition::load_failed). An index is asked for once until then.
+    /// [`Partition::load_failed`](crate::Partition::load_failed). An index is asked for once until
+    /// then.
     pub loads: Vec<Index>,
 }
 

@@ -12,9 +12,9 @@ pub(super) struct Member {
     pub(super) at: usize,
 }
 
-/// The members that may get the next message, in the order of their turns. Members of lower priority
-/// are never in it, full ones leave it and come back at the end when there is room again, so that a
-/// turn is found without looking at those who wait.
+/// The members that may get the next message, in the order of their turns. Members of lower
+/// priority are never in it, full ones leave it and come back at the end when there is room again,
+/// so that a turn is found without looking at those who wait.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
     members: VecDeque<Member>,

@@ -1,5 +1,5 @@
-//! The window of a queue: entries at hand for delivery, so that a message is not read from the disk when
-//! its consumers keep up, and a few at a time are when they do not.
+//! The window of a queue: entries at hand for delivery, so that a message is not read from the disk
+//! when its consumers keep up, and a few at a time are when they do not.
 
 use std::collections::BTreeMap;
 

@@ -15,9 +15,9 @@ pub(crate) struct Seen {
 
 /// [`BLOCK`] remembered messages in the order of their stamps.
 ///
-/// Code: timer (varint), head (varint) and position (varint) of the first; then per message twice the
-/// difference of the timers, plus 1 when the head or the position did not grow by exactly one; in that
-/// case followed by both differences (zigzag).
+/// Code: timer (varint), head (varint) and position (varint) of the first; then per message twice
+/// the difference of the timers, plus 1 when the head or the position did not grow by exactly one;
+/// in that case followed by both differences (zigzag).
 #[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) first: Stamp,

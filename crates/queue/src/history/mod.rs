@@ -1,15 +1,15 @@
 //! The history of a queue: which GUIDs it has seen lately, and at which position.
 //!
 //! It is exact: it never takes a new message for a duplicate. A GUID is remembered for at least the
-//! queue's window after arrival, counted on the history clock, which moves only with the times of log
-//! entries; every replica therefore forgets at the same entry. Confirmed, expired and purged messages
-//! stay remembered. The position lets a late confirm find its message.
+//! queue's window after arrival, counted on the history clock, which moves only with the times of
+//! log entries; every replica therefore forgets at the same entry. Confirmed, expired and purged
+//! messages stay remembered. The position lets a late confirm find its message.
 //!
-//! GUIDs of a client arrive in ascending order as a rule: a greater one than ever before is new without
-//! looking further. They are kept in blocks of 256, coded by differences: 2 to 5 bytes each. GUIDs that
-//! fall behind the blocks, or belong to more clients than [`MAX_CLIENTS`], are *strays*, held one by one,
-//! at most [`MAX_STRAYS`]: beyond that the oldest stray is forgotten before its time (which can let a
-//! duplicate in, and never loses a message).
+//! GUIDs of a client arrive in ascending order as a rule: a greater one than ever before is new
+//! without looking further. They are kept in blocks of 256, coded by differences: 2 to 5 bytes
+//! each. GUIDs that fall behind the blocks, or belong to more clients than [`MAX_CLIENTS`], are
+//! *strays*, held one by one, at most [`MAX_STRAYS`]: beyond that the oldest stray is forgotten
+//! before its time (which can let a duplicate in, and never loses a message).
 
 mod block;
 mod records;

@@ -1,7 +1,8 @@
 //! The history's records in the store.
 //!
-//! Block: version 1, history clock of the newest message, count (varints), code. A block with fewer than
-//! 256 messages is the one that still grows. Stray: version 1, position, history clock at arrival.
+//! Block: version 1, history clock of the newest message, count (varints), code. A block with fewer
+//! than 256 messages is the one that still grows. Stray: version 1, position, history clock at
+//! arrival.
 
 use super::block::{BLOCK, Block, decode, encode};
 use super::{BlockKey, Client, History, Stray};

@@ -43,8 +43,8 @@ impl Store {
 }
 
 proptest! {
-    /// Against a map of everything: what is inside the window is known, at its position; nothing that
-    /// was never inserted is known; a restored history answers the same.
+    /// Against a map of everything: what is inside the window is known, at its position; nothing
+    /// that was never inserted is known; a restored history answers the same.
     #[test]
     fn exact_within_the_window(
         steps in prop::collection::vec((0u8..5, 0u8..3, 0u64..2000, 1u64..400), 1..40),

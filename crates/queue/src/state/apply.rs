@@ -9,7 +9,8 @@ use crate::outcome::{CreateRefusal, Effect, Outcome};
 use crate::settings::{Mode, QueueSettings};
 
 impl State {
-    /// Opens the application of an entry: time passes, the entry is held until [`State::end_entry`].
+    /// Opens the application of an entry: time passes, the entry is held until
+    /// [`State::end_entry`].
     pub(crate) fn begin_entry(&mut self, index: Index, time_ms: Option<u64>) {
         self.entries.hold(index);
         let Some(time_ms) = time_ms else { return };
@@ -159,8 +160,8 @@ impl State {
         }
     }
 
-    /// An operator drops an app's share, or everything. The history stays: a producer that sends again
-    /// what it had through before the purge gets a success and no second message.
+    /// An operator drops an app's share, or everything. The history stays: a producer that sends
+    /// again what it had through before the purge gets a success and no second message.
     pub(crate) fn purge(&mut self, id: QueueId, app: Option<AppKey>, effects: &mut Vec<Effect>) {
         let Some((queue, mut ledger)) = self.ledger(id) else { return };
         let (messages, bytes) = match app {

@@ -1,5 +1,5 @@
-//! The keys of the records in the store. All numbers are big-endian, so that keys of one kind and queue
-//! lie together in the order of positions.
+//! The keys of the records in the store. All numbers are big-endian, so that keys of one kind and
+//! queue lie together in the order of positions.
 //!
 //! | first byte | rest of the key | record |
 //! | --- | --- | --- |

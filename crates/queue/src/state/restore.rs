@@ -1,5 +1,5 @@
-//! Reading the state back. Takes time by extent and by 64 messages, not by message, unless the messages
-//! of an extent differ in size.
+//! Reading the state back. Takes time by extent and by 64 messages, not by message, unless the
+//! messages of an extent differ in size.
 
 use super::queue::{App, Queue};
 use super::{State, keys::Key};

@@ -126,7 +126,8 @@ impl Queue {
         value
     }
 
-    /// Version 1, the page, count of failed deliveries, per message the offset in the page and how many.
+    /// Version 1, the page, count of failed deliveries, per message the offset in the page and how
+    /// many.
     fn encode_page(&self, app: usize, page: u64) -> Vec<u8> {
         let mut value = vec![1];
         let Some(app) = self.apps.get(app) else { return value };

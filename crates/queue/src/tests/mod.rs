@@ -1,4 +1,5 @@
-//! Tests of the partition as a whole: scenarios a reader can follow, and random ones against a model.
+//! Tests of the partition as a whole: scenarios a reader can follow, and random ones against a
+//! model.
 
 mod checkpoint;
 mod delivery;

@@ -1,5 +1,5 @@
-//! Random histories of a partition against the [model](super::model), with a second replica that only
-//! applies the log, a store that gets the checkpoints, and restarts at any point.
+//! Random histories of a partition against the [model](super::model), with a second replica that
+//! only applies the log, a store that gets the checkpoints, and restarts at any point.
 
 use std::collections::{BTreeMap, BTreeSet};
 
