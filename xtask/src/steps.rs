@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 /// The record of one run.
 pub(crate) struct Steps {
@@ -48,7 +48,7 @@ impl Steps {
             took: began.elapsed(),
             passed: result.is_ok(),
         });
-        result.with_context(|| format!("step failed: {name}\n{}", self.summary()))
+        result.map_err(|error| anyhow!("step failed: {name}: {error:#}\n{}", self.summary()))
     }
 
     /// One line per step with its time, and the sum of all tests.
