@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::controller::{Controller, ControllerTask, Metadata, Policy, UnreadableRecord};
+use crate::domain_usage::{DomainUsage, PartitionUsage};
 use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::metrics::Metrics;
@@ -81,10 +82,11 @@ impl Groups {
             start_controller(&context, &records[0], controller_reports, policy, &tasks)?;
         let reader = EntryReader::start(&context.store)
             .map_err(|error| GroupsError::Failed(format!("no thread to read the log: {error}")))?;
+        let usage = Arc::<DomainUsage>::default();
         let mut handles = Vec::new();
         for (record, reports) in records[1..].iter().zip(reports) {
             let (handle, status) =
-                start_partition(&context, record, reports, reader.clone(), &tasks)?;
+                start_partition(&context, record, reports, reader.clone(), &usage, &tasks)?;
             handles.push(handle);
             serving.push(status);
         }
@@ -193,6 +195,7 @@ fn start_partition(
     record: &GroupRecord,
     reports: Reports,
     reader: EntryReader,
+    usage: &Arc<DomainUsage>,
     tasks: &TaskTracker,
 ) -> Result<(PartitionHandle, watch::Receiver<ReplicaStatus>), GroupsError> {
     let records: Vec<_> =
@@ -206,6 +209,7 @@ fn start_partition(
         replica,
         machine,
         reader,
+        usage: PartitionUsage::new(Arc::clone(usage)),
         requests,
         reports,
         status,

@@ -34,6 +34,7 @@ mod admin;
 pub mod config;
 mod controller;
 pub mod domain;
+mod domain_usage;
 mod entry_reader;
 mod fatal;
 mod groups;

@@ -8,7 +8,7 @@ use crate::delivery::{
     Deliveries, Engine, EntryMismatch, OpenError, Roles, Subscription, UnknownHandle,
 };
 use crate::entry::{self, AttemptItem, Command, ConfirmItem, ExpireItem};
-use crate::ids::{Guid, HandleId, Index, QueueId};
+use crate::ids::{DomainId, Guid, HandleId, Index, QueueId};
 use crate::outcome::{Admission, Applied, ApplyError};
 use crate::settings::QueueSettings;
 use crate::state::State;
@@ -317,6 +317,11 @@ impl Partition {
     /// All queues, ascending.
     pub fn queue_ids(&self) -> impl Iterator<Item = QueueId> + '_ {
         self.state.queues.keys().copied()
+    }
+
+    /// What waits in each domain, in all its queues in this partition: id, messages, bytes.
+    pub fn domain_usage(&self) -> impl Iterator<Item = (DomainId, u64, u64)> + '_ {
+        self.state.meters().map(|(id, meter)| (id, meter.messages(), meter.bytes()))
     }
 
     /// The settings of a queue as last applied.

@@ -11,14 +11,26 @@ use crate::replica::{Committed, ReplicaError};
 impl PartitionTask {
     /// Applies every entry that is decided, answers what was in it, and does what waited for it.
     pub(super) fn apply_committed(&mut self) -> Result<(), ReplicaError> {
+        let mut applied = false;
         while let Some(entry) = self.replica.next_committed() {
             self.apply(&entry);
             self.run_deferred(entry.index);
+            applied = true;
+        }
+        if applied {
+            self.report_usage();
         }
         if !self.machine.is_leading() && self.replica.is_serving() {
             self.machine.lead();
         }
         Ok(())
+    }
+
+    /// Tells the other partitions what this one holds of each domain.
+    pub(super) fn report_usage(&mut self) {
+        for (domain, messages, bytes) in self.machine.domain_usage() {
+            self.usage.set(domain, messages, bytes);
+        }
     }
 
     fn apply(&mut self, entry: &Committed) {
@@ -48,6 +60,7 @@ impl PartitionTask {
         match effect {
             Effect::QueueCreated { queue } => self.enter_queue(queue),
             Effect::CreateRefused { queue, reason } => {
+                self.creating.remove(&queue);
                 tracing::warn!(queue = queue.0, ?reason, "a queue was not created");
             }
             Effect::QueueDeleted { queue, messages, bytes } => {

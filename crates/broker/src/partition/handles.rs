@@ -13,12 +13,15 @@ use crate::session::SessionId;
 impl PartitionTask {
     /// Opens a queue; one that is not here yet is created first.
     pub(super) fn on_open(&mut self, open: Box<Open>) {
+        if self.deleted.contains(&open.queue) {
+            let _gone = open.done.send(Err(OpenRefusal::Deleted));
+            return;
+        }
         match self.machine.settings(open.queue) {
-            None if self.deleted.contains(&open.queue) => {
-                let _gone = open.done.send(Err(OpenRefusal::Deleted));
-            }
             None => {
-                self.builder.create_queue(open.queue, &open.uri, &open.settings);
+                if self.creating.insert(open.queue) {
+                    self.builder.create_queue(open.queue, &open.uri, &open.settings);
+                }
                 self.defer(Deferred::Open(open));
             }
             Some(present) => {
@@ -140,11 +143,18 @@ impl PartitionTask {
         let consumers =
             open().filter(|entry| matches!(entry.role, HandleRole::Reader { .. })).count();
         let producers = open().count() - consumers;
-        if self.machine.settings(queue).is_none() {
+        if self.creating.contains(&queue) {
+            let _gone = done.send(Err(AdminRefusal::InUse { consumers: 0, producers: 1 }));
+        } else if self.machine.settings(queue).is_none() {
+            // Its place is given up: an open that comes late must ask for a new one.
+            self.deleted.insert(queue);
             let _gone = done.send(Err(AdminRefusal::NoSuchQueue));
         } else if consumers + producers > 0 {
             let _gone = done.send(Err(AdminRefusal::InUse { consumers, producers }));
         } else {
+            // From now on nobody gets in: an open that comes before the deletion is decided would hold
+            // a queue that is about to vanish.
+            self.deleted.insert(queue);
             self.builder.delete_queue(queue);
             self.defer(Deferred::Delete(queue, done));
         }
@@ -152,6 +162,7 @@ impl PartitionTask {
 
     /// A queue exists in the state machine: give it its series.
     pub(super) fn enter_queue(&mut self, queue: QueueId) {
+        self.creating.remove(&queue);
         let Some(view) = self.machine.view(queue) else { return };
         let (domain, name) = domain_and_name(&view.uri);
         let series = self.metrics.queues().open(domain, name);

@@ -11,6 +11,7 @@ use flintmq_storage::{AppendKind, DiskState};
 use super::clock::wall_clock_ms;
 use super::requests::{Confirm, HandleRole, Publish, Put};
 use super::task::{MAX_ENTRY_BYTES, PartitionTask};
+use crate::domain_usage::DomainFull;
 use crate::metrics::RejectReason;
 use crate::replica::{NotProposed, ReplicaError};
 use crate::session::SessionId;
@@ -148,7 +149,7 @@ impl PartitionTask {
             return self.answer(&pending, AckStatus::StorageFailure, Some(RejectReason::Storage));
         }
         let guid = Guid(put.guid.0);
-        let (status, reason) = match self.machine.admit(put.queue, guid, put.app_data.len()) {
+        let (status, reason) = match self.admit(&put, guid) {
             Admission::Admit => {
                 let message = Message { guid, attributes: put.attributes, app_data: put.app_data };
                 match self.builder.publish(put.queue, message) {
@@ -172,6 +173,21 @@ impl PartitionTask {
             Admission::UnknownQueue => (AckStatus::Unknown, Some(RejectReason::Invalid)),
         };
         self.answer(&pending, status, reason);
+    }
+
+    /// What is known before the log decides: this partition's state, and what its domain holds in
+    /// all partitions.
+    fn admit(&self, put: &Put, guid: Guid) -> Admission {
+        let here = self.machine.admit(put.queue, guid, put.app_data.len());
+        if here != Admission::Admit {
+            return here;
+        }
+        let Some(settings) = self.machine.settings(put.queue) else { return here };
+        match self.usage.check(settings.domain, settings.domain_limits) {
+            Ok(()) => Admission::Admit,
+            Err(DomainFull::Messages) => Admission::RefusedMessages,
+            Err(DomainFull::Bytes) => Admission::RefusedBytes,
+        }
     }
 
     /// Queues the answer to a PUT: success only if asked for, failure always, nothing for a queue

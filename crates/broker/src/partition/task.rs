@@ -18,6 +18,7 @@ use super::clock::TICK;
 use super::links::Links;
 use super::publish::{PendingPut, Proposed};
 use super::requests::{AdminRefusal, Close, HandleRole, Open, Purged, Put, Request, SessionEnded};
+use crate::domain_usage::PartitionUsage;
 use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::metrics::{END_TO_END, Metrics, PUBLISH_ACK, QueueSeries};
@@ -43,6 +44,7 @@ pub(crate) struct PartitionParts {
     /// The state as of the replica's checkpoint.
     pub(crate) machine: Partition,
     pub(crate) reader: EntryReader,
+    pub(crate) usage: PartitionUsage,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) reports: mpsc::UnboundedReceiver<Report>,
     pub(crate) status: watch::Sender<ReplicaStatus>,
@@ -86,6 +88,7 @@ pub(crate) struct PartitionTask {
     pub(super) replica: Replica,
     pub(super) machine: Partition,
     pub(super) reader: EntryReader,
+    pub(super) usage: PartitionUsage,
     pub(super) metrics: Arc<Metrics>,
     pub(super) fatal: FatalSignal,
     pub(super) signals: mpsc::UnboundedSender<Signal>,
@@ -95,6 +98,8 @@ pub(crate) struct PartitionTask {
     /// Numbers of queues that were deleted since the process started: an open that was on its way
     /// must not bring one back. Numbers are never given twice.
     pub(super) deleted: FxHashSet<QueueId>,
+    /// Queues whose creation is on its way through the log, for clients that open them.
+    pub(super) creating: FxHashSet<QueueId>,
     pub(super) links: Links,
 
     /// The entry that is being collected, with the PUTs in it.
@@ -142,12 +147,14 @@ impl PartitionTask {
             replica: parts.replica,
             machine: parts.machine,
             reader: parts.reader,
+            usage: parts.usage,
             metrics: parts.metrics,
             fatal: parts.fatal,
             signals,
             handles: FxHashMap::default(),
             queues: FxHashMap::default(),
             deleted: FxHashSet::default(),
+            creating: FxHashSet::default(),
             links: Links::default(),
             builder: EntryBuilder::default(),
             puts: Vec::new(),
@@ -176,6 +183,7 @@ impl PartitionTask {
         };
         let known: Vec<QueueId> = task.machine.queue_ids().collect();
         known.into_iter().for_each(|queue| task.enter_queue(queue));
+        task.report_usage();
         task
     }
 

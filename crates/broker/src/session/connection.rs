@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use flintmq_protocol::control::ControlChoice;
-use flintmq_protocol::event::{Event, EventType, HEARTBEAT_REQUEST, HEARTBEAT_RESPONSE};
-use flintmq_protocol::frame::FrameDecoder;
+use flintmq_protocol::event::{Event, EventType, Frame, HEARTBEAT_REQUEST, HEARTBEAT_RESPONSE};
+use flintmq_protocol::frame::{FrameDecoder, FrameError};
 use metrics::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
@@ -23,12 +23,9 @@ use super::in_flight::Partial;
 use super::negotiation::{self, BrokerIdentity, Negotiated, Step};
 use super::opening::Opened;
 use super::publish::{GuidSource, Publisher};
+use super::read_room::ReadRoom;
 use super::{InFlight, Outbox, SessionId, SessionLink, SessionMetrics, writer};
 use crate::partition::{Publish, Request, SessionEnded};
-
-/// Room made for one read from a socket. Much more than a packet, so that a busy client costs few
-/// system calls.
-const READ_BYTES: usize = 256 << 10;
 
 /// PUTs collected before they are handed on although more of the same read are left.
 const FLUSH_BYTES: usize = 1 << 20;
@@ -58,6 +55,25 @@ struct Inbound<R> {
     socket: R,
     buffer: BytesMut,
     decoder: FrameDecoder,
+    room: ReadRoom,
+}
+
+impl<R: AsyncRead + Unpin> Inbound<R> {
+    /// Reads what is there; how many bytes, 0 at the end.
+    async fn read(&mut self) -> std::io::Result<usize> {
+        self.room.prepare(&mut self.buffer);
+        let read = self.socket.read_buf(&mut self.buffer).await?;
+        self.room.learn(read);
+        Ok(read)
+    }
+
+    /// The next whole event among what was read.
+    fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        if self.buffer.is_empty() {
+            return Ok(None);
+        }
+        self.decoder.decode(&mut self.buffer)
+    }
 }
 
 /// Serves a connection until it ends.
@@ -66,8 +82,12 @@ where
     S: SplitSocket,
 {
     let (socket, mut writer) = socket.split_socket();
-    let mut inbound =
-        Inbound { socket, buffer: BytesMut::new(), decoder: FrameDecoder::before_negotiation() };
+    let mut inbound = Inbound {
+        socket,
+        buffer: BytesMut::new(),
+        decoder: FrameDecoder::before_negotiation(),
+        room: ReadRoom::default(),
+    };
     let limit = context.limits().negotiation_timeout;
     let negotiating = negotiate(&mut inbound, &mut writer, &context.broker);
     let negotiated = tokio::select! {
@@ -156,8 +176,7 @@ impl Session {
                 // is not read from.
                 link.outbox.room().await;
                 link.in_flight.room().await;
-                inbound.buffer.reserve(READ_BYTES);
-                inbound.socket.read_buf(&mut inbound.buffer).await
+                inbound.read().await
             };
             tokio::select! {
                 biased;
@@ -176,7 +195,7 @@ impl Session {
                     }
                     heard = Instant::now();
                     asked = false;
-                    if let Some(end) = self.take_events(&mut inbound.buffer, &mut inbound.decoder).await {
+                    if let Some(end) = self.take_events(&mut inbound).await {
                         return end;
                     }
                     if !partial.set(inbound.buffer.len()) {
@@ -209,13 +228,12 @@ impl Session {
         None
     }
 
-    async fn take_events(
-        &mut self,
-        buffer: &mut BytesMut,
-        decoder: &mut FrameDecoder,
-    ) -> Option<End> {
+    async fn take_events<R>(&mut self, inbound: &mut Inbound<R>) -> Option<End>
+    where
+        R: AsyncRead + Unpin,
+    {
         loop {
-            let frame = match decoder.decode(buffer) {
+            let frame = match inbound.next_frame() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(error) => return Some(End::Lost(error.to_string())),
@@ -251,6 +269,7 @@ impl Session {
             }
             EventType::Control => match self.on_control(event).await {
                 Next::Continue => {}
+                Next::Close { reason } => return Some(End::Lost(reason)),
                 Next::Disconnect { request_id } => return Some(End::Disconnect { request_id }),
             },
             EventType::HeartbeatRequest => {
@@ -345,9 +364,9 @@ where
     W: AsyncWrite + Unpin,
 {
     loop {
-        let decoded = inbound.decoder.decode(&mut inbound.buffer).map_err(|e| e.to_string())?;
+        let decoded = inbound.next_frame().map_err(|e| e.to_string())?;
         let Some(frame) = decoded else {
-            match inbound.socket.read_buf(&mut inbound.buffer).await {
+            match inbound.read().await {
                 Ok(0) => return Err("the client closed the connection before it negotiated".into()),
                 Ok(_) => continue,
                 Err(error) => return Err(error.to_string()),

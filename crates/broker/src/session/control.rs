@@ -21,6 +21,11 @@ const MAX_OPENS_UNDER_WAY: usize = 256;
 pub(crate) enum Next {
     /// Go on reading.
     Continue,
+    /// The client sent what cannot be read, or negotiated twice: close for this reason.
+    Close {
+        /// The reason.
+        reason: String,
+    },
     /// The client takes its leave.
     Disconnect {
         /// The number of the request, to be answered last.
@@ -33,20 +38,17 @@ impl Session {
     pub(crate) async fn on_control(&mut self, event: &Event) -> Next {
         let message = match ControlMessage::from_event(event) {
             Ok(message) => message,
-            Err(ControlError::Unsupported { r_id, .. }) => {
+            Err(ControlError::Unsupported { r_id: Some(id), .. }) => {
                 self.link.refuse(
-                    r_id,
+                    Some(id),
                     StatusCategory::NotSupported,
                     "this request is not supported",
                 );
                 return Next::Continue;
             }
-            Err(error) => {
-                // As the reference broker: the next event can still be found, so only this one is
-                // dropped.
-                tracing::info!(session = self.link.id.0, %error, "a control message cannot be read");
-                return Next::Continue;
-            }
+            // A request that cannot be answered would leave the client waiting; a new connection
+            // does not.
+            Err(error) => return Next::Close { reason: error.to_string() },
         };
         let request_id = message.r_id;
         let refused = match message.choice {

@@ -99,8 +99,9 @@ impl Drop for InFlight {
     }
 }
 
-/// Less than this is not worth closing a connection for.
-const SMALL: usize = 64 << 10;
+/// What every connection may hold of an event without being counted. So what is counted can always
+/// be freed by closing who holds it, and small events pass however many large ones wait.
+const UNCOUNTED: usize = 64 << 10;
 
 /// The part of an event that a session has received and that waits for its rest.
 #[derive(Debug)]
@@ -118,13 +119,14 @@ impl Partial {
     /// The buffer holds this much now. False when the node has no memory for it: the session that
     /// waits for the rest of its event must go, because waiting would never free anything.
     pub(crate) fn set(&mut self, bytes: usize) -> bool {
+        let bytes = bytes.saturating_sub(UNCOUNTED);
         if bytes > self.bytes {
             self.node.add(bytes - self.bytes);
         } else {
             self.node.release(self.bytes - bytes);
         }
         self.bytes = bytes;
-        bytes <= SMALL || !self.node.is_full()
+        bytes == 0 || !self.node.is_full()
     }
 }
 
@@ -174,14 +176,14 @@ mod tests {
 
     #[test]
     fn a_half_event_is_refused_when_memory_is_short_and_given_back() {
-        let node = node(10 * SMALL);
+        let node = node(10 * UNCOUNTED);
         let mut first = Partial::new(Arc::clone(&node));
-        assert!(first.set(9 * SMALL));
+        assert!(first.set(9 * UNCOUNTED));
         let mut second = Partial::new(Arc::clone(&node));
-        assert!(!second.set(5 * SMALL));
-        assert!(second.set(SMALL), "a client at its usual work goes on");
+        assert!(!second.set(5 * UNCOUNTED));
+        assert!(second.set(UNCOUNTED), "a client at its usual work goes on");
         drop(second);
-        assert!(first.set(4 * SMALL));
+        assert!(first.set(4 * UNCOUNTED));
         assert!(first.set(0));
         assert_eq!(node.bytes.load(Ordering::SeqCst), 0);
     }

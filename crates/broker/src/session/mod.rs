@@ -16,6 +16,7 @@ mod negotiation;
 mod opening;
 pub(crate) mod outbox;
 mod publish;
+mod read_room;
 mod writer;
 
 use bytes::{Bytes, BytesMut};

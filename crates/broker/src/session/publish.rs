@@ -11,6 +11,7 @@ use flintmq_protocol::event::{Event, PACKED_EVENT_SIZE};
 use flintmq_protocol::flags::PutFlags;
 use flintmq_protocol::guid::{ClientId, GuidGenerator, MessageGuid};
 use flintmq_protocol::malformed::{MAX_APP_DATA_SIZE, MalformedEvent};
+use flintmq_protocol::properties::{PropertiesView, PropertyStyle, area_size};
 use flintmq_protocol::put::{PutError, PutMessage, PutMessages};
 use flintmq_queue::Attributes;
 
@@ -180,6 +181,9 @@ fn stored_form(
 ) -> Result<(Attributes, Bytes), &'static str> {
     let message = inflate_old_style(message, inflater, MAX_APP_DATA_SIZE)
         .map_err(|_| "its compressed data is broken or too large")?;
+    if let Some(style) = message.property_style() {
+        check_properties(&message.app_data, style)?;
+    }
     let attributes = Attributes {
         flags: message.flags.without(PutFlags::ACK_REQUESTED).0,
         compression: message.compression.to_wire(),
@@ -188,4 +192,12 @@ fn stored_form(
         schema_wire_id: u16::from(message.schema_wire_id != 0),
     };
     Ok((attributes, message.app_data))
+}
+
+/// Properties that a consumer cannot read make it drop everything that came with them, messages of
+/// others included.
+fn check_properties(app_data: &Bytes, style: PropertyStyle) -> Result<(), &'static str> {
+    let parsed =
+        area_size(app_data).and_then(|size| PropertiesView::parse(&app_data[..size], style));
+    parsed.map(|_| ()).map_err(|_| "its properties cannot be read")
 }

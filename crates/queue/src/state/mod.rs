@@ -92,6 +92,11 @@ impl State {
         refusal(&queue.settings, queue.meter, domain).unwrap_or(Admission::Admit)
     }
 
+    /// What waits in each domain.
+    pub(crate) fn meters(&self) -> impl Iterator<Item = (DomainId, Meter)> + '_ {
+        self.meters.iter().map(|(id, meter)| (*id, *meter))
+    }
+
     /// What waits in a domain, for tests: messages and bytes.
     #[cfg(test)]
     pub(crate) fn domain(&self, id: DomainId) -> (u64, u64) {
