@@ -1,4 +1,5 @@
-//! Fear: what a client may send at once is more than the log takes at once, and the node falls over it.
+//! Fear: what a client may send at once is more than the log takes at once, and the node falls over
+//! it.
 
 use flintmq_system_tests::broker_process::Broker;
 use flintmq_system_tests::json_session::JsonSession;

@@ -152,8 +152,8 @@ impl PartitionTask {
         } else if consumers + producers > 0 {
             let _gone = done.send(Err(AdminRefusal::InUse { consumers, producers }));
         } else {
-            // From now on nobody gets in: an open that comes before the deletion is decided would hold
-            // a queue that is about to vanish.
+            // From now on nobody gets in: an open that comes before the deletion is decided would
+            // hold a queue that is about to vanish.
             self.deleted.insert(queue);
             self.builder.delete_queue(queue);
             self.defer(Deferred::Delete(queue, done));

@@ -1,6 +1,6 @@
-//! How much room the next read from a socket gets: little while a client is quiet, because there may
-//! be thousands of them; much more than a packet for one that is busy, so that it costs few system
-//! calls.
+//! How much room the next read from a socket gets: little while a client is quiet, because there
+//! may be thousands of them; much more than a packet for one that is busy, so that it costs few
+//! system calls.
 
 use bytes::BytesMut;
 
