@@ -169,6 +169,10 @@ impl Session {
         let interval = self.context.limits().heartbeat_interval.max(Duration::from_millis(10));
         let mut silence = tokio::time::interval(interval);
         let closing = self.context.closing.clone();
+        // What came along with the negotiation.
+        if let Some(end) = self.take_events(&mut inbound).await {
+            return end;
+        }
         loop {
             let link = &self.link;
             let reading = async {
