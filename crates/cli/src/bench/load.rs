@@ -14,6 +14,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::watch;
 
 use super::BenchArgs;
+use super::pacer::Pacer;
 use super::sequence::{Seen, Stamp};
 
 /// The run's clock, and the part of it that is measured.
@@ -232,16 +233,24 @@ pub(crate) async fn produce(
         clock,
         progress,
     };
+    let mut pace = match plan.rate.map(|rate| Pacer::start().map(|pacer| (rate, pacer))).transpose()
+    {
+        Ok(pace) => pace,
+        Err(error) => {
+            run.tally.fail(&error);
+            return run.tally;
+        }
+    };
     let filling = filling(plan.size);
     let mut numbers = vec![0_u64; queues.len()];
     let begun_ns = run.clock.now_ns();
     let mut sent = 0_u64;
     while !signals.has_reached(Stage::Consume) && !queues.is_empty() {
-        let intended_ns = match plan.rate {
+        let intended_ns = match &mut pace {
             None => run.clock.now_ns(),
-            Some(rate) => {
-                let due_ns = begun_ns + (sent as f64 / rate * 1e9) as u64;
-                run.settle_until(due_ns, &mut signals).await;
+            Some((rate, pacer)) => {
+                let due_ns = begun_ns + (sent as f64 / *rate * 1e9) as u64;
+                run.settle_until(due_ns, pacer, &mut signals).await;
                 due_ns
             }
         };
@@ -307,7 +316,7 @@ impl Publishing {
     }
 
     /// Takes acknowledgements as they come until a message is due.
-    async fn settle_until(&mut self, due_ns: u64, signals: &mut Signals) {
+    async fn settle_until(&mut self, due_ns: u64, pacer: &mut Pacer, signals: &mut Signals) {
         loop {
             self.settle_ready();
             let now_ns = self.clock.now_ns();
@@ -316,7 +325,7 @@ impl Publishing {
             }
             let pause = Duration::from_nanos(due_ns - now_ns);
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = pacer.sleep(pause) => {}
                 () = self.settle_oldest(), if !self.waiting.is_empty() => {}
                 () = signals.reached(Stage::Consume) => return,
             }

@@ -4,6 +4,7 @@
 
 mod broker_cpu;
 mod load;
+mod pacer;
 mod report;
 mod sequence;
 
