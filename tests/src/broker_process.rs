@@ -334,6 +334,20 @@ impl Broker {
             .expect("the status has the number")
     }
 
+    /// Replaces one line of the configuration (or adds it), for the next start.
+    ///
+    /// # Panics
+    /// When the configuration cannot be read or written.
+    #[track_caller]
+    pub fn change_setting(&self, line: &str) {
+        let key = line.split('=').next().unwrap_or(line);
+        let old = fs::read_to_string(self.config_file()).expect("the configuration is read");
+        let others = old.lines().filter(|old| old.split('=').next() != Some(key));
+        let lines: Vec<&str> = others.chain([line]).collect();
+        fs::write(self.config_file(), lines.join("\n") + "\n")
+            .expect("the configuration is written");
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.path().join("broker.log")
     }

@@ -27,8 +27,8 @@ impl Pacer {
         Ok(Self { due, woken, armed: None })
     }
 
-    /// Waits for a time; may return early, never late by more than the thread's accuracy. Cancelling
-    /// it costs nothing.
+    /// Waits for a time; may return early, never late by more than the thread's accuracy.
+    /// Cancelling it costs nothing.
     pub(crate) async fn sleep(&mut self, pause: Duration) {
         let due = Instant::now() + pause;
         // The same message asks again after each acknowledgement that came meanwhile.
