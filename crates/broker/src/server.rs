@@ -258,11 +258,10 @@ impl Broker {
         fatal: &FatalSignal,
         identity: Option<&Arc<TlsIdentity>>,
     ) -> Result<(Arc<Store>, Groups, CancellationToken, Vec<Listener>), StartError> {
-        let Opened { store, shutdown, .. } = open_store(config).await?;
+        let Opened { store, .. } = open_store(config).await?;
         let store = Arc::new(store);
         let stopping = CancellationToken::new();
-        let result =
-            Self::serve(config, metrics, fatal, identity, &store, &shutdown, &stopping).await;
+        let result = Self::serve(config, metrics, fatal, identity, &store, &stopping).await;
         match result {
             Ok((groups, listeners)) => Ok((store, groups, stopping, listeners)),
             Err(error) => {
@@ -284,7 +283,6 @@ impl Broker {
         fatal: &FatalSignal,
         identity: Option<&Arc<TlsIdentity>>,
         store: &Arc<Store>,
-        shutdown: &Shutdown,
         stopping: &CancellationToken,
     ) -> Result<(Groups, Vec<Listener>), StartError> {
         let mut listeners = Vec::new();
@@ -306,7 +304,7 @@ impl Broker {
             },
         })
         .await?;
-        if *shutdown == Shutdown::New {
+        if groups.controller.metadata().is_newborn() {
             define_domains(config, &groups).await?;
         }
         Ok((groups, listeners))
@@ -354,17 +352,19 @@ async fn define_domains(config: &NodeConfig, groups: &Groups) -> Result<(), Star
         entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
     files.sort();
+    let mut definitions = Vec::new();
     for file in files {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text =
             std::fs::read_to_string(&file).map_err(|e| failed(file.clone(), e.to_string()))?;
         let definition = DomainDefinition::from_json_named(&name, &text)
             .map_err(|e| failed(file.clone(), e.to_string()))?;
-        let created = groups.controller.create_domain(definition).await;
-        created.map_err(|e| failed(file.clone(), e.to_string()))?;
+        definition.check_supported().map_err(|e| failed(file.clone(), e.to_string()))?;
         tracing::info!(domain = name, "domain defined");
+        definitions.push(definition);
     }
-    Ok(())
+    let defined = groups.controller.define_first(definitions).await;
+    defined.map_err(|e| failed(dir.clone(), e.to_string()))
 }
 
 fn tls_identity(config: &NodeConfig) -> Result<Option<Arc<TlsIdentity>>, TlsError> {

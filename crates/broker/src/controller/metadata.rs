@@ -166,6 +166,11 @@ impl Metadata {
         self.domains.values()
     }
 
+    /// True until the first domain is defined: the cluster has just been born.
+    pub(crate) fn is_newborn(&self) -> bool {
+        self.next_domain == 0
+    }
+
     /// Where a queue lives, by its canonical URI.
     pub(crate) fn queue(&self, uri: &str) -> Option<&QueuePlace> {
         self.queues.get(uri)

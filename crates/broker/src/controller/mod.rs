@@ -151,6 +151,19 @@ impl Controller {
         self.put(definition).await
     }
 
+    /// Defines the domains that a new cluster starts with: all of them or, after a crash, none.
+    ///
+    /// # Errors
+    /// A definition is wrong or not served yet, or the controller is not ready.
+    pub(crate) async fn define_first(
+        &self,
+        definitions: Vec<DomainDefinition>,
+    ) -> Result<(), ControllerError> {
+        definitions.iter().try_for_each(check)?;
+        let put = |definition| MetadataCommand::PutDomain { definition: Box::new(definition) };
+        self.change(definitions.into_iter().map(put).collect()).await
+    }
+
     /// Replaces the definition of a domain.
     ///
     /// # Errors
