@@ -18,7 +18,7 @@ use crate::domain::DomainDefinition;
 use crate::fatal::FatalSignal;
 use crate::groups::{Groups, GroupsContext, GroupsError};
 use crate::metrics::Metrics;
-use crate::partition::Request;
+use crate::partition::{Request, send_domain_settings};
 use crate::queue_removal;
 use crate::session::listener::{ListenError, Listener};
 use crate::session::{BrokerIdentity, SessionContext};
@@ -307,6 +307,8 @@ impl Broker {
         if groups.controller.metadata().is_newborn() {
             define_domains(config, &groups).await?;
         }
+        // A crash may have come between a change of a domain and its queues' hearing of it.
+        send_domain_settings(&groups.controller, &groups.partitions, None).await;
         Ok((groups, listeners))
     }
 }

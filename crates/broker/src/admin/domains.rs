@@ -6,12 +6,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Failure, stopping};
+use super::answer::{Answer, Failure};
 use super::{AdminState, Node};
 use crate::controller::DomainRecord;
 use crate::domain::DomainDefinition;
-use crate::partition::{Request, partition_of, queue_settings};
-use tokio::sync::oneshot;
+use crate::partition::send_domain_settings;
 
 /// `GET /api/v1/domains`
 pub(super) async fn list(State(state): State<AdminState>) -> Answer {
@@ -52,7 +51,7 @@ pub(super) async fn update(
     let definition = DomainDefinition::from_json_named(&name, &body)?;
     let node = state.node()?;
     node.controller.update_domain(definition).await?;
-    apply_to_queues(node, &name).await;
+    send_domain_settings(&node.controller, &node.partitions, Some(&name)).await;
     tracing::info!(domain = name, "domain updated");
     Ok(Json(json!({ "name": name })))
 }
@@ -77,33 +76,6 @@ pub(super) async fn remove(State(state): State<AdminState>, Path(name): Path<Str
     node.controller.remove_domain(&name).await?;
     tracing::info!(domain = name, queues = queues.len(), "domain deleted");
     Ok(Json(json!({ "name": name, "queues_deleted": queues.len() })))
-}
-
-/// Tells the partitions what the domain's queues inherit from now on.
-async fn apply_to_queues(node: &Node, name: &str) {
-    let (settings, places) = {
-        let metadata = node.controller.metadata();
-        let Some(record) = metadata.domain(name) else { return };
-        let places: Vec<_> = metadata
-            .queues()
-            .filter(|(_, place)| place.domain == name)
-            .map(|(_, place)| (place.partition, place.id()))
-            .collect();
-        (queue_settings(record), places)
-    };
-    for (partition, queue) in places {
-        if let Some(handle) = partition_of(&node.partitions, partition) {
-            let settings = Box::new(settings.clone());
-            handle.send(Request::UpdateQueue { queue, settings }).await;
-        }
-    }
-    // Answered behind the updates, so that the caller finds them in force.
-    for handle in &node.partitions {
-        let (done, answer) = oneshot::channel();
-        if handle.send(Request::ViewAll { done }).await {
-            let _stopping = answer.await.map_err(stopping);
-        }
-    }
 }
 
 fn shown(_node: &Node, record: &DomainRecord, metadata: &crate::controller::Metadata) -> Value {

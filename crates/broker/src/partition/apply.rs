@@ -91,13 +91,17 @@ impl PartitionTask {
         }
     }
 
-    fn run_deferred(&mut self, applied: Index) {
+    /// Does what waited for the entries up to `applied`.
+    pub(super) fn run_deferred(&mut self, applied: Index) {
         while self.deferred.front().is_some_and(|(index, _)| *index <= applied) {
             let Some((_, deferred)) = self.deferred.pop_front() else { return };
             match deferred {
                 Deferred::Open(open) => self.open_existing(*open),
                 Deferred::Close(close) => self.close_now(*close),
                 Deferred::SessionEnded(ended) => self.end_session(ended),
+                Deferred::Settled(done) => {
+                    let _gone = done.send(());
+                }
                 Deferred::Delete(queue, done) => {
                     let gone = self.machine.settings(queue).is_none();
                     let in_use = AdminRefusal::Failed("the queue was opened meanwhile".into());

@@ -17,21 +17,14 @@ impl PartitionTask {
             let _gone = open.done.send(Err(OpenRefusal::Deleted));
             return;
         }
-        match self.machine.settings(open.queue) {
-            None => {
-                if self.creating.insert(open.queue) {
-                    self.builder.create_queue(open.queue, &open.uri, &open.settings);
-                }
-                self.defer(Deferred::Open(open));
-            }
-            Some(present) => {
-                if *present != open.settings {
-                    // The domain was changed while this partition was not there to hear of it.
-                    self.builder.update_queue(open.queue, &open.settings);
-                }
-                self.open_existing(*open);
-            }
+        if self.machine.settings(open.queue).is_some() {
+            // Its settings may be newer than what the session looked up: they stay.
+            return self.open_existing(*open);
         }
+        if self.creating.insert(open.queue) {
+            self.builder.create_queue(open.queue, &open.uri, &open.settings);
+        }
+        self.defer(Deferred::Open(open));
     }
 
     pub(super) fn open_existing(&mut self, open: Open) {
@@ -85,9 +78,6 @@ impl PartitionTask {
     /// Closes behind everything that was published before, so that its acknowledgements precede the
     /// answer.
     pub(super) fn on_close(&mut self, close: Box<Close>) {
-        if self.after_everything() <= self.replica.applied().index {
-            return self.close_now(*close);
-        }
         self.defer(Deferred::Close(close));
     }
 
@@ -102,8 +92,7 @@ impl PartitionTask {
     /// Ends a session: behind its publishes when it says goodbye, at once when it vanished, so that
     /// others get what it held.
     pub(super) fn on_session_ended(&mut self, ended: SessionEnded) {
-        let settled = self.after_everything() <= self.replica.applied().index;
-        if ended.lost || settled {
+        if ended.lost {
             return self.end_session(ended);
         }
         self.defer(Deferred::SessionEnded(ended));

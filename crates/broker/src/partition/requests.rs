@@ -37,6 +37,8 @@ pub(crate) enum Request {
     ViewAll { done: oneshot::Sender<Vec<QueueSnapshot>> },
     /// The oldest messages of a queue, without taking them.
     Peek { queue: QueueId, count: usize, done: oneshot::Sender<Result<Vec<Peeked>, AdminRefusal>> },
+    /// Told when everything asked for before is decided and applied.
+    Settled { done: oneshot::Sender<()> },
     /// Which queues have been empty and closed for this long, by URI.
     IdleQueues { timeout: Duration, done: oneshot::Sender<Vec<String>> },
     /// Deliver nothing more: the node is stopping. Confirmations are still taken.

@@ -2,7 +2,10 @@
 
 use flintmq_queue::{Consistency, DomainId, Limits, Mode, QueueSettings};
 
-use crate::controller::DomainRecord;
+use tokio::sync::oneshot;
+
+use super::{PartitionHandle, Request, partition_of};
+use crate::controller::{Controller, DomainRecord};
 use crate::domain;
 
 /// The settings of every queue of this domain.
@@ -26,6 +29,37 @@ pub(crate) fn queue_settings(record: &DomainRecord) -> QueueSettings {
             domain::Consistency::Eventual => Consistency::Eventual,
             domain::Consistency::Strong => Consistency::Strong,
         },
+    }
+}
+
+/// Tells the partitions what the queues of a domain (or of all) inherit now, and waits until it is
+/// in force. Those that know it already do nothing.
+pub(crate) async fn send_domain_settings(
+    controller: &Controller,
+    partitions: &[PartitionHandle],
+    only: Option<&str>,
+) {
+    let updates: Vec<_> = {
+        let metadata = controller.metadata();
+        let wanted = metadata.queues().map(|(_, place)| place);
+        wanted
+            .filter(|place| only.is_none_or(|domain| domain == place.domain))
+            .filter_map(|place| {
+                Some((place.clone(), queue_settings(metadata.domain(&place.domain)?)))
+            })
+            .collect()
+    };
+    for (place, settings) in updates {
+        if let Some(handle) = partition_of(partitions, place.partition) {
+            let settings = Box::new(settings);
+            handle.send(Request::UpdateQueue { queue: place.id(), settings }).await;
+        }
+    }
+    for handle in partitions {
+        let (done, applied) = oneshot::channel();
+        handle.send(Request::Settled { done }).await;
+        // An error means that the node is stopping.
+        let _ = applied.await;
     }
 }
 

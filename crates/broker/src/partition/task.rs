@@ -74,6 +74,7 @@ pub(super) enum Deferred {
     Open(Box<Open>),
     Close(Box<Close>),
     SessionEnded(SessionEnded),
+    Settled(oneshot::Sender<()>),
     Delete(QueueId, oneshot::Sender<Result<(), AdminRefusal>>),
 }
 
@@ -221,6 +222,7 @@ impl PartitionTask {
     pub(super) fn defer(&mut self, deferred: Deferred) {
         let index = self.after_everything();
         self.deferred.push_back((index, deferred));
+        self.run_deferred(self.replica.applied().index);
     }
 
     async fn serve(&mut self) -> Result<(), ReplicaError> {
@@ -315,6 +317,7 @@ impl PartitionTask {
                 let _gone = done.send(self.view_all());
             }
             Request::Peek { queue, count, done } => self.peek(queue, count, done),
+            Request::Settled { done } => self.defer(Deferred::Settled(done)),
             Request::IdleQueues { timeout, done } => {
                 let _gone = done.send(self.idle_queues(timeout));
             }

@@ -147,6 +147,7 @@ impl OpenPlan {
                 }
             }
         }
+        self.catch_up_with_domain(context, place, record).await;
         let deduplication = record.definition.deduplication_time_ms;
         Ok(OpenedParts {
             queue: OpenedQueue {
@@ -164,6 +165,22 @@ impl OpenPlan {
                 deduplication_time_ms: i32::try_from(deduplication).unwrap_or(i32::MAX),
             },
         })
+    }
+
+    /// The domain may have been changed while the queue was being created from its old definition.
+    async fn catch_up_with_domain(
+        &self,
+        context: &SessionContext,
+        place: &QueuePlace,
+        used: &DomainRecord,
+    ) {
+        if let Some((_, now)) = context.controller().lookup(self.uri.canonical())
+            && now != *used
+        {
+            let settings = Box::new(queue_settings(&now));
+            let update = Request::UpdateQueue { queue: place.id(), settings };
+            context.send(place.partition, update).await;
+        }
     }
 
     /// Only fan-out queues have apps, and their readers must name one.
