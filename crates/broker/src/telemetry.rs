@@ -11,8 +11,9 @@ use crate::controller::Controller;
 use crate::metrics::{
     DISK_FREE, DISK_RESERVE_REACHED, FLUSH, GROUP_APPLIED_INDEX, GROUP_AT_RISK_BYTES,
     GROUP_AT_RISK_ENTRIES, GROUP_AT_RISK_SECONDS, GROUP_COMMIT_INDEX, GROUP_FSYNCED_INDEX,
-    GROUP_IS_LEADER, GROUP_TERM, LEADERLESS, LOG_WRITE, LOG_WRITTEN_BYTES, Metrics, STORAGE_ERRORS,
-    UPKEEP_INTERVAL,
+    GROUP_IS_LEADER, GROUP_TERM, LEADERLESS, LOG_BATCH_ENTRIES, LOG_WRITE, LOG_WRITTEN_BYTES,
+    Metrics, STORAGE_ERRORS, STORAGE_SLOWDOWNS, STORAGE_STOPS, STORAGE_TABLE_BYTES,
+    STORAGE_WAL_BYTES, UPKEEP_INTERVAL,
 };
 use crate::partition::PartitionHandle;
 use crate::replica::ReplicaStatus;
@@ -55,8 +56,13 @@ impl Telemetry {
 fn record_store(last: &StoreStats, now: &StoreStats, disk: DiskState) {
     record_delta(&LOG_WRITE.histogram(&[]), &last.log_write, &now.log_write);
     record_delta(&FLUSH.histogram(&[]), &last.flush, &now.flush);
+    record_entries(&LOG_BATCH_ENTRIES.histogram(&[]), last, now);
     LOG_WRITTEN_BYTES.counter(&[]).absolute(now.log_write_bytes);
     STORAGE_ERRORS.counter(&[]).absolute(now.background_errors);
+    STORAGE_SLOWDOWNS.counter(&[]).absolute(now.write_slowdowns);
+    STORAGE_STOPS.counter(&[]).absolute(now.write_stops);
+    STORAGE_WAL_BYTES.gauge(&[]).set(now.wal_bytes as f64);
+    STORAGE_TABLE_BYTES.gauge(&[]).set(now.table_bytes as f64);
     DISK_FREE.gauge(&[]).set(now.disk_free_bytes as f64);
     DISK_RESERVE_REACHED.gauge(&[]).set(f64::from(u8::from(disk != DiskState::Ok)));
 }
@@ -71,6 +77,17 @@ fn record_delta(histogram: &Histogram, last: &DurationHistogram, now: &DurationH
         let count = usize::try_from(after.saturating_sub(before)).unwrap_or(usize::MAX);
         if count > 0 {
             histogram.record_many(bound, count);
+        }
+    }
+}
+
+/// As [`record_delta`], for the sizes of writes, which are counted by powers of two.
+fn record_entries(histogram: &Histogram, last: &StoreStats, now: &StoreStats) {
+    let places = last.entries_per_write.iter().zip(now.entries_per_write);
+    for (place, (before, after)) in places.enumerate() {
+        let count = usize::try_from(after.saturating_sub(*before)).unwrap_or(usize::MAX);
+        if count > 0 {
+            histogram.record_many((1_u64 << place) as f64, count);
         }
     }
 }

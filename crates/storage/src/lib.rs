@@ -118,6 +118,6 @@ pub use log_store::{GroupRecord, LogBounds, LogStore, QueueRecord, QueueRecords}
 pub use log_writer::LogHandle;
 pub use memory_store::{Delivery, MemoryStore};
 pub use options::{Durability, NodeIdentity, StoreOptions, Tuning};
-pub use statistics::{DurationHistogram, StoreStats};
+pub use statistics::{DurationHistogram, ENTRIES_PLACES, StoreStats};
 pub use store::{Opened, Shutdown, Store};
 pub use store_reader::StoreReader;

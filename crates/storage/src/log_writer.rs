@@ -416,7 +416,7 @@ impl LogWriter {
             written.map_err(|error| StorageError::Write { detail: error.to_string() })?;
             self.counters.log_write.record(began.elapsed());
             self.counters.log_write_batches.fetch_add(self.pending.requests, Relaxed);
-            self.counters.log_write_entries.fetch_add(self.pending.entries, Relaxed);
+            self.counters.wrote_entries(self.pending.entries);
             self.counters.log_write_bytes.fetch_add(bytes, Relaxed);
             // Only now: a flush that this asks for must find the deletions in the memtable.
             self.counters.dead_flushed_entries.fetch_add(self.pending.dead_entries, Relaxed);

@@ -13,6 +13,9 @@ pub struct StoreStats {
     pub log_write_batches: u64,
     /// Entries that were in them.
     pub log_write_entries: u64,
+    /// Writes by how many entries they held: at place `k` those with at most `2^k` and more than
+    /// half of that; the last place counts all that are larger. Writes without entries are nowhere.
+    pub entries_per_write: [u64; ENTRIES_PLACES],
     /// Bytes that were in them.
     pub log_write_bytes: u64,
     /// Background fsyncs of the write-ahead log: how many took how long.
@@ -49,6 +52,9 @@ pub struct StoreStats {
     pub block_cache_bytes: u64,
 }
 
+/// Places of [`StoreStats::entries_per_write`]: up to 4096 entries, and more.
+pub const ENTRIES_PLACES: usize = 14;
+
 /// How long something took, in buckets with fixed bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DurationHistogram {
@@ -78,6 +84,7 @@ pub(crate) struct Counters {
     pub(crate) log_write: DurationCounter,
     pub(crate) log_write_batches: AtomicU64,
     pub(crate) log_write_entries: AtomicU64,
+    pub(crate) entries_per_write: [AtomicU64; ENTRIES_PLACES],
     pub(crate) log_write_bytes: AtomicU64,
     pub(crate) flush: DurationCounter,
     pub(crate) refused_full: AtomicU64,
@@ -126,12 +133,22 @@ impl DurationCounter {
 }
 
 impl Counters {
+    /// Counts the entries of one write.
+    pub(crate) fn wrote_entries(&self, entries: u64) {
+        self.log_write_entries.fetch_add(entries, Relaxed);
+        if let Some(below) = entries.checked_sub(1) {
+            let place = below.checked_ilog2().map_or(0, |log| log as usize + 1);
+            self.entries_per_write[place.min(ENTRIES_PLACES - 1)].fetch_add(1, Relaxed);
+        }
+    }
+
     /// The counters as they are; present sizes are left at 0.
     pub(crate) fn snapshot(&self) -> StoreStats {
         StoreStats {
             log_write: self.log_write.snapshot(),
             log_write_batches: self.log_write_batches.load(Relaxed),
             log_write_entries: self.log_write_entries.load(Relaxed),
+            entries_per_write: self.entries_per_write.each_ref().map(|place| place.load(Relaxed)),
             log_write_bytes: self.log_write_bytes.load(Relaxed),
             flush: self.flush.snapshot(),
             refused_full: self.refused_full.load(Relaxed),
@@ -150,6 +167,18 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn writes_are_counted_by_how_many_entries_they_hold() {
+        let counters = Counters::default();
+        for entries in [0, 1, 2, 3, 4, 5, 4096, 4097, u64::MAX >> 8] {
+            counters.wrote_entries(entries);
+        }
+        let mut expected = [0; ENTRIES_PLACES];
+        (expected[0], expected[1], expected[2], expected[3]) = (1, 1, 2, 1);
+        (expected[12], expected[13]) = (1, 2);
+        assert_eq!(counters.snapshot().entries_per_write, expected);
+    }
 
     #[test]
     fn durations_fall_into_their_buckets() {

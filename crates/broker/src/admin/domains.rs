@@ -6,9 +6,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::AdminState;
 use super::answer::{Answer, Failure};
-use super::{AdminState, Node};
-use crate::controller::DomainRecord;
+use crate::controller::{DomainRecord, Metadata};
 use crate::domain::DomainDefinition;
 use crate::partition::send_domain_settings;
 
@@ -16,7 +16,7 @@ use crate::partition::send_domain_settings;
 pub(super) async fn list(State(state): State<AdminState>) -> Answer {
     let node = state.node()?;
     let metadata = node.controller.metadata();
-    let domains = metadata.domains().map(|record| shown(node, record, &metadata));
+    let domains = metadata.domains().map(|record| shown(record, &metadata));
     Ok(Json(domains.collect()))
 }
 
@@ -25,7 +25,7 @@ pub(super) async fn show(State(state): State<AdminState>, Path(name): Path<Strin
     let node = state.node()?;
     let metadata = node.controller.metadata();
     let record = metadata.domain(&name).ok_or_else(|| unknown(&name))?;
-    Ok(Json(shown(node, record, &metadata)))
+    Ok(Json(shown(record, &metadata)))
 }
 
 /// `POST /api/v1/domains`
@@ -78,7 +78,7 @@ pub(super) async fn remove(State(state): State<AdminState>, Path(name): Path<Str
     Ok(Json(json!({ "name": name, "queues_deleted": queues.len() })))
 }
 
-fn shown(_node: &Node, record: &DomainRecord, metadata: &crate::controller::Metadata) -> Value {
+fn shown(record: &DomainRecord, metadata: &Metadata) -> Value {
     let mut value = serde_json::to_value(&record.definition).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {
         fields.insert("queues".to_owned(), json!(metadata.queues_of(&record.definition.name)));

@@ -79,6 +79,10 @@ const WAITING: &[f64] = &[
     7_200.0, 86_400.0,
 ];
 
+/// Entries per write: the store's own places.
+const BATCHES: &[f64] =
+    &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 2_048.0, 4_096.0];
+
 const QUEUE: &[&str] = &["domain", "queue"];
 const QUEUE_AND_REASON: &[&str] = &["domain", "queue", "reason"];
 
@@ -157,12 +161,22 @@ metrics_list! {
         "Bytes sent to clients.";
     LOG_WRITE = Kind::Histogram(LATENCY), Seconds, &[], "log_write_seconds",
         "Time of one write of the log writer.";
+    LOG_BATCH_ENTRIES = Kind::Histogram(BATCHES), Count, &[], "log_batch_entries",
+        "Log entries in one write of the log writer.";
     LOG_WRITTEN_BYTES = Kind::Counter, Bytes, &[], "log_written_bytes_total",
         "Bytes of log entries written.";
     FLUSH = Kind::Histogram(LATENCY), Seconds, &[], "flush_seconds",
         "Time of one flush of the log to the disk.";
     STORAGE_ERRORS = Kind::Counter, Count, &[], "storage_errors_total",
         "Failed reads and writes of the data directory.";
+    STORAGE_SLOWDOWNS = Kind::Counter, Count, &[], "storage_slowdowns_total",
+        "Times that the database slowed writes down because its own work was behind.";
+    STORAGE_STOPS = Kind::Counter, Count, &[], "storage_stops_total",
+        "Times that the database stopped writes because its own work was far behind.";
+    STORAGE_WAL_BYTES = Kind::Gauge, Bytes, &[], "storage_wal_bytes",
+        "Bytes of write-ahead log files.";
+    STORAGE_TABLE_BYTES = Kind::Gauge, Bytes, &[], "storage_table_bytes",
+        "Bytes of table and payload files.";
     DISK_FREE = Kind::Gauge, Bytes, &[], "disk_free_bytes",
         "Free space on the data directory's disk.";
     DISK_RESERVE_REACHED = Kind::Gauge, Count, &[], "disk_reserve_reached",
