@@ -38,6 +38,7 @@ mod domain_usage;
 mod entry_reader;
 mod fatal;
 mod groups;
+mod link;
 pub mod logging;
 pub mod metrics;
 mod partition;

@@ -6,7 +6,7 @@ use flintmq_storage::ReadError;
 use super::clock::wall_clock_ms;
 use super::requests::HandleRole;
 use super::task::{PartitionTask, Signal};
-use crate::session::SessionId;
+use crate::link::SessionId;
 
 /// Bytes delivered in one round, before the outboxes are looked at again.
 const ROUND_BYTES: usize = 1 << 20;

@@ -8,7 +8,7 @@ use super::requests::{
     AdminRefusal, Close, Configure, HandleRole, Open, OpenRefusal, Purged, SessionEnded,
 };
 use super::task::{Deferred, HandleEntry, PartitionTask, QueueEntry};
-use crate::session::SessionId;
+use crate::link::SessionId;
 
 impl PartitionTask {
     /// Opens a queue; one that is not here yet is created first.

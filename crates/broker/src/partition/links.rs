@@ -16,7 +16,7 @@ use flintmq_protocol::push::{PushBuilder, PushHead};
 use flintmq_queue::{Delivery, HandleId};
 use rustc_hash::FxHashMap;
 
-use crate::session::{SessionId, SessionLink};
+use crate::link::{SessionId, SessionLink};
 
 /// A session as one partition sees it.
 pub(super) struct Link {

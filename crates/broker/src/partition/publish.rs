@@ -12,9 +12,9 @@ use super::clock::wall_clock_ms;
 use super::requests::{Confirm, HandleRole, Publish, Put};
 use super::task::{MAX_ENTRY_BYTES, PartitionTask};
 use crate::domain_usage::DomainFull;
+use crate::link::SessionId;
 use crate::metrics::RejectReason;
 use crate::replica::{NotProposed, ReplicaError};
-use crate::session::SessionId;
 
 /// A PUT whose entry is under way: what its answer needs.
 #[derive(Clone, Copy, Debug)]

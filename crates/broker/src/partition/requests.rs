@@ -9,7 +9,7 @@ use flintmq_protocol::guid::MessageGuid;
 use flintmq_queue::{HandleId, QueueId, QueueSettings, QueueView, Subscription};
 use tokio::sync::oneshot;
 
-use crate::session::{SessionId, SessionLink};
+use crate::link::{SessionId, SessionLink};
 
 /// One request. Requests of one session to one partition are carried out in their order.
 pub(crate) enum Request {

@@ -21,9 +21,9 @@ use super::requests::{AdminRefusal, Close, HandleRole, Open, Purged, Put, Reques
 use crate::domain_usage::PartitionUsage;
 use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
+use crate::link::SessionId;
 use crate::metrics::{END_TO_END, Metrics, PUBLISH_ACK, QueueSeries};
 use crate::replica::{Replica, ReplicaError, ReplicaStatus};
-use crate::session::SessionId;
 
 /// Size from which an entry is not added to any more: no request is taken until it is proposed.
 pub(super) const MAX_ENTRY_BYTES: usize = 1 << 20;

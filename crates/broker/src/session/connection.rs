@@ -19,12 +19,12 @@ use super::confirm::Confirmer;
 use super::context::SessionContext;
 use super::control::Next;
 use super::handles::Handles;
-use super::in_flight::Partial;
 use super::negotiation::{self, BrokerIdentity, Negotiated, Step};
 use super::opening::Opened;
 use super::publish::{GuidSource, Publisher};
 use super::read_room::ReadRoom;
-use super::{InFlight, Outbox, SessionId, SessionLink, SessionMetrics, writer};
+use super::{SessionMetrics, writer};
+use crate::link::{InFlight, Outbox, Partial, SessionId, SessionLink};
 use crate::partition::{Publish, Request, SessionEnded};
 
 /// PUTs collected before they are handed on although more of the same read are left.

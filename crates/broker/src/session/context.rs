@@ -10,11 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::counted::SessionMetrics;
-use super::in_flight::NodeInFlight;
 use super::negotiation::BrokerIdentity;
-use super::{SessionId, SessionLink};
 use crate::config::LimitsSection;
 use crate::controller::Controller;
+use crate::link::{NodeInFlight, SessionId, SessionLink};
 use crate::partition::{Close, PartitionHandle, Request, partition_of};
 
 /// What all sessions of the node share.

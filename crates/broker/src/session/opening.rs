@@ -14,11 +14,11 @@ use flintmq_protocol::uri::QueueUri;
 use flintmq_queue::HandleId;
 use tokio::sync::oneshot;
 
-use super::SessionLink;
 use super::context::SessionContext;
 use super::handles::{OpenedQueue, SubStream};
 use crate::controller::{ControllerError, DomainRecord, QueuePlace};
 use crate::domain::Mode;
+use crate::link::SessionLink;
 use crate::partition::{HandleRole, Open, OpenRefusal, Request, queue_settings};
 
 /// How often, and after what pause, a new place is asked for when a queue is deleted while it is

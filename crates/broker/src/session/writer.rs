@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use metrics::Counter;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::outbox::Outbox;
+use crate::link::Outbox;
 
 /// Chunks handed to one `writev`; more gain nothing, the kernel's own limit is 1024.
 const SLICES: usize = 64;
