@@ -1,5 +1,7 @@
 //! Fear: queues with names that clients made up pile up for ever, or one that is needed is removed.
 
+use std::time::{Duration, Instant};
+
 use flintmq_system_tests::broker_process::Broker;
 use flintmq_system_tests::json_session::JsonSession;
 use flintmq_system_tests::wait::until;
@@ -59,4 +61,31 @@ fn a_queue_that_is_opened_while_it_is_deleted_is_one_queue() {
         writer.close(OPEN, round, false, true);
         until("the confirm", || (admin.backlog("bmq.test/open") == 0).then_some(()));
     }
+}
+
+#[test]
+fn a_use_just_before_the_removal_is_noticed() {
+    let broker = Broker::builder().setting("domains.idle_queue_timeout = \"3s\"").start();
+    let mut session = JsonSession::start(&broker);
+    let uri = |number: u32| format!("bmq://bmq.test/late{number}");
+    for number in 0..60 {
+        session.open(&uri(number), number, false, true);
+        session.close(&uri(number), number, false, true);
+    }
+    // One after the other is used for a moment, around the time at which all are due to go: some
+    // between the broker's last look at its queues and their removal.
+    let closed = Instant::now();
+    for number in 0..60 {
+        let due = Duration::from_millis(2500 + 30 * u64::from(number));
+        until("the next use to be due", || (closed.elapsed() >= due).then_some(()));
+        session.open(&uri(number), number, false, true);
+        session.put(number, number + 1, b"acknowledged");
+        assert_eq!(session.acknowledgements()[0].status, 0);
+        session.close(&uri(number), number, false, true);
+    }
+    // The removal has looked at all of them at least twice more.
+    until("more than another timeout", || (closed.elapsed().as_secs() >= 8).then_some(()));
+    let kept = |number: &u32| broker.admin().backlog(&format!("bmq.test/late{number}")) == 1;
+    let lost: Vec<u32> = (0..60).filter(|number| !kept(number)).collect();
+    assert_eq!(lost, [] as [u32; 0], "acknowledged and removed");
 }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::{Controller, ControllerError};
-use crate::partition::{AdminRefusal, PartitionHandle, Request, partition_of};
+use crate::partition::{AdminRefusal, PartitionHandle, Removable, Request, partition_of};
 
 /// Why a queue was not removed.
 #[derive(Debug, thiserror::Error)]
@@ -27,16 +27,17 @@ pub(crate) enum RemovalError {
 /// for a new place.
 ///
 /// # Errors
-/// A client has it open, or the node is not ready.
+/// A client has it open, it is not what `only_if` asks for, or the node is not ready.
 pub(crate) async fn remove(
     controller: &Controller,
     partitions: &[PartitionHandle],
     uri: &str,
+    only_if: Removable,
 ) -> Result<(), RemovalError> {
     let Some((place, _)) = controller.lookup(uri) else { return Ok(()) };
     let (done, answer) = oneshot::channel();
     if let Some(partition) = partition_of(partitions, place.partition) {
-        partition.send(Request::Delete { queue: place.id(), done }).await;
+        partition.send(Request::Delete { queue: place.id(), only_if, done }).await;
         match answer.await.map_err(|_| RemovalError::Stopping)? {
             Ok(()) | Err(AdminRefusal::NoSuchQueue) => {}
             Err(refusal) => return Err(refusal.into()),
@@ -67,7 +68,8 @@ pub(crate) async fn remove_idle(
             let (done, idle) = oneshot::channel();
             partition.send(Request::IdleQueues { timeout, done }).await;
             for uri in idle.await.unwrap_or_default() {
-                match remove(&controller, &partitions, &uri).await {
+                let unused = Removable::UnusedFor(timeout);
+                match remove(&controller, &partitions, &uri, unused).await {
                     Ok(()) => tracing::info!(uri, "queue removed: empty and unused for long"),
                     Err(error) => tracing::debug!(uri, %error, "an idle queue stays"),
                 }

@@ -72,7 +72,7 @@ impl From<AdminRefusal> for Failure {
     fn from(refusal: AdminRefusal) -> Self {
         let status = match refusal {
             AdminRefusal::NoSuchQueue => StatusCode::NOT_FOUND,
-            AdminRefusal::InUse { .. } => StatusCode::CONFLICT,
+            AdminRefusal::InUse { .. } | AdminRefusal::Used => StatusCode::CONFLICT,
             AdminRefusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, refusal.to_string(), "")

@@ -16,7 +16,7 @@ use super::answer::{Answer, Failure, stopping};
 use super::{AdminState, Node};
 use crate::controller::QueuePlace;
 use crate::partition::{
-    AdminRefusal, PartitionHandle, Peeked, QueueSnapshot, Request, partition_of,
+    AdminRefusal, PartitionHandle, Peeked, QueueSnapshot, Removable, Request, partition_of,
 };
 use crate::queue_removal;
 
@@ -150,7 +150,7 @@ pub(super) async fn check_unused(node: &Node, uri: &str) -> Result<(), Failure> 
 
 /// Deletes a queue with its messages, then its place.
 pub(super) async fn remove_queue(node: &Node, uri: &str) -> Result<(), Failure> {
-    queue_removal::remove(&node.controller, &node.partitions, uri).await?;
+    queue_removal::remove(&node.controller, &node.partitions, uri, Removable::Closed).await?;
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use flintmq_queue::{HandleId, OpenError, QueueId, Roles};
 use tokio::sync::oneshot;
 
 use super::requests::{
-    AdminRefusal, Close, Configure, HandleRole, Open, OpenRefusal, Purged, SessionEnded,
+    AdminRefusal, Close, Configure, HandleRole, Open, OpenRefusal, Purged, Removable, SessionEnded,
 };
 use super::task::{Deferred, HandleEntry, PartitionTask, QueueEntry};
 use crate::link::SessionId;
@@ -37,6 +37,9 @@ impl PartitionTask {
         if opened.is_ok() {
             let entry = HandleEntry { session, queue: open.queue, role: open.role };
             self.handles.insert(open.handle, entry);
+            if let Some(queue) = self.queues.get_mut(&open.queue) {
+                queue.unused_since = None;
+            }
             let link = self.links.enter(&open.session);
             link.handles.push(open.handle);
             if link.paused {
@@ -126,6 +129,7 @@ impl PartitionTask {
     pub(super) fn on_delete(
         &mut self,
         queue: QueueId,
+        only_if: Removable,
         done: oneshot::Sender<Result<(), AdminRefusal>>,
     ) {
         let open = || self.handles.values().filter(|entry| entry.queue == queue);
@@ -140,6 +144,10 @@ impl PartitionTask {
             let _gone = done.send(Err(AdminRefusal::NoSuchQueue));
         } else if consumers + producers > 0 {
             let _gone = done.send(Err(AdminRefusal::InUse { consumers, producers }));
+        } else if let Removable::UnusedFor(timeout) = only_if
+            && !self.is_unused_for(queue, timeout)
+        {
+            let _gone = done.send(Err(AdminRefusal::Used));
         } else {
             // From now on nobody gets in: an open that comes before the deletion is decided would
             // hold a queue that is about to vanish.

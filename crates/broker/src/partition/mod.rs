@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use crate::replica::ReplicaStatus;
 pub(crate) use requests::{
     AdminRefusal, Close, Configure, Confirm, HandleRole, Open, OpenRefusal, Peeked, Publish, Put,
-    QueueSnapshot, Request, SessionEnded,
+    QueueSnapshot, Removable, Request, SessionEnded,
 };
 pub(crate) use settings::{queue_settings, send_domain_settings};
 pub(crate) use task::{PartitionParts, PartitionTask};

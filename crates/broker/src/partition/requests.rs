@@ -30,7 +30,7 @@ pub(crate) enum Request {
     /// Drop messages without delivering them.
     Purge { queue: QueueId, done: oneshot::Sender<Result<Purged, AdminRefusal>> },
     /// Forget the queue. Refused while a client has it open.
-    Delete { queue: QueueId, done: oneshot::Sender<Result<(), AdminRefusal>> },
+    Delete { queue: QueueId, only_if: Removable, done: oneshot::Sender<Result<(), AdminRefusal>> },
     /// What stands in a queue.
     View { queue: QueueId, done: oneshot::Sender<Option<QueueSnapshot>> },
     /// What stands in all queues.
@@ -43,6 +43,15 @@ pub(crate) enum Request {
     IdleQueues { timeout: Duration, done: oneshot::Sender<Vec<String>> },
     /// Deliver nothing more: the node is stopping. Confirmations are still taken.
     StopDelivery { idle: oneshot::Sender<()> },
+}
+
+/// What a queue must be for its deletion to be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removable {
+    /// Closed: an administrator gives up what is in it.
+    Closed,
+    /// Closed and empty for this long, looked at when the deletion is decided.
+    UnusedFor(Duration),
 }
 
 /// Opens a queue for one role of one session's sub-stream.
@@ -171,6 +180,9 @@ pub(crate) enum AdminRefusal {
     /// The partition does not hold the queue.
     #[error("the queue holds nothing yet: no client has opened it")]
     NoSuchQueue,
+    /// It has been used, or holds something.
+    #[error("the queue has been used meanwhile: it stays")]
+    Used,
     /// A client has it open.
     #[error(
         "clients have the queue open: stop them first, consumers={consumers} producers={producers}"

@@ -309,7 +309,7 @@ impl PartitionTask {
                 }
             }
             Request::Purge { queue, done } => self.on_purge(queue, done),
-            Request::Delete { queue, done } => self.on_delete(queue, done),
+            Request::Delete { queue, only_if, done } => self.on_delete(queue, only_if, done),
             Request::View { queue, done } => {
                 let _gone = done.send(self.view(queue));
             }

@@ -101,9 +101,17 @@ impl PartitionTask {
 
     /// Queues that have been empty and closed for this long, to the accuracy of a tick.
     pub(super) fn idle_queues(&self, timeout: Duration) -> Vec<String> {
-        let idle = |since: Option<Instant>| since.is_some_and(|since| since.elapsed() >= timeout);
-        let queues = self.queues.values().filter(|entry| idle(entry.unused_since));
-        queues.map(|entry| entry.uri.clone()).collect()
+        let idle = self.queues.iter().filter(|(queue, _)| self.is_unused_for(**queue, timeout));
+        idle.map(|(_, entry)| entry.uri.clone()).collect()
+    }
+
+    /// Whether a queue has been closed and empty for this long and is so now, with everything that
+    /// was published before applied.
+    pub(super) fn is_unused_for(&self, queue: QueueId, timeout: Duration) -> bool {
+        let since = self.queues.get(&queue).and_then(|entry| entry.unused_since);
+        since.is_some_and(|since| since.elapsed() >= timeout)
+            && self.after_everything() <= self.replica.applied().index
+            && self.machine.view(queue).is_some_and(|view| view.messages == 0)
     }
 
     /// Sets the gauges of all queues; tells whether any of them remembers GUIDs.
