@@ -1,8 +1,8 @@
 //! ACK events: a broker's answers to PUT messages.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 
-use crate::entries::{ENTRIES_HEADER, ENTRY_SIZE, Entries};
+use crate::entries::{ENTRY_SIZE, Entries, append_entry, guid_of};
 use crate::event::{EventPacker, EventType};
 use crate::guid::MessageGuid;
 use crate::malformed::MalformedEvent;
@@ -109,12 +109,10 @@ impl Iterator for AckMessages<'_> {
 
     fn next(&mut self) -> Option<AckMessage> {
         let entry = self.entries.next()?;
-        let mut guid = [0; 16];
-        guid.copy_from_slice(&entry[4..20]);
         Some(AckMessage {
             status: AckStatus::from_wire(entry[0] & 0x0f),
             correlation_id: u32::from_be_bytes([0, entry[1], entry[2], entry[3]]),
-            guid: MessageGuid(guid),
+            guid: guid_of(entry),
             queue_id: u32::from_be_bytes([entry[20], entry[21], entry[22], entry[23]]),
         })
     }
@@ -149,9 +147,7 @@ impl<'a> AckBuilder<'a> {
         entry[0] = ack.status.to_wire();
         entry[4..20].copy_from_slice(&ack.guid.0);
         entry[20..].copy_from_slice(&ack.queue_id.to_be_bytes());
-        self.packer.begin(ENTRY_SIZE, &ENTRIES_HEADER);
-        self.packer.out.put_slice(&entry);
-        self.packer.end();
+        append_entry(&mut self.packer, &entry);
     }
 
     /// Bytes in the buffer, of earlier content too.

@@ -1,8 +1,8 @@
 //! CONFIRM events: a consumer has finished with messages. REJECT events have the same layout.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 
-use crate::entries::{ENTRIES_HEADER, ENTRY_SIZE, Entries};
+use crate::entries::{ENTRY_SIZE, Entries, append_entry, guid_of};
 use crate::event::{EventPacker, EventType};
 use crate::guid::MessageGuid;
 use crate::malformed::MalformedEvent;
@@ -55,11 +55,9 @@ impl Iterator for ConfirmMessages<'_> {
 
     fn next(&mut self) -> Option<ConfirmMessage> {
         let entry = self.entries.next()?;
-        let mut guid = [0; 16];
-        guid.copy_from_slice(&entry[4..20]);
         Some(ConfirmMessage {
             queue_id: u32::from_be_bytes([entry[0], entry[1], entry[2], entry[3]]),
-            guid: MessageGuid(guid),
+            guid: guid_of(entry),
             sub_queue_id: u32::from_be_bytes([entry[20], entry[21], entry[22], entry[23]]),
         })
     }
@@ -100,9 +98,7 @@ impl<'a> ConfirmBuilder<'a> {
         entry[..4].copy_from_slice(&confirm.queue_id.to_be_bytes());
         entry[4..20].copy_from_slice(&confirm.guid.0);
         entry[20..].copy_from_slice(&confirm.sub_queue_id.to_be_bytes());
-        self.packer.begin(ENTRY_SIZE, &ENTRIES_HEADER);
-        self.packer.out.put_slice(&entry);
-        self.packer.end();
+        append_entry(&mut self.packer, &entry);
     }
 
     /// Bytes in the buffer, of earlier content too.

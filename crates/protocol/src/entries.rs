@@ -1,6 +1,9 @@
 //! The layout that ACK, CONFIRM and REJECT share: a 4-byte header, then entries of a fixed size.
 
-use crate::event::EventType;
+use bytes::BufMut;
+
+use crate::event::{EventPacker, EventType};
+use crate::guid::MessageGuid;
 use crate::malformed::{MalformedEvent, MessageFault};
 use crate::padding::WORD;
 
@@ -50,6 +53,20 @@ impl<'a> Iterator for Entries<'a> {
         self.rest = self.rest.get(self.entry_size..).unwrap_or_default();
         Some(entry)
     }
+}
+
+/// The GUID, which stands at the same place in every kind of entry.
+pub(crate) fn guid_of(entry: &[u8; ENTRY_SIZE]) -> MessageGuid {
+    let mut guid = [0; 16];
+    guid.copy_from_slice(&entry[4..20]);
+    MessageGuid(guid)
+}
+
+/// Appends one entry, behind a header where it begins an event.
+pub(crate) fn append_entry(packer: &mut EventPacker<'_>, entry: &[u8; ENTRY_SIZE]) {
+    packer.begin(ENTRY_SIZE, &ENTRIES_HEADER);
+    packer.out.put_slice(entry);
+    packer.end();
 }
 
 #[cfg(test)]
