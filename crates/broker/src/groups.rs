@@ -110,27 +110,28 @@ impl Groups {
 async fn open_or_create(
     context: &GroupsContext,
 ) -> Result<(Vec<GroupRecord>, Vec<Reports>), GroupsError> {
-    let present = context.store.groups()?.len();
+    let present: Vec<GroupId> = context.store.groups()?.iter().map(|record| record.id).collect();
     // The controller is created last, so that a directory without one is a directory whose first
     // start was cut short.
-    let complete = context.store.groups()?.iter().any(|record| record.id == GroupId::CONTROLLER);
-    let count = if complete { present } else { context.partitions as usize + 1 };
+    let complete = present.contains(&GroupId::CONTROLLER);
+    let count = if complete { present.len() } else { context.partitions as usize + 1 };
     let mut reports = Vec::with_capacity(count);
-    for group in 0..count {
+    for number in 0..count {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let group = GroupId(u32::try_from(group).unwrap_or(u32::MAX));
         // A report to a group whose task has ended is of no use to anybody.
-        context.store.register(group, Box::new(move |report| drop(sender.send(report))));
+        context.store.register(group_id(number), Box::new(move |report| drop(sender.send(report))));
         reports.push(receiver);
     }
     if !complete {
-        for group in (0..count).rev() {
-            create(context, group, &mut reports[group]).await?;
+        for (number, reports) in reports.iter_mut().enumerate().rev() {
+            let group = group_id(number);
+            if !present.contains(&group) {
+                create(context, group, reports).await?;
+            }
         }
     }
     let records = context.store.groups()?;
-    let expected = (0..count).map(|group| GroupId(group as u32));
-    if !records.iter().map(|record| record.id).eq(expected) {
+    if !records.iter().map(|record| record.id).eq((0..count).map(group_id)) {
         return Err(GroupsError::Failed(format!(
             "groups are missing in the data directory: restore it from a good copy, found={}",
             records.len()
@@ -139,15 +140,15 @@ async fn open_or_create(
     Ok((records, reports))
 }
 
+fn group_id(number: usize) -> GroupId {
+    GroupId(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
 async fn create(
     context: &GroupsContext,
-    number: usize,
+    group: GroupId,
     reports: &mut Reports,
 ) -> Result<(), GroupsError> {
-    let group = GroupId(u32::try_from(number).unwrap_or(u32::MAX));
-    if context.store.groups()?.iter().any(|record| record.id == group) {
-        return Ok(());
-    }
     let failed = |reason: String| GroupsError::Create { group, reason };
     let hard_state = Core::sole_member(context.node);
     context

@@ -41,8 +41,6 @@ pub(crate) enum NotProposed {
     NotLeader,
     /// Too much is under way; propose again after the next commit.
     WindowFull,
-    /// The disk is nearly full and the entry would grow it.
-    DiskFull,
 }
 
 /// Why a replica cannot go on. The node stops: an operator has to look at it.
@@ -167,9 +165,6 @@ impl Replica {
         payload: Bytes,
         kind: AppendKind,
     ) -> Result<Result<Index, NotProposed>, ReplicaError> {
-        if kind == AppendKind::Growing && self.store.disk_state() != DiskState::Ok {
-            return Ok(Err(NotProposed::DiskFull));
-        }
         let proposed = self.core.propose(payload, &mut self.effects);
         self.carry_out(kind)?;
         Ok(proposed.map_err(|error| match error {

@@ -51,7 +51,6 @@ impl From<ControllerError> for Failure {
             ControllerError::TooManyQueues { .. } | ControllerError::NodeFull(_) => {
                 StatusCode::CONFLICT
             }
-            ControllerError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             ControllerError::NotReady | ControllerError::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

@@ -52,9 +52,6 @@ pub(crate) enum ControllerError {
     /// There is no leader, or too much is under way.
     #[error("the controller is not ready: try again")]
     NotReady,
-    /// The disk is nearly full.
-    #[error("the disk is nearly full: free space, then try again")]
-    DiskFull,
     /// The node is stopping.
     #[error("the node is stopping: connect to another node")]
     Stopping,

@@ -94,12 +94,8 @@ impl ControllerTask {
         };
         match self.replica.propose(payload, AppendKind::Relief)? {
             Ok(index) => self.under_way.push_back((index, change.done)),
-            Err(refused) => {
-                let error = match refused {
-                    NotProposed::NotLeader | NotProposed::WindowFull => ControllerError::NotReady,
-                    NotProposed::DiskFull => ControllerError::DiskFull,
-                };
-                let _gone = change.done.send(Err(error));
+            Err(NotProposed::NotLeader | NotProposed::WindowFull) => {
+                let _gone = change.done.send(Err(ControllerError::NotReady));
             }
         }
         Ok(())

@@ -89,9 +89,6 @@ impl PartitionTask {
         self.last_proposal = Instant::now();
         let kind =
             if self.builder.messages() > 0 { AppendKind::Growing } else { AppendKind::Relief };
-        // What was collected before the disk got full is few and may use the reserve.
-        let kind =
-            if self.replica.disk_state() == DiskState::Ok { kind } else { AppendKind::Relief };
         self.last_arrival_ms = self.last_arrival_ms.max(wall_clock_ms());
         let built = self.builder.finish(self.last_arrival_ms);
         self.log_bytes += built.payload.len();
@@ -103,7 +100,7 @@ impl PartitionTask {
                 order: built.publish_order,
                 since: self.collecting_since.take().unwrap_or_else(Instant::now),
             }),
-            Err(NotProposed::NotLeader | NotProposed::WindowFull | NotProposed::DiskFull) => {
+            Err(NotProposed::NotLeader | NotProposed::WindowFull) => {
                 // `may_propose` has excluded these; were it wrong, the client must hear of it.
                 for put in std::mem::take(&mut self.puts) {
                     self.answer(&put, AckStatus::NotReady, Some(RejectReason::Unavailable));

@@ -277,9 +277,7 @@ fn routing(mode: &Mode) -> RoutingFlags {
 fn refusal_of(error: ControllerError) -> Refusal {
     let category = match error {
         ControllerError::UnknownDomain(_) => StatusCategory::Unknown,
-        ControllerError::NotReady | ControllerError::DiskFull | ControllerError::Stopping => {
-            StatusCategory::NotReady
-        }
+        ControllerError::NotReady | ControllerError::Stopping => StatusCategory::NotReady,
         _ => StatusCategory::Refused,
     };
     Refusal::new(category, error.to_string())
