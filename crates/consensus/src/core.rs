@@ -1,43 +1,59 @@
 //! The state of one group's replica, as a pure function of its inputs.
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use crate::durability::Durability;
+use crate::election::Election;
+use crate::jitter::Jitter;
+use crate::leading::Leading;
+use crate::mutants::broken;
+use crate::recovery::HeldGrant;
+use crate::snapshot::{Receiving, Sending};
 use crate::{
-    ConfigRegister, Effect, Entry, EntryKind, GroupId, HardState, History, Index, Input,
-    LogPosition, NodeId, Term,
+    Body, ConfigRegister, CreationId, Effect, EntryKind, Epoch, GroupId, HardState, History, Index,
+    Input, LogPosition, LogTerms, Message, NodeId, Progress, Settings, StopReason, Term, Time,
 };
 
-/// What a replica is doing in its group (design, section 4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a replica is doing in its group (design, section 4). Orthogonal to it, a replica may be
+/// recovering: [`Core::recovering`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Not leading.
     Follower,
-    /// Asking for votes; the own vote is being made durable.
+    /// Asking whether anybody would vote for it.
+    Scout,
+    /// Asking for votes.
     Candidate,
-    /// Elected; the barrier that ends the sync phase is not committed yet. Proposals are taken,
-    /// nothing is served.
+    /// Elected; finding out what was acknowledged and fetching what it lacks.
     Syncing,
-    /// Leader that serves.
+    /// Leader that has all that was acknowledged. Takes proposals; serves once its barrier is
+    /// committed: [`Core::is_serving`].
     Ready,
-    /// The store failed; this replica does nothing any more.
+    /// Stopped for good: a write failed, or what must not be was found.
     Failed,
 }
 
 /// What the store knows of a replica when the process starts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Restored {
     /// The group.
     pub group: GroupId,
+    /// Which making of the group.
+    pub creation: CreationId,
     /// This node.
     pub node: NodeId,
-    /// The fsynced hard state; its configuration names the voters.
+    /// The fsynced hard state. A member to be has an empty configuration.
     pub hard_state: HardState,
-    /// The last entry in the log.
-    pub last: LogPosition,
+    /// The shape of the log.
+    pub log: LogTerms,
     /// Up to where the state machine's checkpoint has applied the log.
     pub applied: Index,
-    /// True when an unclean stop may have cost the tail of the log (design, section 2).
-    pub recovering: bool,
+    /// The node's loss epoch, when an unclean stop may have cost the tail of this log (design,
+    /// section 2). Never for groups of synchronous durability.
+    pub recovering: Option<Epoch>,
 }
 
 /// Why a core cannot be built.
@@ -45,7 +61,7 @@ pub struct Restored {
 pub enum RestoreError {
     /// The configuration does not list this node.
     #[error(
-        "this node is not a voter of the group: start it with the data directory that belongs to it, node={node} group={group}"
+        "this node is not a member of the group: start it with the data directory that belongs to it, node={node} group={group}"
     )]
     NotAMember {
         /// The group.
@@ -53,25 +69,17 @@ pub enum RestoreError {
         /// This node.
         node: NodeId,
     },
-    /// More than one voter, which this version cannot replicate to.
+    /// The checkpoint is not within the log, which no order of writes allows.
     #[error(
-        "groups of more than one voter are not served by this version, group={group} voters={voters}"
+        "the checkpoint is not within the log: restore the data directory from a good copy, group={group} applied={applied} first={first} last={last}"
     )]
-    SeveralVoters {
-        /// The group.
-        group: GroupId,
-        /// How many voters the configuration lists.
-        voters: usize,
-    },
-    /// The checkpoint is ahead of the log, which no order of writes allows.
-    #[error(
-        "the checkpoint is ahead of the log: restore the data directory from a good copy, group={group} applied={applied} last={last}"
-    )]
-    AppliedBeyondLog {
+    AppliedOutsideLog {
         /// The group.
         group: GroupId,
         /// Index of the checkpoint.
         applied: Index,
+        /// First index of the log.
+        first: Index,
         /// Last index of the log.
         last: Index,
     },
@@ -92,118 +100,358 @@ pub enum ProposeError {
     )]
     WindowFull {
         /// Bytes proposed and not committed.
-        uncommitted_bytes: usize,
+        uncommitted_bytes: u64,
     },
 }
 
+/// One step's time and effects.
+pub(crate) struct Turn<'a> {
+    pub(crate) now: Time,
+    pub(crate) effects: &'a mut Vec<Effect>,
+}
+
 /// One replica of one group. See the crate's page for the order of calls.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Core {
-    group: GroupId,
-    node: NodeId,
-    hard: HardState,
-    role: Role,
-    recovering: bool,
-    /// Last entry handed to the log writer.
-    last: LogPosition,
-    /// Last entry that the log writer reported as written; never above `last`.
-    written: Index,
-    commit: Index,
-    /// First entry of the own term: commit counting starts there (rule 7.3).
-    barrier: Index,
-    /// Payload sizes of entries between `commit` and `last`, oldest first.
-    uncommitted: std::collections::VecDeque<usize>,
-    uncommitted_bytes: usize,
-    max_uncommitted_bytes: usize,
+    pub(crate) group: GroupId,
+    pub(crate) creation: CreationId,
+    pub(crate) node: NodeId,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) jitter: Jitter,
+    /// The newest hard state, on its way to the disk or there.
+    pub(crate) hard: HardState,
+    pub(crate) durability: Durability,
+    pub(crate) role: Role,
+    /// Who leads the present term, where known.
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) recovering: Option<Epoch>,
+    pub(crate) grant: Option<HeldGrant>,
+    pub(crate) log: LogTerms,
+    pub(crate) commit: Index,
+    /// Up to where the log equals the log of the present term's leader.
+    pub(crate) verified: Index,
+    /// Up to where the log survives a power loss.
+    pub(crate) synced: Index,
+    /// Peers whose process cannot be reached.
+    pub(crate) down: Vec<NodeId>,
+    pub(crate) quiesced: bool,
+    pub(crate) election: Election,
+    pub(crate) leading: Option<Box<Leading>>,
+    pub(crate) receiving: Option<Box<Receiving>>,
+    pub(crate) sending: Vec<Sending>,
+    pub(crate) reads_issued: u64,
+    /// Reads of the log for a syncing leader that fetches from here.
+    pub(crate) fetch_read: Option<(u64, NodeId, LogPosition)>,
 }
 
 impl Core {
-    /// Bytes that may be proposed and not committed before [`ProposeError::WindowFull`].
-    pub const DEFAULT_WINDOW_BYTES: usize = 32 << 20;
-
     /// Builds the replica from what the store holds. It does nothing before [`Input::Started`].
+    /// The seed drives its election delays.
     ///
     /// # Errors
     /// [`RestoreError`] when the store's content does not belong together.
-    pub fn new(restored: Restored) -> Result<Self, RestoreError> {
-        let Restored { group, node, hard_state, last, applied, recovering } = restored;
-        let voters = &hard_state.config.voters;
-        if !voters.contains(&node) {
+    pub fn new(
+        restored: Restored,
+        settings: Arc<Settings>,
+        seed: u64,
+    ) -> Result<Self, RestoreError> {
+        let Restored { group, creation, node, hard_state, log, applied, recovering } = restored;
+        let config = &hard_state.config;
+        if config != &ConfigRegister::default() && !config.is_member(node) {
             return Err(RestoreError::NotAMember { group, node });
         }
-        if voters.len() > 1 {
-            return Err(RestoreError::SeveralVoters { group, voters: voters.len() });
+        let (first, last) = (log.first(), log.last().index);
+        if applied > last || applied + 1 < first {
+            return Err(RestoreError::AppliedOutsideLog { group, applied, first, last });
         }
-        if applied > last.index {
-            return Err(RestoreError::AppliedBeyondLog { group, applied, last: last.index });
-        }
-        Ok(Self {
+        let mut core = Self {
             group,
+            creation,
             node,
+            settings,
+            jitter: Jitter::new(seed),
             hard: hard_state,
+            durability: Durability::restored(last),
             role: Role::Follower,
+            leader: None,
             recovering,
-            last,
-            written: last.index,
+            grant: None,
+            log,
             commit: applied,
-            barrier: Index::MAX,
-            uncommitted: std::collections::VecDeque::new(),
-            uncommitted_bytes: 0,
-            max_uncommitted_bytes: Self::DEFAULT_WINDOW_BYTES,
-        })
+            verified: 0,
+            synced: 0,
+            down: Vec::new(),
+            quiesced: false,
+            election: Election::default(),
+            leading: None,
+            receiving: None,
+            sending: Vec::new(),
+            reads_issued: 0,
+            fetch_read: None,
+        };
+        if broken!(core, W01LossUndetected) {
+            core.recovering = None;
+        }
+        Ok(core)
     }
 
     /// The hard state of a group that is born with `node` as its only voter.
     #[must_use]
     pub fn sole_member(node: NodeId) -> HardState {
-        HardState {
-            config: ConfigRegister { voters: vec![node], ..ConfigRegister::default() },
-            ..HardState::default()
-        }
-    }
-
-    /// Bounds the bytes that may be proposed and not committed. A single proposal is always let in
-    /// when nothing waits.
-    pub fn set_window_bytes(&mut self, bytes: usize) {
-        self.max_uncommitted_bytes = bytes;
+        HardState { config: ConfigRegister::of_voters([node]), ..HardState::default() }
     }
 
     /// Takes one input and adds what is to be done to `effects`, in order.
-    pub fn step(&mut self, input: Input, effects: &mut Vec<Effect>) {
+    pub fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        if self.role == Role::Failed {
+            return;
+        }
+        let turn = &mut Turn { now, effects };
         match input {
-            Input::Started => self.campaign(effects),
-            Input::HardStateSynced { term } => self.on_hard_state_synced(term, effects),
-            Input::Appended { upto } => self.on_appended(upto, effects),
-            Input::StorageFailed => self.change_role(Role::Failed, effects),
+            Input::Started => self.on_started(turn),
+            Input::Tick => self.on_tick(turn),
+            Input::Message(message) => self.on_message(turn, message),
+            Input::HardStateSynced { save } => self.on_hard_state_synced(turn, save),
+            Input::Appended { write } => self.on_appended(turn, write),
+            Input::Synced { upto } => self.on_synced(turn, upto),
+            Input::LogRead { read, entries } => self.on_log_read(turn, read, entries),
+            Input::Compacted { upto } => self.on_compacted(upto),
+            Input::PeerDown { peer } => self.on_peer_down(turn, peer),
+            Input::PeerUp { peer, restarted } => self.on_peer_up(turn, peer, restarted),
+            Input::Read { read } => self.on_read(turn, read),
+            Input::Stand { scout } => self.on_stand(turn, scout),
+            Input::Transfer { to, force } => self.on_transfer(turn, to, force),
+            Input::Cede => self.cede(turn, None),
+            Input::ForceRecover { dead, expect_history } => {
+                self.on_force_recover(turn, dead, expect_history);
+            }
+            Input::Wake => self.on_wake_asked(turn),
+            Input::Allowance { peer, bytes } => self.on_allowance(turn, peer, bytes),
+            Input::SnapshotOpened { to, id } => self.on_snapshot_opened(turn, to, id),
+            Input::SnapshotRead { to, id, cursor, data, next } => {
+                self.on_snapshot_read(turn, to, id, cursor, data, next);
+            }
+            Input::SnapshotStaged { id, cursor } => self.on_snapshot_staged(turn, id, &cursor),
+            Input::SnapshotInstalled { id } => self.on_snapshot_installed(turn, id),
+            Input::StorageFailed => self.stop(turn, StopReason::StorageFailed),
         }
     }
 
-    /// Appends one entry with these commands and tells its index. It is acknowledged by a later
-    /// [`Effect::Commit`] that reaches the index, or never, when the leadership or the store is
-    /// lost before.
+    /// Appends one entry and tells its index. It is acknowledged by a later [`Effect::Commit`] that
+    /// reaches the index; when the leadership ends before, its outcome is unknown.
     ///
     /// # Errors
     /// [`ProposeError`]; nothing was appended.
     pub fn propose(
         &mut self,
+        now: Time,
+        kind: EntryKind,
         payload: Bytes,
         effects: &mut Vec<Effect>,
     ) -> Result<Index, ProposeError> {
-        if !matches!(self.role, Role::Syncing | Role::Ready) {
-            return Err(ProposeError::NotLeader { leader: None });
-        }
-        let full =
-            self.uncommitted_bytes.saturating_add(payload.len()) > self.max_uncommitted_bytes;
-        if full && self.uncommitted_bytes > 0 {
-            return Err(ProposeError::WindowFull { uncommitted_bytes: self.uncommitted_bytes });
-        }
-        Ok(self.append(EntryKind::Commands, payload, effects))
+        self.propose_all(now, [(kind, payload)], effects).map(|indexes| *indexes.start())
     }
 
+    /// Appends several entries at once, which go to the followers in common messages. All of them
+    /// are let in when the window has room for the first.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; nothing was appended.
+    ///
+    /// # Panics
+    /// Never; an empty batch returns an empty range.
+    pub fn propose_all(
+        &mut self,
+        now: Time,
+        proposals: impl IntoIterator<Item = (EntryKind, Bytes)>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<RangeInclusive<Index>, ProposeError> {
+        let not_leader =
+            ProposeError::NotLeader { leader: self.leader.filter(|l| *l != self.node) };
+        let window = self.settings.proposal_window_bytes;
+        let Some(leading) = self.leading.as_ref().filter(|_| self.role == Role::Ready) else {
+            return Err(not_leader);
+        };
+        if let Some(transfer) = &leading.transfer {
+            return Err(ProposeError::NotLeader { leader: Some(transfer.to) });
+        }
+        if leading.uncommitted_bytes >= window {
+            return Err(ProposeError::WindowFull { uncommitted_bytes: leading.uncommitted_bytes });
+        }
+        let turn = &mut Turn { now, effects };
+        let first = self.log.last().index + 1;
+        self.lead_append(turn, proposals);
+        self.pump_all(turn);
+        Ok(first..=self.log.last().index)
+    }
+
+    /// When [`Input::Tick`] is due next. None: not before another input. May change with every
+    /// call.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        if self.role == Role::Failed {
+            return None;
+        }
+        let leading = self.leading.as_ref().and_then(|leading| leading.next_deadline());
+        [self.election.deadline, leading].into_iter().flatten().min()
+    }
+
+    fn on_message(&mut self, turn: &mut Turn<'_>, message: Message) {
+        if message.group != self.group
+            || message.creation != self.creation
+            || message.to != self.node
+            || message.from == self.node
+        {
+            return;
+        }
+        let Message { from, term, body, .. } = message;
+        match body {
+            Body::Scout { next, config, last, cession } => {
+                self.on_scout(turn, from, next, config, last, cession);
+            }
+            Body::ScoutReply { next, granted, last, recovering, leader, newer } => {
+                let newer = newer.as_deref();
+                if self.learn_config(turn, newer) {
+                    return;
+                }
+                let answer = crate::election::ScoutAnswer { granted, last, recovering, leader };
+                self.on_scout_reply(turn, from, term, next, &answer);
+            }
+            Body::Propose { config, cession } => self.on_propose(turn, from, term, config, cession),
+            Body::SyncRequest { config } => self.on_sync_request(turn, from, term, config),
+            Body::Reply(answer) => self.on_reply(turn, from, term, answer),
+            Body::Refused { newer } => self.on_refused(turn, term, newer.as_deref()),
+            Body::Fetch { prev, upto, max_bytes } => {
+                self.on_fetch(turn, from, term, prev, upto, max_bytes);
+            }
+            Body::FetchReply { prev, outcome } => {
+                self.on_fetch_reply(turn, from, term, prev, outcome);
+            }
+            Body::Append { prev, entries, commit, history, config, newer, rejoin } => {
+                if !self.follow(turn, from, term, config, newer.as_deref()) {
+                    return;
+                }
+                self.on_append(turn, from, prev, entries, commit, history, rejoin);
+            }
+            Body::Ack { outcome, synced, config, recovering } => {
+                let ack = crate::replication::Ack { outcome, synced, config, recovering };
+                self.on_ack(turn, from, term, &ack);
+            }
+            Body::RejoinGrant(target) => self.on_rejoin_grant(turn, from, term, target),
+            Body::Confirm { round } => self.on_confirm(turn, from, term, round),
+            Body::Confirmed { round } => self.on_confirmed(turn, from, term, round),
+            Body::Cede { successor } => self.on_cede(turn, from, term, successor),
+            Body::Quiesce { last, lagging: _ } => self.on_quiesce(turn, from, term, last),
+            Body::Quiesced { last } => self.on_quiesced(turn, from, term, last),
+            Body::Wake => self.on_wake(turn, from, term),
+            Body::SnapshotOffer { id, history } => {
+                self.on_snapshot_offer(turn, from, term, id, history);
+            }
+            Body::SnapshotWanted { id, cursor } => {
+                self.on_snapshot_wanted(turn, from, term, id, cursor);
+            }
+            Body::SnapshotChunk { id, cursor, data, crc, next } => {
+                let piece = crate::snapshot::Piece { cursor, data, crc, next };
+                self.on_snapshot_chunk(turn, from, term, id, piece);
+            }
+        }
+    }
+
+    fn on_tick(&mut self, turn: &mut Turn<'_>) {
+        if self.election.deadline.is_some_and(|deadline| deadline <= turn.now) {
+            self.election.deadline = None;
+            self.on_election_deadline(turn);
+        }
+        if self.leading.is_some() {
+            self.on_leader_tick(turn);
+        }
+    }
+
+    /// A save of the hard state reached the disk: what waited for it goes on.
+    pub(crate) fn after_hard_state(&mut self, turn: &mut Turn<'_>) {
+        match self.role {
+            Role::Candidate => self.count_votes(turn),
+            Role::Syncing => self.go_on_syncing(turn),
+            Role::Ready => self.after_config_saved(turn),
+            Role::Follower | Role::Scout | Role::Failed => {}
+        }
+    }
+
+    /// A write of the log returned.
+    pub(crate) fn after_write(&mut self, turn: &mut Turn<'_>) {
+        if self.role == Role::Ready {
+            self.advance_commit(turn);
+        }
+    }
+
+    fn on_synced(&mut self, turn: &mut Turn<'_>, upto: Index) {
+        let upto = upto.min(self.durability.written()).min(self.log.last().index);
+        if upto <= self.synced {
+            return;
+        }
+        self.synced = upto;
+        // The leader hears of it with the next acknowledgement; when none will come, by one more.
+        if let Some(leader) = self.leader.filter(|leader| *leader != self.node)
+            && self.role == Role::Follower
+            && !self.quiesced
+            && upto == self.verified
+        {
+            self.send_ack(turn, leader, Ok(self.verified));
+        }
+    }
+
+    /// Nothing more is done here, for good.
+    pub(crate) fn stop(&mut self, turn: &mut Turn<'_>, reason: StopReason) {
+        if self.leading.is_some() {
+            self.announce_cession(turn, None);
+            self.refuse_reads(turn);
+        }
+        self.leading = None;
+        self.sending.clear();
+        self.receiving = None;
+        self.election.deadline = None;
+        self.set_role(turn, Role::Failed, None);
+        turn.effects.push(Effect::Stop { reason });
+    }
+
+    pub(crate) fn set_role(&mut self, turn: &mut Turn<'_>, role: Role, leader: Option<NodeId>) {
+        if self.role != role || self.leader != leader {
+            self.role = role;
+            self.leader = leader;
+            turn.effects.push(Effect::RoleChanged { role, term: self.hard.term, leader });
+        }
+    }
+
+    pub(crate) fn raise_commit(&mut self, turn: &mut Turn<'_>, upto: Index) {
+        if upto > self.commit {
+            self.commit = upto;
+            turn.effects.push(Effect::Commit { upto });
+        }
+    }
+
+    pub(crate) fn is_up(&self, node: NodeId) -> bool {
+        !self.down.contains(&node)
+    }
+}
+
+/// What a replica tells of itself.
+impl Core {
     /// The group.
     #[must_use]
     pub fn group(&self) -> GroupId {
         self.group
+    }
+
+    /// Which making of the group.
+    #[must_use]
+    pub fn creation(&self) -> CreationId {
+        self.creation
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
     }
 
     /// The present role.
@@ -224,10 +472,47 @@ impl Core {
         self.hard.history
     }
 
-    /// Who leads, where known.
+    /// The newest hard state; it may still be on its way to the disk.
+    #[must_use]
+    pub fn hard_state(&self) -> &HardState {
+        &self.hard
+    }
+
+    /// The members as this replica knows them.
+    #[must_use]
+    pub fn config(&self) -> &ConfigRegister {
+        &self.hard.config
+    }
+
+    /// Who leads, where known. The replica itself from its election on.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
-        matches!(self.role, Role::Syncing | Role::Ready).then_some(self.node)
+        self.leader
+    }
+
+    /// True when this replica leads and its barrier is committed: it acknowledges and answers
+    /// reads.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.leading.as_ref().is_some_and(|leading| leading.serving)
+    }
+
+    /// True while this replica tries to become the leader.
+    #[must_use]
+    pub fn is_electing(&self) -> bool {
+        matches!(self.role, Role::Scout | Role::Candidate | Role::Syncing)
+    }
+
+    /// The loss that this replica still has to make good.
+    #[must_use]
+    pub fn recovering(&self) -> Option<Epoch> {
+        self.recovering
+    }
+
+    /// True when the group does nothing and needs no timer.
+    #[must_use]
+    pub fn is_quiesced(&self) -> bool {
+        self.quiesced
     }
 
     /// Last decided entry.
@@ -236,224 +521,66 @@ impl Core {
         self.commit
     }
 
-    /// Last entry of the log, written or on its way to the writer.
+    /// Up to where the log is known to equal the log of the present term's leader.
+    #[must_use]
+    pub fn verified_index(&self) -> Index {
+        if self.role == Role::Ready { self.log.last().index } else { self.verified }
+    }
+
+    /// Up to where the log survives a power loss.
+    #[must_use]
+    pub fn synced_index(&self) -> Index {
+        self.synced
+    }
+
+    /// Up to where a quorum has the decided log on its disks; what lies between this and the commit
+    /// index is safe by the protocol, not yet by the disks. Known to the leader only.
+    #[must_use]
+    pub fn synced_quorum(&self) -> Option<Index> {
+        let leading = self.leading.as_ref().filter(|_| self.role == Role::Ready)?;
+        let quorum = self.hard.config.quorum_index(|node| {
+            if node == self.node {
+                self.synced
+            } else {
+                leading.progress(node).map_or(0, |peer| peer.synced)
+            }
+        });
+        Some(quorum.min(self.commit))
+    }
+
+    /// Last entry of the log, written or on its way.
     #[must_use]
     pub fn last(&self) -> LogPosition {
-        self.last
+        self.log.last()
     }
 
-    /// Payload bytes proposed and not committed.
+    /// The shape of the log.
     #[must_use]
-    pub fn uncommitted_bytes(&self) -> usize {
-        self.uncommitted_bytes
+    pub fn log(&self) -> &LogTerms {
+        &self.log
     }
 
-    /// A group of one needs no scouting: nobody else could refuse. Its own durable vote elects it.
-    fn campaign(&mut self, effects: &mut Vec<Effect>) {
-        self.hard.term += 1;
-        self.hard.voted_for = Some(self.node);
-        if self.recovering {
-            // Policy AllReported: every voter, namely this one, has told what it still has. Waiting
-            // reveals nothing more.
-            self.hard.history += 1;
-            effects.push(Effect::HistoryForked { history: self.hard.history, last: self.last });
-        }
-        self.hard.config.stamp.term = self.hard.term;
-        self.change_role(Role::Candidate, effects);
-        effects.push(Effect::SyncHardState(self.hard.clone()));
+    /// Payload bytes proposed here and not committed.
+    #[must_use]
+    pub fn uncommitted_bytes(&self) -> u64 {
+        self.leading.as_ref().map_or(0, |leading| leading.uncommitted_bytes)
     }
 
-    fn on_hard_state_synced(&mut self, term: Term, effects: &mut Vec<Effect>) {
-        if self.role != Role::Candidate || term != self.hard.term {
-            return;
-        }
-        // The own log is the best of all answers, so there is nothing to fetch: straight to the
-        // barrier.
-        self.recovering = false;
-        self.barrier = self.last.index + 1;
-        self.change_role(Role::Syncing, effects);
-        self.append(EntryKind::Barrier, Bytes::new(), effects);
+    /// Payload bytes that a leader keeps in memory for its followers.
+    #[must_use]
+    pub fn cached_bytes(&self) -> u64 {
+        self.leading.as_ref().map_or(0, |leading| leading.cache.bytes())
     }
 
-    fn on_appended(&mut self, upto: LogPosition, effects: &mut Vec<Effect>) {
-        // A report of an earlier term says nothing about this one's entries (W12); one beyond the
-        // log is nonsense.
-        if upto.term != self.hard.term || upto.index > self.last.index || self.role == Role::Failed
-        {
-            return;
-        }
-        self.written = self.written.max(upto.index);
-        // Rule 7.3: only entries of the own term are counted, older ones commit by implication.
-        if self.written < self.barrier || self.written <= self.commit {
-            return;
-        }
-        let first_uncounted = self.commit.max(self.barrier - 1);
-        for _ in first_uncounted..self.written {
-            self.uncommitted_bytes -= self.uncommitted.pop_front().unwrap_or(0);
-        }
-        self.commit = self.written;
-        effects.push(Effect::Commit { upto: self.commit });
-        if self.role == Role::Syncing {
-            self.change_role(Role::Ready, effects);
-        }
+    /// The members as the leader sees them, ascending; empty elsewhere.
+    #[must_use]
+    pub fn progress(&self) -> &[Progress] {
+        self.leading.as_ref().map_or(&[], |leading| &leading.progress)
     }
 
-    fn append(&mut self, kind: EntryKind, payload: Bytes, effects: &mut Vec<Effect>) -> Index {
-        let index = self.last.index + 1;
-        self.last = LogPosition { term: self.hard.term, index };
-        self.uncommitted.push_back(payload.len());
-        self.uncommitted_bytes += payload.len();
-        let entry =
-            Entry { index, term: self.hard.term, history: self.hard.history, kind, payload };
-        match effects.last_mut() {
-            Some(Effect::Append(entries)) => entries.push(entry),
-            _ => effects.push(Effect::Append(vec![entry])),
-        }
-        index
-    }
-
-    fn change_role(&mut self, role: Role, effects: &mut Vec<Effect>) {
-        if self.role != role {
-            self.role = role;
-            effects.push(Effect::RoleChanged { role, term: self.hard.term });
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn restored(last: LogPosition, applied: Index, recovering: bool) -> Restored {
-        Restored {
-            group: GroupId(3),
-            node: NodeId(1),
-            hard_state: HardState { term: last.term, ..Core::sole_member(NodeId(1)) },
-            last,
-            applied,
-            recovering,
-        }
-    }
-
-    /// Answers every effect at once, as a store without delay would, and returns what was
-    /// committed.
-    fn drive(core: &mut Core, mut effects: Vec<Effect>) -> Vec<Index> {
-        let mut commits = Vec::new();
-        while !effects.is_empty() {
-            let mut next = Vec::new();
-            for effect in effects {
-                match effect {
-                    Effect::SyncHardState(hard) => {
-                        core.step(Input::HardStateSynced { term: hard.term }, &mut next);
-                    }
-                    Effect::Append(entries) => {
-                        let last = entries.last().expect("appends are not empty");
-                        let upto = LogPosition { term: last.term, index: last.index };
-                        core.step(Input::Appended { upto }, &mut next);
-                    }
-                    Effect::Commit { upto } => commits.push(upto),
-                    Effect::RoleChanged { .. } | Effect::HistoryForked { .. } => {}
-                }
-            }
-            effects = next;
-        }
-        commits
-    }
-
-    fn start(core: &mut Core) -> Vec<Index> {
-        let mut effects = Vec::new();
-        core.step(Input::Started, &mut effects);
-        drive(core, effects)
-    }
-
-    #[test]
-    fn a_new_group_leads_after_its_vote_is_durable_and_its_barrier_written() {
-        let mut core = Core::new(restored(LogPosition::default(), 0, false)).expect("valid");
-        let mut effects = Vec::new();
-        core.step(Input::Started, &mut effects);
-        assert_eq!(core.role(), Role::Candidate);
-        assert!(matches!(
-            core.propose(Bytes::new(), &mut Vec::new()),
-            Err(ProposeError::NotLeader { .. })
-        ));
-        assert_eq!(drive(&mut core, effects), vec![1]);
-        assert_eq!((core.role(), core.term(), core.commit_index()), (Role::Ready, 1, 1));
-    }
-
-    #[test]
-    fn the_log_behind_the_checkpoint_commits_with_the_barrier() {
-        let last = LogPosition { term: 4, index: 90 };
-        let mut core = Core::new(restored(last, 70, false)).expect("valid");
-        assert_eq!(start(&mut core), vec![91]);
-        assert_eq!(core.term(), 5);
-        assert_eq!(core.uncommitted_bytes(), 0);
-    }
-
-    #[test]
-    fn nothing_commits_before_it_is_written_or_by_a_report_of_an_older_term() {
-        let mut core =
-            Core::new(restored(LogPosition { term: 1, index: 5 }, 5, false)).expect("valid");
-        start(&mut core);
-        let mut effects = Vec::new();
-        let index = core.propose(Bytes::from_static(b"x"), &mut effects).expect("leads");
-        effects.clear();
-        core.step(Input::Appended { upto: LogPosition { term: 1, index } }, &mut effects);
-        core.step(
-            Input::Appended { upto: LogPosition { term: 2, index: index + 1 } },
-            &mut effects,
-        );
-        assert_eq!(effects, vec![]);
-        core.step(Input::Appended { upto: LogPosition { term: 2, index } }, &mut effects);
-        assert_eq!(effects, vec![Effect::Commit { upto: index }]);
-    }
-
-    #[test]
-    fn a_lost_tail_is_told_and_changes_the_history() {
-        let last = LogPosition { term: 2, index: 9 };
-        let mut core = Core::new(restored(last, 9, true)).expect("valid");
-        let mut effects = Vec::new();
-        core.step(Input::Started, &mut effects);
-        assert!(effects.contains(&Effect::HistoryForked { history: 1, last }));
-        assert_eq!(core.history(), 1);
-    }
-
-    #[test]
-    fn the_window_bounds_what_awaits_its_commit_but_lets_one_big_entry_in() {
-        let mut core = Core::new(restored(LogPosition::default(), 0, false)).expect("valid");
-        start(&mut core);
-        core.set_window_bytes(10);
-        let mut effects = Vec::new();
-        core.propose(Bytes::from(vec![0; 50]), &mut effects).expect("nothing waits");
-        assert_eq!(
-            core.propose(Bytes::from(vec![0; 1]), &mut effects),
-            Err(ProposeError::WindowFull { uncommitted_bytes: 50 })
-        );
-        drive(&mut core, effects);
-        assert_eq!(core.uncommitted_bytes(), 0);
-        core.propose(Bytes::from(vec![0; 1]), &mut Vec::new()).expect("there is room again");
-    }
-
-    #[test]
-    fn a_failed_store_ends_the_leadership() {
-        let mut core = Core::new(restored(LogPosition::default(), 0, false)).expect("valid");
-        start(&mut core);
-        core.step(Input::StorageFailed, &mut Vec::new());
-        assert_eq!(core.role(), Role::Failed);
-        assert!(core.propose(Bytes::new(), &mut Vec::new()).is_err());
-    }
-
-    #[test]
-    fn what_does_not_belong_together_is_refused() {
-        let none = LogPosition::default();
-        let mut other = restored(none, 0, false);
-        other.node = NodeId(2);
-        assert!(matches!(Core::new(other), Err(RestoreError::NotAMember { .. })));
-        let mut several = restored(none, 0, false);
-        several.hard_state.config.voters.push(NodeId(2));
-        assert!(matches!(Core::new(several), Err(RestoreError::SeveralVoters { voters: 2, .. })));
-        assert!(matches!(
-            Core::new(restored(none, 7, false)),
-            Err(RestoreError::AppliedBeyondLog { applied: 7, .. })
-        ));
+    /// First index that a leader's barrier had in this term; commits are counted from there.
+    #[must_use]
+    pub fn barrier(&self) -> Option<Index> {
+        self.leading.as_ref().filter(|_| self.role == Role::Ready).map(|leading| leading.barrier)
     }
 }

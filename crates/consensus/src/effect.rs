@@ -1,56 +1,171 @@
-//! What a core asks its host to do, and what the host tells it.
+//! What a core asks its host to do.
 
-use crate::{Entry, HardState, LogPosition, Role, Term};
+use bytes::Bytes;
 
-/// What happened outside of the core. Proposals have a method of their own, because they have an
-/// answer: [`crate::Core::propose`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// The host has opened the store and hands over; the first input of a core's life.
-    Started,
-    /// The hard state of this term is fsynced.
-    HardStateSynced {
-        /// The term of the synced state.
-        term: Term,
-    },
-    /// The write call of the log returned: everything up to here is in the page cache at least, or
-    /// on the disk where the node is configured to be synchronous.
-    Appended {
-        /// The last entry written.
-        upto: LogPosition,
-    },
-    /// A write or an fsync failed. Final: the log on disk can no longer be told.
-    StorageFailed,
-}
+use crate::{
+    Entry, Epoch, HardState, History, Index, LogPosition, Message, NodeId, Role, SnapshotId, Term,
+};
 
 /// What the host must do, in the order in which effects are given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Whatever depends on a write is held back by the core until the write is reported: an effect that
+/// the host gets may be carried out at once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// Write and fsync this, then report [`Input::HardStateSynced`]. Nothing that depends on it
-    /// leaves before.
-    SyncHardState(HardState),
-    /// Append these to the log, then report [`Input::Appended`]. The entries are consecutive and
-    /// follow what was appended before; an acknowledgement is held until the report.
-    Append(Vec<Entry>),
+    /// Send it; it may be lost. All that it promises is durable or written already.
+    Send(Message),
+    /// Write and **fsync**, then report [`crate::Input::HardStateSynced`] with this number. A later
+    /// state replaces an earlier one that is not written yet.
+    SaveHardState {
+        /// Numbers the saves of this group.
+        save: u64,
+        /// All of the state.
+        state: HardState,
+    },
+    /// Cut the log before `truncate_from`, where given, append the entries, then report
+    /// [`crate::Input::Appended`] with this number once the write call returned (or its fsync, in a
+    /// group of synchronous durability). Writes keep their order.
+    Append {
+        /// Numbers the writes of this group.
+        write: u64,
+        /// First index to remove.
+        truncate_from: Option<Index>,
+        /// Consecutive entries that follow what is left.
+        entries: Vec<Entry>,
+    },
+    /// Read entries behind `after`, up to `upto`, at least one, then as many as fit; report
+    /// [`crate::Input::LogRead`] with this number.
+    ReadLog {
+        /// Numbers the reads of this group.
+        read: u64,
+        /// The index before the first wanted.
+        after: Index,
+        /// The last index wanted.
+        upto: Index,
+        /// Bytes of payload at most.
+        max_bytes: u32,
+    },
     /// Entries up to this index are decided: apply them in order, then let their acknowledgements
     /// leave.
     Commit {
         /// The last decided entry.
-        upto: u64,
+        upto: Index,
     },
-    /// The role changed; for logs, metrics and for opening or closing the service.
+    /// The barrier of the own leadership is committed: reads may be served, proposals are
+    /// acknowledged as they commit.
+    Serving {
+        /// The term led.
+        term: Term,
+    },
+    /// Role or leader changed; for logs, metrics, and for closing the service. Proposals that were
+    /// not committed when a leadership ends have an unknown outcome.
     RoleChanged {
         /// The new role.
         role: Role,
         /// The term it is true for.
         term: Term,
+        /// Who leads that term, where known.
+        leader: Option<NodeId>,
     },
-    /// The tail of the log may have been lost and nobody else can tell: the group goes on with what
-    /// is there, under a new history number. An operator must hear of it (design, section 9).
+    /// The state of this index answers the read, as soon as it is applied.
+    ReadReady {
+        /// As given with the read.
+        read: u64,
+        /// Apply up to here first.
+        index: Index,
+    },
+    /// The leadership ended before the read was confirmed: retry at the leader.
+    ReadRefused {
+        /// As given with the read.
+        read: u64,
+    },
+    /// This replica has all that was acknowledged again: write `rejoined_epoch`, no fsync needed.
+    Rejoined {
+        /// The loss that is made good.
+        epoch: Epoch,
+    },
+    /// Nobody can tell any more what was acknowledged: the group goes on with the best log there
+    /// is, under a new history number. An operator must hear of it (design, section 9).
     HistoryForked {
         /// The new history number.
-        history: u32,
-        /// What the log still holds.
+        history: History,
+        /// The last entry that is left.
         last: LogPosition,
+        /// The highest index that some replica knew to be decided.
+        commit_bound: Index,
     },
+    /// Open a snapshot of the applied state for this peer and report
+    /// [`crate::Input::SnapshotOpened`].
+    SnapshotOpen {
+        /// Who needs it.
+        to: NodeId,
+    },
+    /// Read the piece at this cursor, report [`crate::Input::SnapshotRead`].
+    SnapshotRead {
+        /// Who gets it.
+        to: NodeId,
+        /// Which snapshot.
+        id: SnapshotId,
+        /// Where to read; empty is the beginning.
+        cursor: Bytes,
+        /// Bytes at most.
+        max_bytes: u32,
+    },
+    /// The transfer ended or was given up: the snapshot may be closed.
+    SnapshotClose {
+        /// Who it was for.
+        to: NodeId,
+        /// Which snapshot.
+        id: SnapshotId,
+    },
+    /// Keep this piece aside, durably or not, and report [`crate::Input::SnapshotStaged`]. An empty
+    /// cursor begins anew and drops what was kept before.
+    SnapshotStage {
+        /// Which snapshot.
+        id: SnapshotId,
+        /// Where it begins.
+        cursor: Bytes,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// All pieces are there: switch to them in **one** write together with removing the log up to
+    /// the snapshot's position (all of it, unless `keep_log_after`), then report
+    /// [`crate::Input::SnapshotInstalled`].
+    SnapshotInstall {
+        /// Which snapshot.
+        id: SnapshotId,
+        /// True when the entries behind the position belong to the same log and stay.
+        keep_log_after: bool,
+    },
+    /// A transfer of leadership that was asked for did not come about in time; the leader goes on.
+    TransferAbandoned {
+        /// Whom it was meant for.
+        to: NodeId,
+    },
+    /// This node is no longer a member of the group: its data may be deleted.
+    Removed,
+    /// Something is wrong that no fault explains. The replica does nothing any more; look at the
+    /// node, and replace it with an empty one.
+    Stop {
+        /// What was found.
+        reason: StopReason,
+    },
+}
+
+/// What makes a replica stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum StopReason {
+    /// The leader's log contradicts what is decided here.
+    #[error(
+        "the leader's log contradicts what is decided here: replace this replica with an empty one, index={index} leader_term={leader_term}"
+    )]
+    DecidedEntryContradicted {
+        /// The first index that differs.
+        index: Index,
+        /// The term of the leader.
+        leader_term: Term,
+    },
+    /// A write or an fsync failed.
+    #[error("a write failed: restart the node once its disk works")]
+    StorageFailed,
 }

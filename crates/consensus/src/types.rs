@@ -46,6 +46,24 @@ pub struct LogPosition {
     pub index: Index,
 }
 
+/// What tells one making of a group from another of the same number, so that a message of a group
+/// that was deleted and made again is never taken for one of the new group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CreationId(pub u64);
+
+/// How often a node's store may have lost its tail; raised durably before the node says anything
+/// (design, section 2.1).
+pub type Epoch = u64;
+
+/// One proposal of a producer: the same pair is applied once per history (design, section 13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProducerSequence {
+    /// Who proposes; unique for the life of the group.
+    pub producer: u64,
+    /// The producer's own count, from 1, without gaps.
+    pub sequence: u64,
+}
+
 /// What an entry is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EntryKind {
@@ -53,10 +71,13 @@ pub enum EntryKind {
     Barrier,
     /// A batch of commands for the state machine.
     Commands,
+    /// A batch of commands that a producer may have proposed before: apply it once, see
+    /// [`crate::ProducerWindows`].
+    Sequenced(ProducerSequence),
 }
 
 /// One record of a group's log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Place in the log.
     pub index: Index,
@@ -70,6 +91,14 @@ pub struct Entry {
     pub payload: Bytes,
 }
 
+impl Entry {
+    /// Where the entry stands.
+    #[must_use]
+    pub fn position(&self) -> LogPosition {
+        LogPosition { term: self.term, index: self.index }
+    }
+}
+
 /// The stamp that orders configurations of a group: greater wins (design, section 10).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConfigStamp {
@@ -79,19 +108,61 @@ pub struct ConfigStamp {
     pub version: u64,
 }
 
-/// The members of a group, kept beside the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The members of a group, kept beside the log (design, section 10).
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConfigRegister {
     /// Orders this configuration among all others of the group.
     pub stamp: ConfigStamp,
     /// Members that vote and count for commit, ascending.
     pub voters: Vec<NodeId>,
+    /// While several members change at once: the voters of before, ascending. Every quorum then
+    /// needs a majority of both lists. Empty otherwise.
+    pub outgoing: Vec<NodeId>,
     /// Members that only receive the log, ascending.
     pub learners: Vec<NodeId>,
 }
 
+impl ConfigRegister {
+    /// The configuration that a group is born with.
+    #[must_use]
+    pub fn of_voters(voters: impl IntoIterator<Item = NodeId>) -> Self {
+        let mut voters: Vec<NodeId> = voters.into_iter().collect();
+        voters.sort_unstable();
+        voters.dedup();
+        Self { voters, ..Self::default() }
+    }
+
+    /// True for a member whose vote counts, in either list of a joint configuration.
+    #[must_use]
+    pub fn is_voter(&self, node: NodeId) -> bool {
+        self.voters.contains(&node) || self.outgoing.contains(&node)
+    }
+
+    /// True for a voter or a learner.
+    #[must_use]
+    pub fn is_member(&self, node: NodeId) -> bool {
+        self.is_voter(node) || self.learners.contains(&node)
+    }
+
+    /// Every member once, ascending.
+    #[must_use]
+    pub fn members(&self) -> Vec<NodeId> {
+        let mut all: Vec<NodeId> =
+            self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// True while several members change at once.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+}
+
 /// What a replica must never forget: written with an fsync before it is acted on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
     /// Highest term seen.
     pub term: Term,

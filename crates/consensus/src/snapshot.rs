@@ -1,0 +1,338 @@
+//! Snapshots for replicas whose next entry is compacted: offered, taken piece by piece, checked,
+//! and switched to at once (design, section 11).
+
+use bytes::Bytes;
+
+use crate::core::{Core, Turn};
+use crate::durability::After;
+use crate::progress::Flow;
+use crate::replication::backed_off;
+use crate::{Body, Effect, History, LogPosition, LogTerms, NodeId, Role, SnapshotId, Term};
+
+/// A snapshot on its way to somebody.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sending {
+    pub(crate) to: NodeId,
+    /// None until the host opened it.
+    pub(crate) id: Option<SnapshotId>,
+    /// The piece that the host is reading.
+    reading: Option<Bytes>,
+}
+
+/// A snapshot on its way here.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Receiving {
+    id: SnapshotId,
+    from: NodeId,
+    history: History,
+    /// The piece wanted next.
+    cursor: Bytes,
+    /// The piece being staged, and where the one after it begins.
+    staging: Option<(Bytes, Option<Bytes>)>,
+    pub(crate) installing: bool,
+    /// Something arrived since a syncing leader last looked.
+    pub(crate) advanced: bool,
+}
+
+/// One piece, as it arrived.
+pub(crate) struct Piece {
+    pub(crate) cursor: Bytes,
+    pub(crate) data: Bytes,
+    pub(crate) crc: u32,
+    pub(crate) next: Option<Bytes>,
+}
+
+fn checksum(cursor: &[u8], data: &[u8], next: Option<&Bytes>) -> u32 {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(cursor), data);
+    match next {
+        Some(next) => crc32c::crc32c_append(crc ^ 1, next),
+        None => crc,
+    }
+}
+
+impl Core {
+    /// Begins to send a snapshot, or goes on.
+    pub(crate) fn start_snapshot(&mut self, turn: &mut Turn<'_>, to: NodeId) {
+        let retry_at = turn.now + self.settings.append_retry;
+        if let Some(peer) = self.leading.as_mut().and_then(|leading| leading.progress_mut(to)) {
+            peer.await_snapshot();
+            peer.retry_at = Some(retry_at);
+        }
+        match self.sending.iter().find(|sending| sending.to == to) {
+            Some(Sending { id: Some(id), .. }) if id.position.index >= self.log.floor().index => {
+                let id = *id;
+                self.offer(turn, to, id);
+            }
+            Some(Sending { id: None, .. }) => {}
+            _ => {
+                self.stop_sending_snapshot(turn, to);
+                self.sending.push(Sending { to, id: None, reading: None });
+                turn.effects.push(Effect::SnapshotOpen { to });
+            }
+        }
+    }
+
+    fn offer(&mut self, turn: &mut Turn<'_>, to: NodeId, id: SnapshotId) {
+        let history = self.hard.history;
+        self.send(turn, to, Body::SnapshotOffer { id, history }, After::HardState);
+    }
+
+    pub(crate) fn on_snapshot_opened(&mut self, turn: &mut Turn<'_>, to: NodeId, id: SnapshotId) {
+        let sending = self.sending.iter_mut().find(|sending| sending.to == to);
+        match sending {
+            Some(sending) if sending.id.is_none() => {
+                sending.id = Some(id);
+                self.offer(turn, to, id);
+            }
+            _ => turn.effects.push(Effect::SnapshotClose { to, id }),
+        }
+    }
+
+    /// Closes what was being sent to this peer.
+    pub(crate) fn stop_sending_snapshot(&mut self, turn: &mut Turn<'_>, to: NodeId) {
+        self.sending.retain(|sending| {
+            if sending.to != to {
+                return true;
+            }
+            if let Some(id) = sending.id {
+                turn.effects.push(Effect::SnapshotClose { to, id });
+            }
+            false
+        });
+    }
+
+    /// The receiver is silent: the offer is repeated, and with it the question where to go on.
+    pub(crate) fn retry_snapshot(&mut self, turn: &mut Turn<'_>, to: NodeId) {
+        let retry = self.settings.append_retry;
+        if let Some(peer) = self.leading.as_mut().and_then(|leading| leading.progress_mut(to)) {
+            peer.retry_at = Some(turn.now + backed_off(retry, peer.retries));
+        }
+        if let Some(sending) = self.sending.iter_mut().find(|sending| sending.to == to) {
+            sending.reading = None;
+            if let Some(id) = sending.id {
+                self.offer(turn, to, id);
+            }
+        } else {
+            self.start_snapshot(turn, to);
+        }
+    }
+
+    pub(crate) fn on_snapshot_wanted(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        term: Term,
+        id: SnapshotId,
+        cursor: Bytes,
+    ) {
+        if term > self.hard.term {
+            self.adopt_term(turn, term, None);
+            return;
+        }
+        if term < self.hard.term {
+            return;
+        }
+        let retry = self.settings.append_retry;
+        if let Some(peer) = self.leading.as_mut().and_then(|leading| leading.progress_mut(from)) {
+            peer.retries = 0;
+            if peer.flow == Flow::Snapshot {
+                peer.retry_at = Some(turn.now + retry);
+            }
+        }
+        let max_bytes = self.settings.snapshot_chunk_bytes;
+        let Some(sending) = self.sending.iter_mut().find(|sending| sending.to == from) else {
+            return;
+        };
+        // The same piece asked for twice is read once.
+        if sending.id == Some(id) && sending.reading.as_ref() != Some(&cursor) {
+            sending.reading = Some(cursor.clone());
+            turn.effects.push(Effect::SnapshotRead { to: from, id, cursor, max_bytes });
+        }
+    }
+
+    pub(crate) fn on_snapshot_read(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: NodeId,
+        id: SnapshotId,
+        cursor: Bytes,
+        data: Bytes,
+        next: Option<Bytes>,
+    ) {
+        let Some(sending) = self.sending.iter_mut().find(|sending| sending.to == to) else {
+            return;
+        };
+        if sending.id != Some(id) || sending.reading.as_ref() != Some(&cursor) {
+            return;
+        }
+        sending.reading = None;
+        let crc = checksum(&cursor, &data, next.as_ref());
+        self.send(turn, to, Body::SnapshotChunk { id, cursor, data, crc, next }, After::HardState);
+    }
+
+    /// Whether this peer may send snapshots here now: the leader that is followed, or the source
+    /// that a syncing leader fetches from.
+    fn takes_snapshot_from(&mut self, turn: &mut Turn<'_>, from: NodeId, term: Term) -> bool {
+        if term < self.hard.term {
+            self.send(turn, from, Body::Refused { newer: None }, After::HardState);
+            return false;
+        }
+        if term > self.hard.term {
+            return false;
+        }
+        match self.role {
+            Role::Follower => self.leader == Some(from),
+            Role::Syncing => self
+                .leading
+                .as_ref()
+                .and_then(|leading| leading.sync.fetching.as_ref())
+                .is_some_and(|fetching| fetching.source == from),
+            Role::Scout | Role::Candidate | Role::Ready | Role::Failed => false,
+        }
+    }
+
+    pub(crate) fn on_snapshot_offer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        term: Term,
+        id: SnapshotId,
+        history: History,
+    ) {
+        if !self.takes_snapshot_from(turn, from, term) {
+            return;
+        }
+        if self.receiving.as_ref().is_some_and(|receiving| receiving.installing) {
+            return;
+        }
+        if id.position.index <= self.commit || self.log.contains(id.position) {
+            self.receiving = None;
+            self.have_snapshot(turn, from, id.position);
+            return;
+        }
+        match &mut self.receiving {
+            Some(receiving) if receiving.id == id => receiving.from = from,
+            receiving => {
+                *receiving = Some(Box::new(Receiving {
+                    id,
+                    from,
+                    history,
+                    cursor: Bytes::new(),
+                    staging: None,
+                    installing: false,
+                    advanced: true,
+                }));
+            }
+        }
+        self.want_next(turn);
+    }
+
+    fn want_next(&mut self, turn: &mut Turn<'_>) {
+        if let Some(receiving) = self.receiving.as_ref().filter(|r| r.staging.is_none()) {
+            let (to, id, cursor) = (receiving.from, receiving.id, receiving.cursor.clone());
+            self.send(turn, to, Body::SnapshotWanted { id, cursor }, After::HardState);
+        }
+    }
+
+    pub(crate) fn on_snapshot_chunk(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        term: Term,
+        id: SnapshotId,
+        piece: Piece,
+    ) {
+        if !self.takes_snapshot_from(turn, from, term) {
+            return;
+        }
+        let Piece { cursor, data, crc, next } = piece;
+        let Some(receiving) = self.receiving.as_mut().filter(|receiving| {
+            receiving.id == id
+                && receiving.cursor == cursor
+                && receiving.staging.is_none()
+                && !receiving.installing
+        }) else {
+            return;
+        };
+        if checksum(&cursor, &data, next.as_ref()) != crc {
+            self.want_next(turn);
+            return;
+        }
+        receiving.advanced = true;
+        receiving.staging = Some((cursor.clone(), next));
+        turn.effects.push(Effect::SnapshotStage { id, cursor, data });
+    }
+
+    pub(crate) fn on_snapshot_staged(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: SnapshotId,
+        cursor: &Bytes,
+    ) {
+        let Some(receiving) = self.receiving.as_mut().filter(|receiving| {
+            receiving.id == id
+                && receiving.staging.as_ref().is_some_and(|(staged, _)| staged == cursor)
+        }) else {
+            return;
+        };
+        match receiving.staging.take() {
+            Some((_, Some(next))) => {
+                receiving.cursor = next;
+                self.want_next(turn);
+            }
+            _ if id.position.index <= self.commit => {
+                // Entries brought this replica further meanwhile.
+                self.receiving = None;
+            }
+            _ => {
+                receiving.installing = true;
+                let keep_log_after = self.log.contains(id.position);
+                let effect = Effect::SnapshotInstall { id, keep_log_after };
+                self.hold(turn, effect, After::Writes);
+            }
+        }
+    }
+
+    pub(crate) fn on_snapshot_installed(&mut self, turn: &mut Turn<'_>, id: SnapshotId) {
+        let Some(receiving) = self.receiving.take_if(|r| r.id == id && r.installing) else {
+            return;
+        };
+        if self.log.contains(id.position) {
+            self.log.compact(id.position);
+        } else {
+            self.log = LogTerms::new(id.position);
+            self.synced = 0;
+        }
+        self.durability.replaced(self.log.last().index);
+        self.commit = self.commit.max(id.position.index);
+        if receiving.history > self.hard.history {
+            self.hard.history = receiving.history;
+            self.save(turn);
+        }
+        self.have_snapshot(turn, receiving.from, id.position);
+        self.try_rejoin(turn);
+    }
+
+    /// The log has the snapshot's position: replication goes on from there.
+    fn have_snapshot(&mut self, turn: &mut Turn<'_>, from: NodeId, position: LogPosition) {
+        match self.role {
+            Role::Follower if self.leader == Some(from) => {
+                self.verified = self.verified.max(position.index);
+                self.send_ack(turn, from, Ok(position.index));
+            }
+            Role::Syncing => {
+                if let Some(leading) = &mut self.leading {
+                    leading.sync.fetching = None;
+                }
+                self.go_on_syncing(turn);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn on_compacted(&mut self, upto: LogPosition) {
+        if upto.index <= self.commit {
+            self.log.compact(upto);
+        }
+    }
+}
