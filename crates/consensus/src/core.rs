@@ -201,7 +201,8 @@ impl Core {
         HardState { config: ConfigRegister::of_voters([node]), ..HardState::default() }
     }
 
-    /// Takes one input and adds what is to be done to `effects`, in order.
+    /// Takes one input and adds what is to be done to `effects`, in order. What is in there
+    /// already must be this core's, and not carried out yet: writes are joined with it.
     pub fn step(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         if self.role == Role::Failed {
             return;

@@ -138,7 +138,13 @@ impl Core {
     pub(crate) fn save(&mut self, turn: &mut Turn<'_>) {
         let state: HardState = self.hard.clone();
         // A save that the host has not seen yet is simply made newer.
-        if let Some(Effect::SaveHardState { state: pending, .. }) = turn.effects.last_mut() {
+        let unseen = turn.effects.iter_mut().rev().find_map(|effect| match effect {
+            Effect::SaveHardState { save, state } if *save == self.durability.saves_issued => {
+                Some(state)
+            }
+            _ => None,
+        });
+        if let Some(pending) = unseen {
             *pending = state;
             return;
         }

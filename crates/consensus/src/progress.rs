@@ -166,6 +166,18 @@ impl Progress {
         self.quiesced = false;
     }
 
+    /// Starts again after it was out of reach, where its log most likely ends: where it was last, or
+    /// where the first guess was.
+    pub(crate) fn resume(&mut self, restarted: bool, last: Index) {
+        let known = if restarted { self.matched } else { self.acked };
+        let next = if known > 0 { known + 1 } else { self.next };
+        self.probe(next.min(last + 1));
+        if restarted {
+            self.acked = 0;
+            self.commit_sent = 0;
+        }
+    }
+
     /// Waits for a snapshot at this index to arrive.
     pub(crate) fn await_snapshot(&mut self) {
         self.flow = Flow::Snapshot;

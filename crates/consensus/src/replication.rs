@@ -178,8 +178,9 @@ impl Core {
         let Some(peer) = self.leading.as_ref().and_then(|leading| leading.progress(node)) else {
             return;
         };
-        let prev = peer.acked.max(floor);
-        self.send_append(turn, node, prev, Vec::new());
+        // Where the logs have met, or are thought to.
+        let prev = if peer.acked > 0 { peer.acked } else { peer.next - 1 };
+        self.send_append(turn, node, prev.max(floor), Vec::new());
     }
 
     pub(crate) fn on_ack(&mut self, turn: &mut Turn<'_>, from: NodeId, term: Term, ack: &Ack) {
@@ -335,9 +336,9 @@ impl Core {
     }
 
     pub(crate) fn on_member_down(&mut self, turn: &mut Turn<'_>, node: NodeId) {
+        let last = self.log.last().index;
         if let Some(peer) = self.leading.as_mut().and_then(|leading| leading.progress_mut(node)) {
-            let next = peer.acked + 1;
-            peer.probe(next);
+            peer.resume(false, last);
             peer.retry_at = None;
         }
         self.stop_sending_snapshot(turn, node);
@@ -360,13 +361,7 @@ impl Core {
             peer.quiesced = true;
             return;
         }
-        // Where the log of a new process ends is not known; most likely, where it was.
-        let next = if restarted { peer.matched + 1 } else { peer.acked + 1 };
-        peer.probe(next.min(last + 1));
-        if restarted {
-            peer.acked = 0;
-            peer.commit_sent = 0;
-        }
+        peer.resume(restarted, last);
         match self.role {
             Role::Syncing => self.on_sync_tick(turn),
             _ => {

@@ -47,10 +47,14 @@ impl Core {
             self.grant_to_all(turn);
         }
         self.go_on_syncing(turn);
-        self.ask_the_rest(turn);
+        let finishing =
+            self.leading.as_ref().is_some_and(|leading| leading.sync.finishing.is_some());
+        self.ask_voters(turn, finishing);
     }
 
-    fn ask_the_rest(&mut self, turn: &mut Turn<'_>) {
+    /// Asks the voters what they have. Those who told hear it as a sign of life: while the leader
+    /// waits or fetches, nobody else has to stand.
+    fn ask_voters(&mut self, turn: &mut Turn<'_>, only_the_rest: bool) {
         let retry_at = turn.now + self.settings.sync_retry;
         let voters = self.other_voters();
         let config = self.hard.config.stamp;
@@ -60,7 +64,7 @@ impl Core {
         leading.sync.retry_at = Some(retry_at);
         let answered: Vec<NodeId> = leading.sync.answers.iter().map(|(node, _)| *node).collect();
         for voter in voters {
-            if !answered.contains(&voter) {
+            if !(only_the_rest && answered.contains(&voter)) {
                 self.send(turn, voter, Body::SyncRequest { config }, After::HardState);
             }
         }
@@ -289,13 +293,13 @@ impl Core {
             leading.sync.fetching = None;
         }
         self.go_on_syncing(turn);
-        self.ask_the_rest(turn);
+        self.ask_voters(turn, true);
     }
 
     pub(crate) fn on_sync_tick(&mut self, turn: &mut Turn<'_>) {
         let Some(leading) = &self.leading else { return };
         let fetching = leading.sync.fetching.clone();
-        self.ask_the_rest(turn);
+        self.ask_voters(turn, false);
         if let Some(fetching) = fetching {
             let receiving = self.receiving.as_ref().is_some_and(|r| r.advanced);
             if let Some(receiving) = &mut self.receiving {
