@@ -30,14 +30,8 @@ impl Core {
         history: History,
         rejoin: Option<RejoinTarget>,
     ) {
-        if self.receiving.as_ref().is_some_and(|receiving| receiving.installing)
-            || !follow_each_other(prev, &entries, self.hard.term)
-        {
+        if self.is_installing() || !follow_each_other(prev, &entries, self.hard.term) {
             return;
-        }
-        if history > self.hard.history {
-            self.hard.history = history;
-            self.save(turn);
         }
         self.break_w08(turn);
         // It speaks as a leader that serves: no snapshot for its sync phase is wanted any more.
@@ -47,7 +41,15 @@ impl Core {
         if !entries.is_empty() {
             self.quiesced = false;
         }
-        let outcome = self.take_entries(turn, prev, &entries);
+        let later = history > self.hard.history;
+        let outcome = match self.take_entries(turn, prev, &entries, later) {
+            // A forced recovery without this replica: its past is not the group's any more.
+            Err(_) if later => {
+                self.reset(turn);
+                Ok(Err(LogPosition::default()))
+            }
+            outcome => outcome,
+        };
         match outcome {
             Err(reason) => {
                 self.stop(turn, reason);
@@ -55,6 +57,10 @@ impl Core {
             }
             Ok(Ok(verified)) => {
                 self.verified = self.verified.max(verified);
+                if later && self.verified >= self.commit {
+                    self.hard.history = history;
+                    self.save(turn);
+                }
                 self.raise_commit(turn, commit.min(self.verified));
             }
             Ok(Err(_)) => {}
@@ -68,21 +74,33 @@ impl Core {
         }
     }
 
-    /// Up to where the log now equals the leader's, or where the leader should look next.
+    /// Up to where the log now equals the leader's, or where the leader should look next. Fails
+    /// when the leader contradicts what is decided here; `later`: which it may, being of a later
+    /// history.
     fn take_entries(
         &mut self,
         turn: &mut Turn<'_>,
         prev: LogPosition,
         entries: &[Entry],
+        later: bool,
     ) -> Result<Result<Index, LogPosition>, StopReason> {
-        // What is at or below the floor is decided, so it is the same in the leader's log.
-        if prev.index >= self.log.floor().index && !self.log.contains(prev) {
-            let hint = self.log.greatest_at_most(prev.index, prev.term);
-            // Nothing below the commit index can differ.
-            let decided = self.log.position_at(self.commit).filter(|at| at.index < prev.index);
-            return Ok(Err(decided.map_or(hint, |decided| hint.max(decided))));
+        let floor = self.log.floor().index;
+        // What is at or below the floor is decided, so it is the same in a leader's log of the
+        // same history.
+        let known = if prev.index < floor { !later } else { self.log.contains(prev) };
+        if known {
+            return self.merge(turn, prev, entries).map(Ok);
         }
-        self.merge(turn, prev, entries).map(Ok)
+        if prev.index <= self.commit {
+            return Err(self.contradicted(prev.index));
+        }
+        // Nothing at or below the commit index can differ.
+        let hint = self.log.greatest_at_most(prev.index, prev.term);
+        Ok(Err(self.log.position_at(self.commit).map_or(hint, |decided| hint.max(decided))))
+    }
+
+    pub(crate) fn contradicted(&self, index: Index) -> StopReason {
+        StopReason::DecidedEntryContradicted { index, leader_term: self.hard.term }
     }
 
     /// The append rule: what is there already stays, the log is cut only where it differs.
@@ -101,10 +119,7 @@ impl Core {
             let index = entries[first].index;
             let truncate_from = (index <= self.log.last().index).then_some(index);
             if truncate_from.is_some() && index <= self.commit {
-                return Err(StopReason::DecidedEntryContradicted {
-                    index,
-                    leader_term: self.hard.term,
-                });
+                return Err(self.contradicted(index));
             }
             self.write(turn, truncate_from, entries[first..].to_vec());
         }

@@ -45,7 +45,8 @@ pub struct Restored {
     pub creation: CreationId,
     /// This node.
     pub node: NodeId,
-    /// The fsynced hard state. A member to be has an empty configuration.
+    /// The fsynced hard state. A member to be has an empty configuration; a replica whose
+    /// configuration does not list it waits for a leader that does.
     pub hard_state: HardState,
     /// The shape of the log.
     pub log: LogTerms,
@@ -59,16 +60,6 @@ pub struct Restored {
 /// Why a core cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
-    /// The configuration does not list this node.
-    #[error(
-        "this node is not a member of the group: start it with the data directory that belongs to it, node={node} group={group}"
-    )]
-    NotAMember {
-        /// The group.
-        group: GroupId,
-        /// This node.
-        node: NodeId,
-    },
     /// The checkpoint is not within the log, which no order of writes allows.
     #[error(
         "the checkpoint is not within the log: restore the data directory from a good copy, group={group} applied={applied} first={first} last={last}"
@@ -156,10 +147,6 @@ impl Core {
         seed: u64,
     ) -> Result<Self, RestoreError> {
         let Restored { group, creation, node, hard_state, log, applied, recovering } = restored;
-        let config = &hard_state.config;
-        if config != &ConfigRegister::default() && !config.is_member(node) {
-            return Err(RestoreError::NotAMember { group, node });
-        }
         let (first, last) = (log.first(), log.last().index);
         if applied > last || applied + 1 < first {
             return Err(RestoreError::AppliedOutsideLog { group, applied, first, last });
@@ -345,8 +332,8 @@ impl Core {
             Body::Quiesce { last, lagging: _ } => self.on_quiesce(turn, from, term, last),
             Body::Quiesced { last } => self.on_quiesced(turn, from, term, last),
             Body::Wake => self.on_wake(turn, from, term),
-            Body::SnapshotOffer { id, history } => {
-                self.on_snapshot_offer(turn, from, term, id, history);
+            Body::SnapshotOffer { id, history, config } => {
+                self.on_snapshot_offer(turn, from, term, id, history, config);
             }
             Body::SnapshotWanted { id, cursor } => {
                 self.on_snapshot_wanted(turn, from, term, id, cursor);

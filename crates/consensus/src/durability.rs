@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::core::{Core, Turn};
 use crate::mutants::broken;
-use crate::{Body, Effect, Entry, HardState, Index, Message, NodeId, Term};
+use crate::{Body, Effect, Entry, HardState, Index, LogTerms, Message, NodeId, Term};
 
 /// Counts of saves and writes, and what they hold back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -189,6 +189,19 @@ impl Core {
         disk.writes_issued += 1;
         disk.under_way.push_back((disk.writes_issued, last));
         turn.effects.push(Effect::Append { write: disk.writes_issued, truncate_from, entries });
+    }
+
+    /// Gives way to a later history: neither the log nor what was applied of it counts any more.
+    pub(crate) fn reset(&mut self, turn: &mut Turn<'_>) {
+        self.log = LogTerms::default();
+        self.commit = 0;
+        self.verified = 0;
+        self.synced = 0;
+        self.receiving = None;
+        let disk = &mut self.durability;
+        disk.writes_issued += 1;
+        disk.under_way.push_back((disk.writes_issued, 0));
+        turn.effects.push(Effect::Reset { write: disk.writes_issued });
     }
 
     pub(crate) fn on_appended(&mut self, turn: &mut Turn<'_>, write: u64) {

@@ -33,6 +33,13 @@ pub enum Effect {
         /// Consecutive entries that follow what is left.
         entries: Vec<Entry>,
     },
+    /// A forced recovery that this replica had no part in changed the past: drop all of the log
+    /// **and** all of the machine's state, in one write, then report [`crate::Input::Appended`].
+    /// The leader's log, or a snapshot, follows.
+    Reset {
+        /// Numbers the writes of this group, together with [`Effect::Append`].
+        write: u64,
+    },
     /// Read entries behind `after`, up to `upto`, at least one, then as many as fit; report
     /// [`crate::Input::LogRead`] with this number.
     ReadLog {
@@ -142,7 +149,9 @@ pub enum Effect {
         /// Whom it was meant for.
         to: NodeId,
     },
-    /// This node is no longer a member of the group: its data may be deleted.
+    /// This node is no longer a member of the group: its log and state may be deleted. Its **hard
+    /// state must be kept** for as long as the node keeps its id: if the group ever takes it back,
+    /// forgetting what it voted for would let two nodes lead one term.
     Removed,
     /// Something is wrong that no fault explains. The replica does nothing any more; look at the
     /// node, and replace it with an empty one.

@@ -261,6 +261,7 @@ impl Core {
             self.send_empty(turn, node);
         }
         self.advance_commit(turn);
+        self.count_confirmations(turn);
         self.go_on_changing(turn);
     }
 

@@ -217,6 +217,9 @@ pub enum Body {
         id: SnapshotId,
         /// History number of the snapshot.
         history: History,
+        /// Stamp of the sender's configuration, when it leads; a source of a syncing leader has
+        /// none.
+        config: Option<ConfigStamp>,
     },
     /// The receiver wants the chunk at this cursor; the empty cursor is the beginning.
     SnapshotWanted {

@@ -168,7 +168,7 @@ impl Core {
         self.count_confirmations(turn);
     }
 
-    fn count_confirmations(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn count_confirmations(&mut self, turn: &mut Turn<'_>) {
         let lease = self.settings.lease;
         let Some(leading) = &self.leading else { return };
         let Some((began, index)) = leading.reads.under_way else { return };

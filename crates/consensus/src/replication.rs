@@ -215,7 +215,14 @@ impl Core {
             Err(hint) => {
                 news = true;
                 peer.retry_at = None;
-                let next = self.log.greatest_at_most(hint.index, hint.term).index + 1;
+                // A log that ends before the floor, or with terms before the floor's, cannot have
+                // it: only a snapshot helps.
+                let floor = self.log.floor();
+                let next = if hint < floor {
+                    hint.index.saturating_add(1).min(floor.index)
+                } else {
+                    self.log.greatest_at_most(hint.index, hint.term).index + 1
+                };
                 if let Some(peer) =
                     self.leading.as_mut().and_then(|leading| leading.progress_mut(from))
                 {

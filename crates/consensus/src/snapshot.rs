@@ -7,7 +7,9 @@ use crate::core::{Core, Turn};
 use crate::durability::After;
 use crate::progress::Flow;
 use crate::replication::backed_off;
-use crate::{Body, Effect, History, LogPosition, LogTerms, NodeId, Role, SnapshotId, Term};
+use crate::{
+    Body, ConfigStamp, Effect, History, LogPosition, LogTerms, NodeId, Role, SnapshotId, Term,
+};
 
 /// A snapshot on its way to somebody.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,7 +76,8 @@ impl Core {
 
     fn offer(&mut self, turn: &mut Turn<'_>, to: NodeId, id: SnapshotId) {
         let history = self.hard.history;
-        self.send(turn, to, Body::SnapshotOffer { id, history }, After::HardState);
+        let config = self.leading.is_some().then_some(self.hard.config.stamp);
+        self.send(turn, to, Body::SnapshotOffer { id, history, config }, After::HardState);
     }
 
     pub(crate) fn on_snapshot_opened(&mut self, turn: &mut Turn<'_>, to: NodeId, id: SnapshotId) {
@@ -86,6 +89,11 @@ impl Core {
             }
             _ => turn.effects.push(Effect::SnapshotClose { to, id }),
         }
+    }
+
+    /// True while a snapshot takes the place of the log: nothing may be written to it.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.receiving.as_ref().is_some_and(|receiving| receiving.installing)
     }
 
     /// Closes what was being sent to this peer.
@@ -198,14 +206,20 @@ impl Core {
         term: Term,
         id: SnapshotId,
         history: History,
+        config: Option<ConfigStamp>,
     ) {
-        if !self.takes_snapshot_from(turn, from, term) {
+        let welcome = match config {
+            Some(config) => self.follow(turn, from, term, config, None),
+            None => self.takes_snapshot_from(turn, from, term),
+        };
+        if !welcome {
             return;
         }
-        if self.receiving.as_ref().is_some_and(|receiving| receiving.installing) {
+        if self.is_installing() {
             return;
         }
-        if id.position.index <= self.commit || self.log.contains(id.position) {
+        let decided = id.position.index <= self.commit && history <= self.hard.history;
+        if decided || self.log.contains(id.position) {
             self.receiving = None;
             self.have_snapshot(turn, from, id.position);
             return;
@@ -280,7 +294,7 @@ impl Core {
                 receiving.cursor = next;
                 self.want_next(turn);
             }
-            _ if id.position.index <= self.commit => {
+            _ if id.position.index <= self.commit && receiving.history <= self.hard.history => {
                 // Entries brought this replica further meanwhile.
                 self.receiving = None;
             }
@@ -299,12 +313,14 @@ impl Core {
         };
         if self.log.contains(id.position) {
             self.log.compact(id.position);
+            self.commit = self.commit.max(id.position.index);
         } else {
             self.log = LogTerms::new(id.position);
             self.synced = 0;
+            // Of a later history, it may stand for less than was decided here before.
+            self.commit = id.position.index;
         }
         self.durability.replaced(self.log.last().index);
-        self.commit = self.commit.max(id.position.index);
         if receiving.history > self.hard.history {
             self.hard.history = receiving.history;
             self.save(turn);

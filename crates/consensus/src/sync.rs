@@ -1,12 +1,13 @@
 //! From elected to ready: whatever was acknowledged before has to be here first (design, section
 //! 6).
 
+use crate::append::follow_each_other;
 use crate::core::{Core, Turn};
 use crate::durability::After;
 use crate::mutants::broken;
 use crate::{
     Answer, Body, Effect, Entry, EntryKind, FetchOutcome, Index, LogPosition, NodeId, Progress,
-    RecoveryPolicy, Role, StopReason, Term, Time,
+    RecoveryPolicy, Role, Term, Time,
 };
 
 /// How often a source is asked before its answer is given up.
@@ -97,6 +98,10 @@ impl Core {
 
     /// Takes the next step that is possible now; harmless at any time.
     pub(crate) fn go_on_syncing(&mut self, turn: &mut Turn<'_>) {
+        // While a snapshot replaces the log there is no log to go on with.
+        if self.is_installing() {
+            return;
+        }
         let Some(leading) = self.leading.as_ref().filter(|_| self.role == Role::Syncing) else {
             return;
         };
@@ -191,7 +196,7 @@ impl Core {
         }
         let outcome = if !self.log.contains(upto) {
             FetchOutcome::Gone
-        } else if prev.index < self.log.floor().index {
+        } else if prev.index <= self.log.floor().index && prev != self.log.floor() {
             self.start_snapshot(turn, from);
             FetchOutcome::Compacted
         } else if !self.log.contains(prev) {
@@ -249,11 +254,7 @@ impl Core {
                 let decided = self.log.position_at(self.commit).unwrap_or_default();
                 let next = self.log.greatest_at_most(hint.index, hint.term).max(decided);
                 if next.index >= prev.index {
-                    let reason = StopReason::DecidedEntryContradicted {
-                        index: prev.index,
-                        leader_term: self.hard.term,
-                    };
-                    self.stop(turn, reason);
+                    self.on_source_contradicts(turn, fetching);
                     return;
                 }
                 self.fetch(turn, Fetching { prev: next, ..fetching });
@@ -268,11 +269,11 @@ impl Core {
 
     fn on_fetched(&mut self, turn: &mut Turn<'_>, fetching: Fetching, entries: &[Entry]) {
         let Fetching { prev, upto, .. } = fetching;
-        if !crate::append::follow_each_other(prev, entries, self.hard.term) {
+        if self.is_installing() || !follow_each_other(prev, entries, self.hard.term) {
             return;
         }
         match self.merge(turn, prev, entries) {
-            Err(reason) => self.stop(turn, reason),
+            Err(_) => self.on_source_contradicts(turn, fetching),
             Ok(_) if self.log.contains(upto) => {
                 if let Some(leading) = &mut self.leading {
                     leading.sync.fetching = None;
@@ -283,6 +284,19 @@ impl Core {
                 let prev = self.log.position_at(verified).unwrap_or(prev);
                 self.fetch(turn, Fetching { prev, attempts: 0, ..fetching });
             }
+        }
+    }
+
+    /// The best log is not this one's future. It may be so when its history is a later one.
+    fn on_source_contradicts(&mut self, turn: &mut Turn<'_>, fetching: Fetching) {
+        let answers = self.leading.as_ref().map_or(&[][..], |leading| &leading.sync.answers);
+        let source = answers.iter().find(|(node, _)| *node == fetching.source);
+        if source.is_some_and(|(_, answer)| answer.history > self.hard.history) {
+            self.reset(turn);
+            self.fetch(turn, Fetching { prev: LogPosition::default(), ..fetching });
+        } else {
+            let reason = self.contradicted(fetching.prev.index);
+            self.stop(turn, reason);
         }
     }
 

@@ -130,7 +130,7 @@ impl Cluster {
 
     fn nodes(&mut self, words: &mut Words<'_>) -> Result<(), String> {
         let all = Words::nodes(words.next()?)?;
-        let voters = words.value("voters").map_or(Ok(all.clone()), Words::nodes)?;
+        let voters = words.value("voters").map_or_else(|| Ok(all.clone()), Words::nodes)?;
         // Delays that a reader can follow: the lower a node's number, the sooner it stands.
         for node in all {
             let mut host = Host::default();

@@ -107,7 +107,10 @@ impl Cluster {
             let host = self.host(node)?;
             let writes = matches!(
                 effect,
-                Effect::SaveHardState { .. } | Effect::Append { .. } | Effect::Rejoined { .. }
+                Effect::SaveHardState { .. }
+                    | Effect::Append { .. }
+                    | Effect::Reset { .. }
+                    | Effect::Rejoined { .. }
             );
             if host.slow && writes {
                 host.waiting.push_back(effect);
@@ -132,6 +135,12 @@ impl Cluster {
                     disk.truncate_from(index);
                 }
                 disk.log.extend(entries);
+                Input::Appended { write }
+            }
+            Effect::Reset { write } => {
+                disk.log.clear();
+                disk.machine.clear();
+                (disk.floor, disk.applied) = (LogPosition::default(), 0);
                 Input::Appended { write }
             }
             Effect::ReadLog { read, after, upto, max_bytes: _ } => {

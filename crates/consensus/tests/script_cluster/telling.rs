@@ -151,6 +151,7 @@ pub(super) fn effect(node: NodeId, effect: &Effect) -> String {
             let cut = truncate_from.map(|index| format!("cuts from {index}, "));
             format!("{}writes {}", cut.unwrap_or_default(), entries(list))
         }
+        Effect::Reset { .. } => "drops all it has: the group's past is another one".to_owned(),
         Effect::ReadLog { after, upto, .. } => format!("reads its log after {after} to {upto}"),
         Effect::Commit { upto } => format!("applies up to {upto}"),
         Effect::Serving { term } => format!("SERVES t{term}"),
