@@ -1,0 +1,43 @@
+//! What a node asks its host to do.
+
+use crate::{Class, CreationId, Effect, GroupId, HardState, NodeId, Packet};
+
+/// What the host must do. Effects of one group are in order; all may be carried out at once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NodeEffect {
+    /// Send it; it may be lost.
+    Send {
+        /// How urgent it is.
+        class: Class,
+        /// What.
+        packet: Packet,
+    },
+    /// Write and **fsync** these hard states, then report [`crate::NodeInput::HardStatesSynced`]
+    /// with this number. Batches keep their order; several may be written with one fsync, and the
+    /// report of the last stands for all.
+    SaveHardStates {
+        /// Numbers the batches of this process.
+        batch: u64,
+        /// The states, each of another group.
+        states: Vec<(GroupId, CreationId, HardState)>,
+    },
+    /// An effect of one group: any but [`Effect::Send`] and [`Effect::SaveHardState`].
+    Group {
+        /// Which.
+        group: GroupId,
+        /// What.
+        effect: Effect,
+    },
+    /// This peer counts as down; for logs and metrics.
+    PeerSuspected {
+        /// Which.
+        peer: NodeId,
+    },
+    /// This peer can be reached, in both directions; for logs and metrics.
+    PeerTrusted {
+        /// Which.
+        peer: NodeId,
+        /// True when it is not the process that was there before.
+        restarted: bool,
+    },
+}

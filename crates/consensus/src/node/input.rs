@@ -1,0 +1,62 @@
+//! What the host tells a node.
+
+use crate::{GroupId, Input, NodeId, Packet};
+
+/// What happened outside of the node. Proposals and changes of members have methods of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NodeInput {
+    /// Time passed; due at [`crate::NodeCore::next_deadline`], harmless at any other time.
+    Tick,
+    /// A packet of a peer arrived.
+    Packet(Packet),
+    /// There is a connection to this peer: it is greeted at once.
+    Connected {
+        /// Which.
+        peer: NodeId,
+    },
+    /// The connection to this peer is lost: it counts as down until it is heard again.
+    Disconnected {
+        /// Which.
+        peer: NodeId,
+    },
+    /// The cluster has one more node.
+    AddPeer {
+        /// Which.
+        peer: NodeId,
+    },
+    /// The cluster has one node less.
+    RemovePeer {
+        /// Which.
+        peer: NodeId,
+    },
+    /// Anything for one group but messages, hard-state reports and peers going up and down, which
+    /// the node sees to: answers to its effects, reads, transfers. Answers to the effects of a
+    /// removed group must not be given to a later one of the same number.
+    Group {
+        /// Which.
+        group: GroupId,
+        /// What.
+        input: Input,
+    },
+    /// The states of this batch, and of all before it, are fsynced.
+    HardStatesSynced {
+        /// From [`crate::NodeEffect::SaveHardStates`].
+        batch: u64,
+    },
+    /// The node is about to stop: all leaderships are given up, none is sought any more.
+    CedeAll,
+    /// This group had input and was not stepped for too long, or its state machine does not get
+    /// on: if it is led here, somebody else had better lead it.
+    GroupStalled {
+        /// Which.
+        group: GroupId,
+    },
+    /// The node as a whole does not get on: nothing is sent, so that the peers take it for down,
+    /// until [`Self::Resumed`].
+    Stalled,
+    /// The node gets on again.
+    Resumed,
+    /// A write or an fsync failed: all groups stop for good, and after their last words so does
+    /// the node.
+    StorageFailed,
+}
