@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::RwLock;
 
-use flintmq_consensus::{Core, GroupId, NodeId};
+use flintmq_consensus::{Core, GroupId};
 use flintmq_queue::Partition;
-use flintmq_storage::{GroupRecord, LogStore, ReadError, RefusedReason, Report};
+use flintmq_storage::{GroupRecord, ReadError, RefusedReason, Report};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,7 +17,7 @@ use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::metrics::Metrics;
 use crate::partition::{PartitionHandle, PartitionParts, PartitionTask};
-use crate::replica::{Replica, ReplicaError, ReplicaStatus};
+use crate::replica::{Replica, ReplicaError, ReplicaHost, ReplicaStatus};
 
 /// Changes of metadata that may wait for the controller; then openers wait.
 const CHANGES: usize = 256;
@@ -58,8 +58,7 @@ pub(crate) struct Groups {
 
 /// What groups are brought up with.
 pub(crate) struct GroupsContext {
-    pub(crate) node: NodeId,
-    pub(crate) store: Arc<dyn LogStore>,
+    pub(crate) host: ReplicaHost,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fatal: FatalSignal,
     pub(crate) stop: CancellationToken,
@@ -80,7 +79,7 @@ impl Groups {
         let controller_reports = reports.remove(0);
         let (controller, mut serving) =
             start_controller(&context, &records[0], controller_reports, policy, &tasks)?;
-        let reader = EntryReader::start(&context.store)
+        let reader = EntryReader::start(&context.host.store)
             .map_err(|error| GroupsError::Failed(format!("no thread to read the log: {error}")))?;
         let usage = Arc::<DomainUsage>::default();
         let mut handles = Vec::new();
@@ -110,7 +109,8 @@ impl Groups {
 async fn open_or_create(
     context: &GroupsContext,
 ) -> Result<(Vec<GroupRecord>, Vec<Reports>), GroupsError> {
-    let present: Vec<GroupId> = context.store.groups()?.iter().map(|record| record.id).collect();
+    let present: Vec<GroupId> =
+        context.host.store.groups()?.iter().map(|record| record.id).collect();
     // The controller is created last, so that a directory without one is a directory whose first
     // start was cut short.
     let complete = present.contains(&GroupId::CONTROLLER);
@@ -119,7 +119,10 @@ async fn open_or_create(
     for number in 0..count {
         let (sender, receiver) = mpsc::unbounded_channel();
         // A report to a group whose task has ended is of no use to anybody.
-        context.store.register(group_id(number), Box::new(move |report| drop(sender.send(report))));
+        context
+            .host
+            .store
+            .register(group_id(number), Box::new(move |report| drop(sender.send(report))));
         reports.push(receiver);
     }
     if !complete {
@@ -130,7 +133,7 @@ async fn open_or_create(
             }
         }
     }
-    let records = context.store.groups()?;
+    let records = context.host.store.groups()?;
     if !records.iter().map(|record| record.id).eq((0..count).map(group_id)) {
         return Err(GroupsError::Failed(format!(
             "groups are missing in the data directory: restore it from a good copy, found={}",
@@ -150,8 +153,9 @@ async fn create(
     reports: &mut Reports,
 ) -> Result<(), GroupsError> {
     let failed = |reason: String| GroupsError::Create { group, reason };
-    let hard_state = Core::sole_member(context.node);
+    let hard_state = Core::sole_member(context.host.node);
     context
+        .host
         .store
         .create_group(group, hard_state)
         .map_err(|refused| failed(RefusedReason::to_string(&refused.reason)))?;
@@ -171,7 +175,7 @@ fn start_controller(
 ) -> Result<(Controller, Vec<watch::Receiver<ReplicaStatus>>), GroupsError> {
     let failed = |reason: String| GroupsError::Restore { group: record.id, reason };
     let records: Vec<_> =
-        context.store.queue_records(record.id, &[], &[]).collect::<Result<_, ReadError>>()?;
+        context.host.store.queue_records(record.id, &[], &[]).collect::<Result<_, ReadError>>()?;
     let metadata =
         Metadata::restore(records).map_err(|e: UnreadableRecord| failed(e.to_string()))?;
     let metadata = Arc::new(RwLock::new(metadata));
@@ -200,7 +204,7 @@ fn start_partition(
     tasks: &TaskTracker,
 ) -> Result<(PartitionHandle, watch::Receiver<ReplicaStatus>), GroupsError> {
     let records: Vec<_> =
-        context.store.queue_records(record.id, &[], &[]).collect::<Result<_, ReadError>>()?;
+        context.host.store.queue_records(record.id, &[], &[]).collect::<Result<_, ReadError>>()?;
     let machine = Partition::restore(records)
         .map_err(|error| GroupsError::Restore { group: record.id, reason: error.to_string() })?;
     let replica = open_replica(context, record)?;
@@ -223,7 +227,8 @@ fn start_partition(
 }
 
 fn open_replica(context: &GroupsContext, record: &GroupRecord) -> Result<Replica, GroupsError> {
-    Replica::open(record, context.node, Arc::clone(&context.store)).map_err(
-        |error: ReplicaError| GroupsError::Restore { group: record.id, reason: error.to_string() },
-    )
+    Replica::open(record, &context.host).map_err(|error: ReplicaError| GroupsError::Restore {
+        group: record.id,
+        reason: error.to_string(),
+    })
 }

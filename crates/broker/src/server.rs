@@ -20,6 +20,7 @@ use crate::groups::{Groups, GroupsContext, GroupsError};
 use crate::metrics::Metrics;
 use crate::partition::{Request, send_domain_settings};
 use crate::queue_removal;
+use crate::replica::{CoreClock, ReplicaHost};
 use crate::session::listener::{ListenError, Listener};
 use crate::session::{BrokerIdentity, SessionContext};
 use crate::telemetry::Telemetry;
@@ -291,8 +292,11 @@ impl Broker {
             listeners.push(Listener::bind(url, tls).await?);
         }
         let groups = Groups::start(GroupsContext {
-            node: NodeId(config.node.id),
-            store: Arc::clone(store) as Arc<dyn LogStore>,
+            host: ReplicaHost::new(
+                NodeId(config.node.id),
+                Arc::clone(store) as Arc<dyn LogStore>,
+                CoreClock::start(),
+            ),
             metrics: Arc::clone(metrics),
             fatal: fatal.clone(),
             stop: stopping.clone(),

@@ -236,7 +236,7 @@ fn append(
 
 fn take_in((id, report): (u32, Report), logs: &mut [Log]) -> Result<(), Box<dyn Error>> {
     match (report, logs.get_mut(id as usize - 1)) {
-        (Report::Appended { upto }, Some(log)) => log.written = upto.index,
+        (Report::Appended { upto, .. }, Some(log)) => log.written = upto.index,
         (Report::Failed(error), _) => return Err(error.into()),
         _ => {}
     }

@@ -17,6 +17,8 @@ pub enum AppendKind {
 /// One change of a group's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppendBatch {
+    /// The caller's number for it, rising within the group; [`Report::Appended`] tells it.
+    pub write: u64,
     /// Delete the entry of this index and all behind it first. Never at or below the applied index.
     pub truncate_from: Option<Index>,
     /// Entries to append: consecutive, the first right behind the (truncated) log's last. In an
@@ -47,11 +49,16 @@ pub enum Report {
     /// The log is written up to this entry: to the page cache, or to the disk with
     /// [`crate::Durability::Sync`]. One report may stand for several batches.
     Appended {
+        /// The number of the batch; those before it are written too.
+        write: u64,
         /// The last entry written.
         upto: LogPosition,
     },
     /// A hard state is on the disk; one report for each that was saved.
-    HardStateSynced,
+    HardStateSynced {
+        /// As given with it.
+        save: u64,
+    },
     /// A checkpoint is written; as durable as an append.
     Checkpointed {
         /// Its applied position.

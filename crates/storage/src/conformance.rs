@@ -10,7 +10,7 @@ use crate::{
 use bytes::Bytes;
 use flintmq_consensus::{
     ConfigRegister, ConfigStamp, Entry, EntryKind, GroupId, HardState, Index, LogPosition, NodeId,
-    Term,
+    ProducerSequence, Term,
 };
 use std::sync::mpsc;
 use std::time::Duration;
@@ -74,8 +74,8 @@ impl Reports {
     pub fn appended(&self, index: Index) {
         loop {
             match self.next() {
-                Report::Appended { upto } if upto.index == index => return,
-                Report::Appended { upto } if upto.index < index => {}
+                Report::Appended { upto, .. } if upto.index == index => return,
+                Report::Appended { upto, .. } if upto.index < index => {}
                 other => panic!("expected appended {index}, got {other:?}"),
             }
         }
@@ -104,11 +104,12 @@ pub fn batch(term: Term, from: Index, to: Index) -> AppendBatch {
     AppendBatch { entries, ..AppendBatch::default() }
 }
 
-/// A hard state of a group of one.
+/// A hard state that uses all of its fields.
 pub fn hard_state(term: Term) -> HardState {
     let config = ConfigRegister {
         stamp: ConfigStamp { term, version: 1 },
         voters: vec![NodeId(1)],
+        outgoing: vec![NodeId(1), NodeId(3)],
         learners: vec![NodeId(2)],
     };
     HardState { term, voted_for: Some(NodeId(1)), config, history: 3 }
@@ -148,14 +149,18 @@ fn appended_entries_are_read_back<S: Subject>(subject: &mut S) {
     store.try_append(ONE, batch(1, 1, 3)).unwrap();
     let barrier =
         Entry { kind: EntryKind::Barrier, history: 7, payload: Bytes::new(), ..entry(2, 4) };
-    let with_barrier = AppendBatch { entries: vec![barrier.clone()], ..AppendBatch::default() };
-    store.try_append(ONE, with_barrier).unwrap();
-    reports.appended(4);
+    let sequenced = EntryKind::Sequenced(ProducerSequence { producer: 11, sequence: u64::MAX });
+    let sequenced = Entry { kind: sequenced, ..entry(2, 5) };
+    let mixed = vec![barrier.clone(), sequenced.clone()];
+    store.try_append(ONE, AppendBatch { entries: mixed, ..AppendBatch::default() }).unwrap();
+    reports.appended(5);
     assert_eq!(store.entry(ONE, 2), Ok(Some(entry(1, 2))));
     assert_eq!(store.entry(ONE, 4), Ok(Some(barrier)));
-    assert_eq!(store.entry(ONE, 5), Ok(None));
+    let size = sequenced.payload.len();
+    assert_eq!(store.entries(ONE, 5, 9, size), Ok(vec![sequenced]));
+    assert_eq!(store.entry(ONE, 6), Ok(None));
     assert_eq!(store.entry(TWO, 1), Ok(None));
-    let bounds = LogBounds { first_index: 1, contiguous_from: 1, last: position(2, 4) };
+    let bounds = LogBounds { first_index: 1, contiguous_from: 1, last: position(2, 5) };
     assert_eq!(store.bounds(ONE), Ok(bounds));
 }
 
@@ -181,17 +186,17 @@ fn truncated_entries_are_replaced<S: Subject>(subject: &mut S) {
     reports.appended(6);
     let replacing = AppendBatch { truncate_from: Some(4), ..batch(3, 4, 4) };
     store.try_append(ONE, replacing).unwrap();
-    assert_eq!(reports.next(), Report::Appended { upto: position(3, 4) });
+    assert_eq!(reports.next(), Report::Appended { write: 0, upto: position(3, 4) });
     assert_eq!(store.entry(ONE, 4), Ok(Some(entry(3, 4))));
     assert_eq!(indexes(store.entries(ONE, 1, 9, usize::MAX)), [1, 2, 3, 4]);
     let only = AppendBatch { truncate_from: Some(3), ..AppendBatch::default() };
     store.try_append(ONE, only).unwrap();
-    assert_eq!(reports.next(), Report::Appended { upto: position(1, 2) });
+    assert_eq!(reports.next(), Report::Appended { write: 0, upto: position(1, 2) });
     store.try_append(ONE, batch(4, 3, 5)).unwrap();
     reports.appended(5);
     let all = AppendBatch { truncate_from: Some(1), ..batch(5, 1, 1) };
     store.try_append(ONE, all).unwrap();
-    assert_eq!(reports.next(), Report::Appended { upto: position(5, 1) });
+    assert_eq!(reports.next(), Report::Appended { write: 0, upto: position(5, 1) });
     assert_eq!(store.entries(ONE, 1, 9, usize::MAX), Ok(vec![entry(5, 1)]));
 }
 
@@ -242,7 +247,7 @@ fn a_log_can_be_dead_to_its_end<S: Subject>(subject: &mut S) {
     reports.appended(5);
     let again = AppendBatch { truncate_from: Some(4), ..batch(6, 4, 4) };
     store.try_append(ONE, again).unwrap();
-    assert_eq!(reports.next(), Report::Appended { upto: position(6, 4) });
+    assert_eq!(reports.next(), Report::Appended { write: 0, upto: position(6, 4) });
 }
 
 fn records_stay_within_their_group_and_in_order<S: Subject>(subject: &mut S) {
@@ -271,16 +276,16 @@ fn the_last_hard_state_counts<S: Subject>(subject: &mut S) {
     let store = subject.store();
     let reports = group(store, ONE);
     for term in 2..5 {
-        store.save_hard_state(ONE, hard_state(term)).unwrap();
+        store.save_hard_state(ONE, 10 * term, hard_state(term)).unwrap();
     }
-    for _ in 2..5 {
-        assert_eq!(reports.next(), Report::HardStateSynced);
+    for term in 2..5 {
+        assert_eq!(reports.next(), Report::HardStateSynced { save: 10 * term });
     }
     subject.reopen();
     let groups = subject.store().groups().unwrap();
     assert_eq!(groups.len(), 1);
     assert_eq!((groups[0].id, &groups[0].hard_state), (ONE, &hard_state(4)));
-    assert!(!groups[0].recovering);
+    assert_eq!(groups[0].recovering, None);
 }
 
 fn a_dropped_group_leaves_nothing<S: Subject>(subject: &mut S) {
@@ -350,22 +355,23 @@ fn a_misfit_ends_its_group_only<S: Subject>(subject: &mut S) {
 fn reports_keep_the_order_of_requests<S: Subject>(subject: &mut S) {
     let store = subject.store();
     let reports = group(store, ONE);
-    store.try_append(ONE, batch(1, 1, 1)).unwrap();
-    store.save_hard_state(ONE, hard_state(2)).unwrap();
+    store.try_append(ONE, AppendBatch { write: 7, ..batch(1, 1, 1) }).unwrap();
+    store.save_hard_state(ONE, 3, hard_state(2)).unwrap();
     store.try_checkpoint(ONE, dead(1, 1, &[])).unwrap();
     store.mark_rejoined(ONE).unwrap();
-    store.try_append(ONE, batch(2, 2, 2)).unwrap();
+    store.try_append(ONE, AppendBatch { write: 8, ..batch(2, 2, 2) }).unwrap();
+    let second = Report::Appended { write: 8, upto: position(2, 2) };
     let mut seen = Vec::new();
-    while seen.last() != Some(&Report::Appended { upto: position(2, 2) }) {
+    while seen.last() != Some(&second) {
         seen.push(reports.next());
     }
     // The first append may be covered by the second one's report.
-    seen.retain(|report| *report != Report::Appended { upto: position(1, 1) });
+    seen.retain(|report| *report != Report::Appended { write: 7, upto: position(1, 1) });
     let expected = [
-        Report::HardStateSynced,
+        Report::HardStateSynced { save: 3 },
         Report::Checkpointed { applied: position(1, 1) },
         Report::Rejoined,
-        Report::Appended { upto: position(2, 2) },
+        second,
     ];
     assert_eq!(seen, expected);
 }
@@ -380,7 +386,7 @@ fn the_synced_index_follows<S: Subject>(subject: &mut S) {
     subject.sync();
     reports.synced(3);
     subject.store().try_append(ONE, batch(2, 4, 5)).unwrap();
-    subject.store().save_hard_state(ONE, hard_state(2)).unwrap();
+    subject.store().save_hard_state(ONE, 1, hard_state(2)).unwrap();
     subject.sync();
     reports.synced(5);
 }

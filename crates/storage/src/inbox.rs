@@ -22,7 +22,7 @@ pub(crate) enum Work {
     Create(HardState),
     Drop,
     Append(AppendBatch),
-    HardState(HardState),
+    HardState { save: u64, state: HardState },
     Checkpoint(CheckpointBatch),
     Rejoined,
 }

@@ -46,9 +46,9 @@
 //!
 //! let payload = Bytes::from_static(b"commands");
 //! let entry = Entry { index: 1, term: 1, history: 0, kind: EntryKind::Commands, payload };
-//! store.try_append(group, AppendBatch { entries: vec![entry.clone()], ..Default::default() })?;
+//! store.try_append(group, AppendBatch { write: 1, entries: vec![entry.clone()], ..Default::default() })?;
 //! let position = LogPosition { term: 1, index: 1 };
-//! assert_eq!(reports.recv()?, Report::Appended { upto: position });
+//! assert_eq!(reports.recv()?, Report::Appended { write: 1, upto: position });
 //! assert_eq!(store.entry(group, 1)?, Some(entry));
 //!
 //! // Once the entry is applied and holds no message that anybody needs, it goes.

@@ -4,7 +4,7 @@ use crate::batch::{AppendBatch, CheckpointBatch, Sink};
 use crate::disk_space::DiskState;
 use crate::error::{ReadError, Refused};
 use crate::statistics::StoreStats;
-use flintmq_consensus::{Entry, GroupId, HardState, Index, LogPosition};
+use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition};
 
 /// A group as the store has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +18,9 @@ pub struct GroupRecord {
     /// Up to where the records of the `queue` family are applied; `None` before the first
     /// checkpoint.
     pub applied: Option<LogPosition>,
-    /// The tail of its log may be lost: entries that this replica acknowledged may be missing.
-    pub recovering: bool,
+    /// The node's loss epoch, while the tail of the group's log may be lost: entries that this
+    /// replica acknowledged may be missing.
+    pub recovering: Option<Epoch>,
 }
 
 /// Where a group's log begins and ends.
@@ -48,9 +49,9 @@ pub trait LogStore: Send + Sync {
     fn register(&self, group: GroupId, sink: Sink);
 
     /// Creates a group with its first hard state, synced. An existing group of that id is an error
-    /// of the caller and reported as such. Reports [`crate::Report::Created`].
-    fn create_group(&self, group: GroupId, hard_state: HardState)
-    -> Result<(), Refused<HardState>>;
+    /// of the caller and reported as such. Reports [`crate::Report::Created`]. What is refused is
+    /// not handed back: it is small, and the caller has it.
+    fn create_group(&self, group: GroupId, hard_state: HardState) -> Result<(), Refused<()>>;
 
     /// Forgets a group with everything that it holds, synced. Reports [`crate::Report::Dropped`].
     fn drop_group(&self, group: GroupId) -> Result<(), Refused<()>>;
@@ -58,12 +59,14 @@ pub trait LogStore: Send + Sync {
     /// Appends to a group's log. Reports [`crate::Report::Appended`].
     fn try_append(&self, group: GroupId, batch: AppendBatch) -> Result<(), Refused<AppendBatch>>;
 
-    /// Replaces the group's hard state, synced. Reports [`crate::Report::HardStateSynced`].
+    /// Replaces the group's hard state, synced. Reports [`crate::Report::HardStateSynced`] with the
+    /// caller's number.
     fn save_hard_state(
         &self,
         group: GroupId,
+        save: u64,
         hard_state: HardState,
-    ) -> Result<(), Refused<HardState>>;
+    ) -> Result<(), Refused<()>>;
 
     /// Writes a checkpoint. Reports [`crate::Report::Checkpointed`].
     fn try_checkpoint(

@@ -11,7 +11,7 @@ use crate::error::{Refused, RefusedReason, StorageError};
 use crate::group_log::{self, GroupLog, MemtableProgress};
 use crate::inbox::{Class, Delivery, Inbox, Request, SyncMark, SyncedMarks, Work};
 use crate::options::Durability;
-use crate::records::{self, GroupState};
+use crate::records::{self, EntryHeader, GroupState};
 use crate::statistics::Counters;
 use crate::wal_sync::Unsynced;
 use crate::witness::Witness;
@@ -39,12 +39,8 @@ impl LogHandle {
     }
 
     /// See [`crate::LogStore::create_group`].
-    pub fn create_group(
-        &self,
-        group: GroupId,
-        hard_state: HardState,
-    ) -> Result<(), Refused<HardState>> {
-        self.inbox.push_urgent(group, hard_state, Work::Create)
+    pub fn create_group(&self, group: GroupId, hard_state: HardState) -> Result<(), Refused<()>> {
+        self.inbox.push_urgent(group, (), |()| Work::Create(hard_state))
     }
 
     /// See [`crate::LogStore::drop_group`].
@@ -76,9 +72,11 @@ impl LogHandle {
     pub fn save_hard_state(
         &self,
         group: GroupId,
+        save: u64,
         hard_state: HardState,
-    ) -> Result<(), Refused<HardState>> {
-        self.inbox.push_urgent(group, hard_state, Work::HardState)
+    ) -> Result<(), Refused<()>> {
+        let state = hard_state;
+        self.inbox.push_urgent(group, (), |()| Work::HardState { save, state })
     }
 
     /// See [`crate::LogStore::try_checkpoint`].
@@ -229,7 +227,7 @@ impl LogWriter {
             Work::Create(hard_state) => self.create(group, &hard_state),
             Work::Drop => self.drop_group(group),
             Work::Append(batch) => self.append(group, &batch),
-            Work::HardState(hard_state) => self.save_hard_state(group, &hard_state),
+            Work::HardState { save, state } => self.save_hard_state(group, save, &state),
             Work::Checkpoint(batch) => self.checkpoint(group, &batch),
             Work::Rejoined => self.rejoined(group),
         }
@@ -253,11 +251,16 @@ impl LogWriter {
         Ok(())
     }
 
-    fn save_hard_state(&mut self, group: GroupId, hard_state: &HardState) -> Result<(), Trouble> {
+    fn save_hard_state(
+        &mut self,
+        group: GroupId,
+        save: u64,
+        hard_state: &HardState,
+    ) -> Result<(), Trouble> {
         self.log_of(group)?;
         self.put_hard_state(group, hard_state);
         self.pending.sync = true;
-        self.pending.reports.push((group, Report::HardStateSynced));
+        self.pending.reports.push((group, Report::HardStateSynced { save }));
         Ok(())
     }
 
@@ -291,7 +294,7 @@ impl LogWriter {
         log.sequenced(written + self.pending.batch.len() as u64);
         self.pending.entries += batch.entries.len() as u64;
         known.last_append = self.pending.reports.len();
-        self.pending.reports.push((group, Report::Appended { upto: log.last }));
+        self.pending.reports.push((group, Report::Appended { write: batch.write, upto: log.last }));
         let mark = SyncMark { upto: log.last.index, truncations: log.truncations };
         self.pending.marks.push((group, mark));
         Ok(())
@@ -449,8 +452,8 @@ impl LogWriter {
             let Some(group) = self.groups.get(&group) else { continue };
             match report {
                 Report::Appended { .. } if group.last_append != place => {}
-                Report::Appended { upto } if synced => {
-                    group.report(Report::Appended { upto });
+                Report::Appended { write, upto } if synced => {
+                    group.report(Report::Appended { write, upto });
                     group.report(Report::Synced { upto: upto.index });
                 }
                 report => group.report(report),
@@ -542,11 +545,11 @@ fn put_entry(
     entry: &Entry,
 ) -> Result<(), rocksdb::Error> {
     let key = records::log_key(group, entry.index);
-    let header = records::entry_header(entry);
+    let header = EntryHeader::of(entry);
     batch.put_cf_vectored(
         &family,
         &[IoSlice::new(&key)],
-        &[IoSlice::new(&header), IoSlice::new(&entry.payload)],
+        &[IoSlice::new(header.as_slice()), IoSlice::new(&entry.payload)],
     )
 }
 

@@ -79,7 +79,7 @@ enum Change {
     Create(HardState),
     Drop,
     Append(Arc<AppendBatch>),
-    HardState(HardState),
+    HardState { save: u64, state: HardState },
     Checkpoint(Arc<CheckpointBatch>),
     Rejoined,
 }
@@ -248,18 +248,19 @@ impl State {
             return vec![(group, Report::Failed(error))];
         }
         self.disk.apply(group, &change, self.loss_epoch);
-        let must_sync = matches!(change, Change::Create(_) | Change::Drop | Change::HardState(_));
+        let must_sync =
+            matches!(change, Change::Create(_) | Change::Drop | Change::HardState { .. });
         let report = match &change {
             Change::Create(_) => Report::Created,
             Change::Drop => Report::Dropped,
-            Change::HardState(_) => Report::HardStateSynced,
+            Change::HardState { save, .. } => Report::HardStateSynced { save: *save },
             Change::Checkpoint(batch) => Report::Checkpointed { applied: batch.applied },
             Change::Rejoined => Report::Rejoined,
             Change::Append(batch) => {
                 self.appended.insert(group);
                 self.stats.log_write_entries += batch.entries.len() as u64;
                 let upto = self.disk.groups.get(&group).map(|group| group.log.last);
-                Report::Appended { upto: upto.unwrap_or_default() }
+                Report::Appended { write: batch.write, upto: upto.unwrap_or_default() }
             }
         };
         self.stats.log_write_batches += 1;
@@ -357,7 +358,7 @@ impl Group {
     fn apply(&mut self, change: &Change, loss_epoch: u64) {
         match change {
             Change::Create(_) | Change::Drop => {}
-            Change::HardState(hard_state) => self.hard_state = hard_state.clone(),
+            Change::HardState { state, .. } => self.hard_state = state.clone(),
             Change::Rejoined => self.log.state.rejoined_epoch = loss_epoch,
             Change::Append(batch) => {
                 if let Some(from) = batch.truncate_from
@@ -402,12 +403,8 @@ impl LogStore for MemoryStore {
         }
     }
 
-    fn create_group(
-        &self,
-        group: GroupId,
-        hard_state: HardState,
-    ) -> Result<(), Refused<HardState>> {
-        self.request(group, hard_state, true, Change::Create)
+    fn create_group(&self, group: GroupId, hard_state: HardState) -> Result<(), Refused<()>> {
+        self.request(group, (), true, |()| Change::Create(hard_state))
     }
 
     fn drop_group(&self, group: GroupId) -> Result<(), Refused<()>> {
@@ -428,9 +425,11 @@ impl LogStore for MemoryStore {
     fn save_hard_state(
         &self,
         group: GroupId,
+        save: u64,
         hard_state: HardState,
-    ) -> Result<(), Refused<HardState>> {
-        self.request(group, hard_state, true, Change::HardState)
+    ) -> Result<(), Refused<()>> {
+        let state = hard_state;
+        self.request(group, (), true, |()| Change::HardState { save, state })
     }
 
     fn try_checkpoint(
@@ -452,7 +451,7 @@ impl LogStore for MemoryStore {
             hard_state: group.hard_state.clone(),
             bounds: group.bounds(),
             applied: group.log.state.applied,
-            recovering: group.log.state.rejoined_epoch < state.loss_epoch,
+            recovering: group.log.state.recovering(state.loss_epoch),
         };
         Ok(state.disk.groups.iter().map(record).collect())
     }

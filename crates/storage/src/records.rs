@@ -5,14 +5,27 @@
 
 use bytes::Bytes;
 use flintmq_consensus::{
-    ConfigRegister, ConfigStamp, Entry, EntryKind, GroupId, HardState, Index, LogPosition, NodeId,
+    ConfigRegister, ConfigStamp, Entry, EntryKind, Epoch, GroupId, HardState, Index, LogPosition,
+    NodeId, ProducerSequence,
 };
 
-/// The format of every value written today.
+/// The format of every value but those that need more.
 const FORMAT: u8 = 1;
 
-/// Bytes in front of an entry's payload: format, kind, two zero bytes, history, term.
-pub(crate) const ENTRY_HEADER: usize = 16;
+/// The format of a hard state whose configuration is joint. Written only where it is needed, so
+/// that an older program can take the directory back as long as it would understand all of it.
+const FORMAT_JOINT: u8 = 2;
+
+/// Bytes at the front of every entry: format, kind, two zero bytes, history, term. What the kind
+/// holds follows, then the payload.
+const ENTRY_HEADER: usize = 16;
+
+/// Bytes of a producer and its sequence.
+const ENTRY_SEQUENCE: usize = 16;
+
+const KIND_BARRIER: u8 = 0;
+const KIND_COMMANDS: u8 = 1;
+const KIND_SEQUENCED: u8 = 2;
 
 /// What is kept of a group besides its hard state and its `queue` records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,9 +35,16 @@ pub(crate) struct GroupState {
     /// Every entry from this index up to the last one is there.
     pub(crate) contiguous_from: Index,
     /// The loss epoch of the node at which the group last had everything.
-    pub(crate) rejoined_epoch: u64,
+    pub(crate) rejoined_epoch: Epoch,
     /// The group is being deleted: whatever is left of it goes away at the next start.
     pub(crate) dropping: bool,
+}
+
+impl GroupState {
+    /// The node's loss epoch, while the group has not made that loss good.
+    pub(crate) fn recovering(&self, loss_epoch: Epoch) -> Option<Epoch> {
+        (self.rejoined_epoch < loss_epoch).then_some(loss_epoch)
+    }
 }
 
 /// Key of a group in `hard_state` and `group`, and prefix of its keys in `log` and `queue`.
@@ -70,48 +90,87 @@ pub(crate) fn key_group(key: &[u8]) -> Option<GroupId> {
 }
 
 /// The bytes in front of an entry's payload.
-pub(crate) fn entry_header(entry: &Entry) -> [u8; ENTRY_HEADER] {
-    let mut header = [0; ENTRY_HEADER];
-    header[0] = FORMAT;
-    header[1] = match entry.kind {
-        EntryKind::Barrier => 0,
-        EntryKind::Commands => 1,
-    };
-    header[4..8].copy_from_slice(&entry.history.to_be_bytes());
-    header[8..].copy_from_slice(&entry.term.to_be_bytes());
-    header
+pub(crate) struct EntryHeader {
+    bytes: [u8; ENTRY_HEADER + ENTRY_SEQUENCE],
+    length: usize,
+}
+
+impl EntryHeader {
+    /// The header of this entry.
+    pub(crate) fn of(entry: &Entry) -> Self {
+        let mut bytes = [0; ENTRY_HEADER + ENTRY_SEQUENCE];
+        bytes[0] = FORMAT;
+        bytes[4..8].copy_from_slice(&entry.history.to_be_bytes());
+        bytes[8..16].copy_from_slice(&entry.term.to_be_bytes());
+        let length = match entry.kind {
+            EntryKind::Barrier => {
+                bytes[1] = KIND_BARRIER;
+                ENTRY_HEADER
+            }
+            EntryKind::Commands => {
+                bytes[1] = KIND_COMMANDS;
+                ENTRY_HEADER
+            }
+            EntryKind::Sequenced(ProducerSequence { producer, sequence }) => {
+                bytes[1] = KIND_SEQUENCED;
+                bytes[16..24].copy_from_slice(&producer.to_be_bytes());
+                bytes[24..].copy_from_slice(&sequence.to_be_bytes());
+                ENTRY_HEADER + ENTRY_SEQUENCE
+            }
+        };
+        Self { bytes, length }
+    }
+
+    /// As they are written.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// Bytes of the payload in an entry's value, without looking whether the rest is readable.
+pub(crate) fn payload_size(value: &[u8]) -> usize {
+    let sequenced = value.get(1) == Some(&KIND_SEQUENCED);
+    let header = ENTRY_HEADER + if sequenced { ENTRY_SEQUENCE } else { 0 };
+    value.len().saturating_sub(header)
 }
 
 /// An entry from its value in `log`; the payload is copied out.
 pub(crate) fn decode_entry(index: Index, value: &[u8]) -> Result<Entry, String> {
-    let (header, payload) = value
-        .split_first_chunk::<ENTRY_HEADER>()
-        .ok_or_else(|| format!("record too short bytes={}", value.len()))?;
-    let mut fields = Fields { rest: header };
+    let mut fields = Fields { rest: value };
     fields.format()?;
-    let kind = match fields.u8()? {
-        0 => EntryKind::Barrier,
-        1 => EntryKind::Commands,
-        other => return Err(format!("unknown kind of entry kind={other}")),
-    };
+    let kind = fields.u8()?;
     fields.u16()?;
     let history = fields.u32()?;
     let term = fields.u64()?;
-    Ok(Entry { index, term, history, kind, payload: Bytes::copy_from_slice(payload) })
+    let kind = match kind {
+        KIND_BARRIER => EntryKind::Barrier,
+        KIND_COMMANDS => EntryKind::Commands,
+        KIND_SEQUENCED => {
+            let (producer, sequence) = (fields.u64()?, fields.u64()?);
+            EntryKind::Sequenced(ProducerSequence { producer, sequence })
+        }
+        other => return Err(format!("unknown kind of entry kind={other}")),
+    };
+    Ok(Entry { index, term, history, kind, payload: Bytes::copy_from_slice(fields.rest) })
 }
 
 /// Value of `hard_state`.
 pub(crate) fn encode_hard_state(state: &HardState) -> Vec<u8> {
     let config = &state.config;
-    let mut out = Vec::with_capacity(48 + 4 * (config.voters.len() + config.learners.len()));
-    out.push(FORMAT);
+    let mut lists = vec![&config.voters, &config.learners];
+    if config.is_joint() {
+        lists.push(&config.outgoing);
+    }
+    let members: usize = lists.iter().map(|list| list.len()).sum();
+    let mut out = Vec::with_capacity(48 + 4 * members);
+    out.push(if config.is_joint() { FORMAT_JOINT } else { FORMAT });
     out.extend_from_slice(&state.term.to_be_bytes());
     out.push(u8::from(state.voted_for.is_some()));
     out.extend_from_slice(&state.voted_for.map_or(0, |node| node.0).to_be_bytes());
     out.extend_from_slice(&state.history.to_be_bytes());
     out.extend_from_slice(&config.stamp.term.to_be_bytes());
     out.extend_from_slice(&config.stamp.version.to_be_bytes());
-    for members in [&config.voters, &config.learners] {
+    for members in lists {
         out.extend_from_slice(&(members.len() as u32).to_be_bytes());
         for member in members {
             out.extend_from_slice(&member.0.to_be_bytes());
@@ -123,7 +182,7 @@ pub(crate) fn encode_hard_state(state: &HardState) -> Vec<u8> {
 /// A hard state from its value.
 pub(crate) fn decode_hard_state(value: &[u8]) -> Result<HardState, String> {
     let mut fields = Fields { rest: value };
-    fields.format()?;
+    let format = fields.format_up_to(FORMAT_JOINT)?;
     let term = fields.u64()?;
     let voted = fields.flag()?;
     let node = NodeId(fields.u32()?);
@@ -131,8 +190,9 @@ pub(crate) fn decode_hard_state(value: &[u8]) -> Result<HardState, String> {
     let stamp = ConfigStamp { term: fields.u64()?, version: fields.u64()? };
     let voters = fields.nodes()?;
     let learners = fields.nodes()?;
+    let outgoing = if format == FORMAT_JOINT { fields.nodes()? } else { Vec::new() };
     fields.end()?;
-    let config = ConfigRegister { stamp, voters, learners };
+    let config = ConfigRegister { stamp, voters, outgoing, learners };
     Ok(HardState { term, voted_for: voted.then_some(node), config, history })
 }
 
@@ -178,8 +238,12 @@ impl Fields<'_> {
     }
 
     fn format(&mut self) -> Result<(), String> {
+        self.format_up_to(FORMAT).map(drop)
+    }
+
+    fn format_up_to(&mut self, newest: u8) -> Result<u8, String> {
         match self.u8()? {
-            FORMAT => Ok(()),
+            known if (FORMAT..=newest).contains(&known) => Ok(known),
             other => Err(format!("unknown record format format={other}")),
         }
     }
@@ -235,13 +299,51 @@ mod tests {
         prop::collection::vec(any::<u32>().prop_map(NodeId), 0..9)
     }
 
+    fn kinds() -> impl Strategy<Value = EntryKind> {
+        prop_oneof![
+            Just(EntryKind::Barrier),
+            Just(EntryKind::Commands),
+            any::<(u64, u64)>().prop_map(|(producer, sequence)| {
+                EntryKind::Sequenced(ProducerSequence { producer, sequence })
+            }),
+        ]
+    }
+
+    /// What version 0.1 wrote is read for ever, and written as long as it says everything.
+    #[test]
+    fn the_first_format_of_a_hard_state_stays() {
+        let mut value = vec![1];
+        value.extend_from_slice(&7u64.to_be_bytes()); // term
+        value.extend_from_slice(&[1, 0, 0, 0, 3]); // voted for node 3
+        value.extend_from_slice(&2u32.to_be_bytes()); // history
+        value.extend_from_slice(&6u64.to_be_bytes()); // stamp
+        value.extend_from_slice(&4u64.to_be_bytes());
+        value.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 3]); // voters
+        value.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 9]); // learners
+        let config = ConfigRegister {
+            stamp: ConfigStamp { term: 6, version: 4 },
+            voters: vec![NodeId(3)],
+            outgoing: Vec::new(),
+            learners: vec![NodeId(9)],
+        };
+        let state = HardState { term: 7, voted_for: Some(NodeId(3)), config, history: 2 };
+        assert_eq!(encode_hard_state(&state), value);
+        assert_eq!(decode_hard_state(&value), Ok(state));
+    }
+
     proptest! {
         #[test]
         fn hard_state_comes_back(
-            term: u64, vote: Option<u32>, history: u32, stamp: (u64, u64), voters in nodes(), learners in nodes(),
+            term: u64,
+            vote: Option<u32>,
+            history: u32,
+            stamp: (u64, u64),
+            voters in nodes(),
+            outgoing in nodes(),
+            learners in nodes(),
         ) {
             let stamp = ConfigStamp { term: stamp.0, version: stamp.1 };
-            let config = ConfigRegister { stamp, voters, learners };
+            let config = ConfigRegister { stamp, voters, outgoing, learners };
             let state = HardState { term, voted_for: vote.map(NodeId), config, history };
             let value = encode_hard_state(&state);
             prop_assert_eq!(decode_hard_state(&value), Ok(state));
@@ -251,7 +353,12 @@ mod tests {
         }
 
         #[test]
-        fn group_comes_back(applied: Option<(u64, u64)>, contiguous_from: u64, rejoined_epoch: u64, dropping: bool) {
+        fn group_comes_back(
+            applied: Option<(u64, u64)>,
+            contiguous_from: u64,
+            rejoined_epoch: u64,
+            dropping: bool,
+        ) {
             let applied = applied.map(|(term, index)| LogPosition { term, index });
             let state = GroupState { applied, contiguous_from, rejoined_epoch, dropping };
             let value = encode_group(&state);
@@ -260,12 +367,18 @@ mod tests {
         }
 
         #[test]
-        fn entry_comes_back(index: u64, term: u64, history: u32, barrier: bool, payload: Vec<u8>) {
-            let kind = if barrier { EntryKind::Barrier } else { EntryKind::Commands };
+        fn entry_comes_back(
+            index: u64, term: u64, history: u32, kind in kinds(), payload: Vec<u8>,
+        ) {
             let entry = Entry { index, term, history, kind, payload: payload.into() };
-            let mut value = entry_header(&entry).to_vec();
+            let header = EntryHeader::of(&entry);
+            let mut value = header.as_slice().to_vec();
             value.extend_from_slice(&entry.payload);
+            prop_assert_eq!(payload_size(&value), entry.payload.len());
             prop_assert_eq!(decode_entry(index, &value), Ok(entry));
+            for cut in 0..header.as_slice().len() {
+                prop_assert!(decode_entry(index, &value[..cut]).is_err());
+            }
         }
 
         #[test]
@@ -273,6 +386,7 @@ mod tests {
             let _ = decode_hard_state(&value);
             let _ = decode_group(&value);
             let _ = decode_entry(1, &value);
+            let _ = payload_size(&value);
             let _ = log_key_index(&value);
         }
 

@@ -127,11 +127,7 @@ impl LogStore for Store {
         self.handle.register(group, sink);
     }
 
-    fn create_group(
-        &self,
-        group: GroupId,
-        hard_state: HardState,
-    ) -> Result<(), Refused<HardState>> {
+    fn create_group(&self, group: GroupId, hard_state: HardState) -> Result<(), Refused<()>> {
         self.handle.create_group(group, hard_state)
     }
 
@@ -146,9 +142,10 @@ impl LogStore for Store {
     fn save_hard_state(
         &self,
         group: GroupId,
+        save: u64,
         hard_state: HardState,
-    ) -> Result<(), Refused<HardState>> {
-        self.handle.save_hard_state(group, hard_state)
+    ) -> Result<(), Refused<()>> {
+        self.handle.save_hard_state(group, save, hard_state)
     }
 
     fn try_checkpoint(
@@ -257,6 +254,6 @@ mod tests {
         drop(store);
         let opened = Store::open(options()).unwrap();
         assert!(matches!(opened.shutdown, Shutdown::TailMayBeLost { .. }));
-        assert!(opened.groups[0].recovering);
+        assert_eq!(opened.groups[0].recovering, Some(1));
     }
 }

@@ -94,7 +94,7 @@ impl StoreReader {
             if entry_index(group, key)? != next {
                 break;
             }
-            bytes += value.len() - records::ENTRY_HEADER.min(value.len());
+            bytes += records::payload_size(value);
             if bytes > max_bytes && !entries.is_empty() {
                 return Ok(entries);
             }
@@ -169,7 +169,7 @@ impl StoreReader {
         };
         let state = self.group_state(id)?.ok_or_else(missing)?;
         let bounds = self.bounds(id)?;
-        let recovering = state.rejoined_epoch < self.loss_epoch;
+        let recovering = state.recovering(self.loss_epoch);
         Ok(GroupRecord { id, hard_state, bounds, applied: state.applied, recovering })
     }
 

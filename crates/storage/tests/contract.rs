@@ -150,8 +150,8 @@ fn perform(subject: &mut impl Subject, group: GroupId, action: &Action, step: u6
             assert_eq!(reports.next(), Report::Checkpointed { applied: at });
         }
         Action::HardState { term } => {
-            store.save_hard_state(group, hard_state(*term)).unwrap();
-            assert_eq!(reports.next(), Report::HardStateSynced);
+            store.save_hard_state(group, step, hard_state(*term)).unwrap();
+            assert_eq!(reports.next(), Report::HardStateSynced { save: step });
         }
         Action::DropAndCreate => {
             store.drop_group(group).unwrap();

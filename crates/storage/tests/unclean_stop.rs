@@ -111,7 +111,7 @@ fn history(store: &dyn LogStore, steps: u64) -> Vec<Vec<GroupDump>> {
 /// The states without what depends on the run that looks.
 fn plain(mut state: Vec<GroupDump>) -> Vec<GroupDump> {
     for group in &mut state {
-        group.record.recovering = false;
+        group.record.recovering = None;
     }
     state
 }
@@ -126,7 +126,7 @@ fn a_killed_process_has_lost_nothing() {
     let opened = Store::open(options(&place, "a")).unwrap();
     assert_eq!(opened.shutdown, Shutdown::ProcessCrash);
     assert_eq!(dump(&opened.store), last);
-    assert!(opened.groups.iter().all(|group| !group.recovering));
+    assert!(opened.groups.iter().all(|group| group.recovering.is_none()));
     opened.store.close().unwrap();
     drop(opened);
     let opened = Store::open(options(&place, "a")).unwrap();
@@ -162,21 +162,21 @@ fn a_lost_witness_makes_every_group_recover_until_it_has_rejoined() {
     }
     let opened = Store::open(options(&place, "a")).unwrap();
     assert!(matches!(opened.shutdown, Shutdown::TailMayBeLost { .. }));
-    assert!(opened.groups.iter().all(|group| group.recovering));
+    assert!(opened.groups.iter().all(|group| group.recovering == Some(1)));
     let reports = Reports::of(&opened.store, ONE);
     opened.store.mark_rejoined(ONE).unwrap();
     assert_eq!(reports.next(), Report::Rejoined);
-    let recovering = |store: &dyn LogStore| -> Vec<bool> {
+    let recovering = |store: &dyn LogStore| -> Vec<Option<u64>> {
         store.groups().unwrap().iter().map(|group| group.recovering).collect()
     };
-    assert_eq!(recovering(&opened.store), [false, true]);
+    assert_eq!(recovering(&opened.store), [None, Some(1)]);
     // Still so after a start that lost nothing; and a group that is born later never recovers.
     opened.store.close().unwrap();
     drop(opened);
     let opened = Store::open(options(&place, "a")).unwrap();
     assert_eq!(opened.shutdown, Shutdown::Clean);
     create(&opened.store, GroupId(3));
-    assert_eq!(recovering(&opened.store), [false, true, false]);
+    assert_eq!(recovering(&opened.store), [None, Some(1), None]);
 }
 
 #[test]
@@ -449,7 +449,7 @@ fn a_directory_without_its_marker_is_taken_over_on_purpose_only() {
     assert!(matches!(error, OpenError::MarkerMissing { .. }));
     let opened = Store::open(StoreOptions { replace: true, ..options(&place, "a") }).unwrap();
     assert!(matches!(opened.shutdown, Shutdown::TailMayBeLost { .. }));
-    assert!(opened.groups[0].recovering);
+    assert!(opened.groups[0].recovering.is_some());
 }
 
 #[test]
@@ -511,7 +511,7 @@ fn the_double_loses_its_tail_like_a_disk() {
         let unsynced = store.unsynced_changes();
         store.lose_power(keep);
         let found = dump(&store);
-        assert!(found.iter().all(|group| group.record.recovering));
+        assert!(found.iter().all(|group| group.record.recovering.is_some()));
         let found = plain(found);
         assert!(states.contains(&found), "keep {keep} of {unsynced}");
         if keep >= unsynced {

@@ -73,7 +73,10 @@ impl ControllerTask {
             tokio::select! {
                 biased;
                 Some(report) = self.reports.recv() => self.replica.on_report(report)?,
-                Some(change) = self.changes.recv(), if self.replica.is_serving() => self.propose(change)?,
+                Some(change) = self.changes.recv(), if self.replica.is_serving() => {
+                    self.propose(change)?;
+                }
+                () = self.replica.deadline() => self.replica.on_deadline()?,
                 () = self.stop.cancelled(), if self.under_way.is_empty() => {
                     self.checkpoint()?;
                     return Ok(());
@@ -103,14 +106,18 @@ impl ControllerTask {
 
     fn apply(&mut self) -> Result<(), ReplicaError> {
         while let Some(entry) = self.replica.next_committed() {
-            if entry.kind == EntryKind::Commands {
-                let mut metadata =
-                    self.metadata.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if let Err(error) = metadata.apply(&entry.payload) {
-                    // Written by this program and checked by the store: a newer version's entry, or
-                    // a bug.
-                    self.fatal.raise(error);
+            match entry.kind {
+                EntryKind::Barrier => {}
+                EntryKind::Commands => {
+                    let mut metadata =
+                        self.metadata.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    if let Err(error) = metadata.apply(&entry.payload) {
+                        // Written by this program and checked by the store: a newer version's
+                        // entry, or a bug.
+                        self.fatal.raise(error);
+                    }
                 }
+                EntryKind::Sequenced(_) => return Err(entry.not_known(self.replica.group())),
             }
             self.applied.push(entry.index);
             while self.under_way.front().is_some_and(|(index, _)| *index <= entry.index) {

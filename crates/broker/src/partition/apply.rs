@@ -13,7 +13,7 @@ impl PartitionTask {
     pub(super) fn apply_committed(&mut self) -> Result<(), ReplicaError> {
         let mut applied = false;
         while let Some(entry) = self.replica.next_committed() {
-            self.apply(&entry);
+            self.apply(&entry)?;
             self.run_deferred(entry.index);
             applied = true;
         }
@@ -33,16 +33,20 @@ impl PartitionTask {
         }
     }
 
-    fn apply(&mut self, entry: &Committed) {
+    fn apply(&mut self, entry: &Committed) -> Result<(), ReplicaError> {
         // A barrier carries no commands, but the state machine follows the log entry by entry.
         let empty = bytes::Bytes::new();
-        let payload = if entry.kind == EntryKind::Commands { &entry.payload } else { &empty };
+        let payload = match entry.kind {
+            EntryKind::Barrier => &empty,
+            EntryKind::Commands => &entry.payload,
+            EntryKind::Sequenced(_) => return Err(entry.not_known(self.group())),
+        };
         let mut applied = std::mem::take(&mut self.applied);
         if let Err(error) = self.machine.apply(entry.index, payload, &mut applied) {
             let reason = std::error::Error::source(&error).map(ToString::to_string);
             let reason = reason.unwrap_or_default();
             self.fatal.raise(format!("group={} {error}: {reason}", self.group()));
-            return;
+            return Ok(());
         }
         self.applied_since_checkpoint += 1;
         if self.under_way.front().is_some_and(|proposed| proposed.index == entry.index)
@@ -54,6 +58,7 @@ impl PartitionTask {
             self.on_effect(effect);
         }
         self.applied = applied;
+        Ok(())
     }
 
     fn on_effect(&mut self, effect: Effect) {

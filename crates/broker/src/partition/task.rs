@@ -33,7 +33,7 @@ pub(super) const MAX_ENTRY_BYTES: usize = 1 << 20;
 const MAX_UNDER_WAY: usize = 3;
 
 /// Bytes under way at which no more are proposed: large messages go one after the other.
-const MAX_BYTES_UNDER_WAY: usize = 16 << 20;
+const MAX_BYTES_UNDER_WAY: u64 = 16 << 20;
 
 /// Requests taken before entries are proposed and messages delivered.
 const MAX_REQUESTS_PER_ROUND: usize = 256;
@@ -239,6 +239,7 @@ impl PartitionTask {
                     self.on_request(request);
                 }
                 _ = tick.tick() => self.on_tick()?,
+                () = self.replica.deadline() => self.replica.on_deadline()?,
                 () = self.stop.cancelled(), if self.is_settled() => {
                     if self.checkpoint()? {
                         return Ok(());

@@ -1,0 +1,258 @@
+//! The replica over a store in memory, whose writes the test lets happen one by one.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use flintmq_consensus::{ConfigStamp, HardState, Role, Time};
+use flintmq_storage::{Delivery, MemoryStore};
+
+use super::*;
+
+const GROUP: GroupId = GroupId(3);
+const NODE: NodeId = NodeId(1);
+
+struct Node {
+    store: MemoryStore,
+    reports: Receiver<Report>,
+    replica: Replica,
+}
+
+fn record(store: &MemoryStore) -> GroupRecord {
+    store.groups().unwrap().remove(0)
+}
+
+fn listen(store: &MemoryStore) -> Receiver<Report> {
+    let (sender, reports) = channel();
+    store.register(GROUP, Box::new(move |report| drop(sender.send(report))));
+    reports
+}
+
+fn store_of(hard_state: HardState) -> MemoryStore {
+    let store = MemoryStore::new(Delivery::Stepped);
+    store.create_group(GROUP, hard_state).unwrap();
+    store.run();
+    store
+}
+
+fn open(store: &MemoryStore, node: NodeId) -> Result<Replica, ReplicaError> {
+    let host = ReplicaHost::new(node, Arc::new(store.clone()), CoreClock::start());
+    Replica::open(&record(store), &host)
+}
+
+impl Node {
+    fn start(store: &MemoryStore) -> Self {
+        let reports = listen(store);
+        let mut replica = open(store, NODE).unwrap();
+        replica.start().unwrap();
+        Self { store: store.clone(), reports, replica }
+    }
+
+    /// A new group that serves.
+    fn serving() -> Self {
+        let mut node = Self::start(&store_of(Core::sole_member(NODE)));
+        node.run();
+        assert!(node.replica.is_serving());
+        assert_eq!(node.applied(), [(1, Bytes::new())]);
+        node
+    }
+
+    /// Lets the store and the replica work until nothing is left to do.
+    fn run(&mut self) {
+        loop {
+            self.store.run();
+            let Ok(report) = self.reports.try_recv() else { return };
+            self.replica.on_report(report).unwrap();
+        }
+    }
+
+    fn propose(&mut self, payload: &'static [u8]) -> Index {
+        let payload = Bytes::from_static(payload);
+        self.replica.propose(payload, AppendKind::Growing).unwrap().unwrap()
+    }
+
+    fn applied(&mut self) -> Vec<(Index, Bytes)> {
+        std::iter::from_fn(|| self.replica.next_committed())
+            .map(|entry| (entry.index, entry.payload))
+            .collect()
+    }
+
+    fn checkpoint(&mut self) {
+        let batch =
+            CheckpointBatch { applied: self.replica.applied(), ..CheckpointBatch::default() };
+        assert!(self.replica.checkpoint(batch).unwrap().is_ok());
+        self.run();
+    }
+}
+
+#[test]
+fn entries_are_decided_when_they_are_written() {
+    let mut node = Node::serving();
+    assert_eq!((node.propose(b"a"), node.propose(b"bc")), (2, 3));
+    assert_eq!((node.replica.under_way(), node.replica.bytes_under_way()), (2, 3));
+    assert!(node.applied().is_empty(), "nothing is written yet");
+    node.run();
+    assert_eq!(node.applied(), [(2, Bytes::from_static(b"a")), (3, Bytes::from_static(b"bc"))]);
+    assert_eq!(node.replica.under_way(), 0);
+    assert_eq!(node.replica.status().at_risk_bytes, 3);
+    node.store.sync();
+    node.run();
+    let status = node.replica.status();
+    assert_eq!((status.at_risk_bytes, status.fsynced_index), (0, 3));
+    assert_eq!((status.commit_index, status.leader), (3, Some(NODE)));
+}
+
+#[test]
+fn a_restart_goes_on_behind_the_checkpoint() {
+    let mut node = Node::serving();
+    node.propose(b"a");
+    node.run();
+    node.applied();
+    node.checkpoint();
+    assert_eq!(node.replica.core.log().floor(), node.replica.applied());
+    node.propose(b"b");
+    node.run();
+    let history = node.replica.status().history;
+    node.store.crash();
+
+    let mut again = Node::start(&node.store);
+    assert!(again.applied().is_empty(), "not before the new term's barrier");
+    again.run();
+    let applied = again.applied();
+    assert_eq!(applied, [(3, Bytes::from_static(b"b")), (4, Bytes::new())]);
+    assert!(again.replica.is_serving());
+    assert_eq!(again.replica.status().history, history, "nothing was lost");
+}
+
+#[test]
+fn a_power_loss_is_told_and_made_good() {
+    let mut node = Node::serving();
+    node.store.sync();
+    node.propose(b"a");
+    node.run();
+    let history = node.replica.status().history;
+    node.store.lose_power(0);
+    assert_eq!(record(&node.store).recovering, Some(1));
+
+    let mut again = Node::start(&node.store);
+    again.run();
+    assert!(again.replica.is_serving());
+    assert_eq!(again.replica.status().history, history + 1);
+    assert_eq!(again.applied(), [(1, Bytes::new()), (2, Bytes::new())]);
+    assert_eq!(record(&node.store).recovering, None);
+}
+
+#[test]
+fn another_nodes_directory_is_refused() {
+    let store = store_of(Core::sole_member(NodeId(2)));
+    let refused = open(&store, NODE).map(drop).unwrap_err();
+    assert!(matches!(refused, ReplicaError::NotAVoter { group: GROUP, node: NODE }));
+    let nobody = store_of(HardState::default());
+    let refused = open(&nobody, NODE).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("the data directory that belongs to it"), "{refused}");
+}
+
+#[test]
+fn groups_with_members_elsewhere_are_refused() {
+    let voters = ConfigRegister::of_voters([NODE, NodeId(2), NodeId(5)]);
+    let learner = ConfigRegister {
+        learners: vec![NodeId(2)],
+        stamp: ConfigStamp { term: 1, version: 1 },
+        ..ConfigRegister::of_voters([NODE])
+    };
+    for (config, count) in [(voters, 3), (learner, 2)] {
+        let store = store_of(HardState { config, ..HardState::default() });
+        let refused = open(&store, NODE).map(drop).unwrap_err();
+        assert!(
+            matches!(refused, ReplicaError::SeveralMembers { members, .. } if members == count)
+        );
+    }
+}
+
+#[test]
+fn what_the_store_has_no_room_for_waits_in_order() {
+    let mut node = Node::serving();
+    node.store.set_capacity(1);
+    let last = [node.propose(b"a"), node.propose(b"b"), node.propose(b"c")];
+    assert_eq!(node.replica.waiting.len(), 2);
+    node.run();
+    assert_eq!(node.applied().into_iter().map(|(index, _)| index).collect::<Vec<_>>(), last);
+}
+
+#[test]
+fn a_full_disk_does_not_take_an_index_back() {
+    let mut node = Node::serving();
+    node.store.set_low_disk(Some((1, 2)));
+    let index = node.propose(b"a");
+    node.run();
+    assert_eq!(node.applied(), [(index, Bytes::from_static(b"a"))]);
+}
+
+#[test]
+fn an_idle_group_has_no_deadline() {
+    let mut node = Node::serving();
+    node.propose(b"a");
+    node.run();
+    let mut now = node.replica.clock.now();
+    for _ in 0..10 {
+        let Some(deadline) = node.replica.core.next_deadline() else { return };
+        now = now.max(deadline);
+        node.replica.core.step(now, Input::Tick, &mut node.replica.effects);
+        node.replica.carry_out(AppendKind::Relief).unwrap();
+    }
+    panic!("still ticking: {:?}", node.replica.core);
+}
+
+#[test]
+fn a_failed_store_is_the_end() {
+    let mut node = Node::serving();
+    let failure = StorageError::Sync { detail: "input/output error".to_owned() };
+    node.store.fail(failure.clone());
+    let error = node.replica.on_report(node.reports.recv().unwrap()).unwrap_err();
+    assert!(matches!(error, ReplicaError::Storage { source, .. } if source == failure));
+    assert_eq!(node.replica.core.role(), Role::Failed);
+    let refused = node.replica.propose(Bytes::new(), AppendKind::Growing).unwrap();
+    assert_eq!(refused, Err(NotProposed::NotLeader));
+}
+
+#[test]
+fn a_cut_log_takes_its_entries_along() {
+    let mut node = Node::serving();
+    let first = node.propose(b"a");
+    node.propose(b"b");
+    let entry = node.replica.unapplied.back().cloned().unwrap();
+    let other = Entry { index: first, payload: Bytes::from_static(b"c"), ..entry };
+    let cut = Effect::Append { write: 9, truncate_from: Some(first), entries: vec![other.clone()] };
+    node.replica.effects.push(cut);
+    node.replica.carry_out(AppendKind::Relief).unwrap();
+    assert_eq!(node.replica.unapplied, [other]);
+}
+
+#[test]
+fn entries_that_are_gone_are_read_as_none() {
+    let mut node = Node::serving();
+    node.propose(b"a");
+    node.run();
+    let read = |after, upto| node.replica.read_log(after, upto, 99).unwrap().len();
+    assert_eq!((read(0, 2), read(1, 2), read(2, 9)), (2, 1, 0));
+    node.replica.effects.push(Effect::ReadLog { read: 1, after: 9, upto: 10, max_bytes: 1 });
+    node.replica.carry_out(AppendKind::Relief).unwrap();
+}
+
+#[test]
+fn the_alarm_rings_at_its_time_only() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _within = runtime.enter();
+    let clock = CoreClock::start();
+    let mut alarm = Alarm::new(clock);
+    let rings = |alarm: &mut Alarm, at: Option<Time>| {
+        let ring = std::pin::pin!(alarm.ring(at));
+        ring.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    };
+    let hour = clock.now() + Duration::from_secs(3600);
+    assert!(!rings(&mut alarm, None));
+    assert!(!rings(&mut alarm, Some(hour)));
+    runtime.block_on(alarm.ring(Some(Time::default())));
+    assert!(!rings(&mut alarm, Some(hour)), "set anew");
+    assert!(!rings(&mut alarm, Some(Time(u64::MAX))), "never, rather than a panic");
+}
