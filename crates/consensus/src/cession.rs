@@ -42,6 +42,8 @@ impl Core {
             return;
         }
         self.refuse_reads(turn);
+        // Kept, for those whom the announcement does not reach.
+        self.election.cession = Some(Cession { leader: self.node, term: self.hard.term });
         if let Some(leading) = self.leading.take() {
             if broken!(self, W19LeaseOutlivesCession) {
                 self.election.loyal_until = leading.reads.lease_until;

@@ -297,12 +297,13 @@ impl Core {
             Body::Scout { next, config, last, cession } => {
                 self.on_scout(turn, from, next, config, last, cession);
             }
-            Body::ScoutReply { next, granted, last, recovering, leader, newer } => {
+            Body::ScoutReply { next, granted, last, recovering, leader, ceded, newer } => {
                 let newer = newer.as_deref();
                 if self.learn_config(turn, newer) {
                     return;
                 }
-                let answer = crate::election::ScoutAnswer { granted, last, recovering, leader };
+                let answer =
+                    crate::election::ScoutAnswer { granted, last, recovering, leader, ceded };
                 self.on_scout_reply(turn, from, term, next, &answer);
             }
             Body::Propose { config, cession } => self.on_propose(turn, from, term, config, cession),

@@ -53,7 +53,8 @@ pub enum Effect {
         max_bytes: u32,
     },
     /// Entries up to this index are decided: apply them in order, then let their acknowledgements
-    /// leave.
+    /// leave. Some may still be on their way to the own log: what is written of applying them must
+    /// come behind them on the disk.
     Commit {
         /// The last decided entry.
         upto: Index,

@@ -38,6 +38,8 @@ pub(crate) struct Round {
     answered: Vec<NodeId>,
     /// Leaderships that others are loyal to.
     loyalties: Vec<Cession>,
+    /// Leaderships that are over for sure.
+    ceded: Vec<Cession>,
     /// A replica that would vote has more, and all of it.
     outrun: bool,
     /// Asked for by an operator or a ceding leader: no other goes first.
@@ -54,6 +56,7 @@ pub(crate) struct ScoutAnswer {
     pub(crate) last: LogPosition,
     pub(crate) recovering: bool,
     pub(crate) leader: Option<Cession>,
+    pub(crate) ceded: Option<Cession>,
 }
 
 impl Core {
@@ -199,6 +202,7 @@ impl Core {
             last: self.log.last(),
             recovering: self.recovering.is_some(),
             leader,
+            ceded: self.election.cession,
             newer,
         };
         self.send(turn, from, reply, After::HardState);
@@ -231,6 +235,7 @@ impl Core {
             round.outrun |= answer.last > own && !answer.recovering;
         }
         round.loyalties.extend(answer.leader);
+        round.ceded.extend(answer.ceded);
         self.count_scouting(turn);
     }
 
@@ -249,11 +254,11 @@ impl Core {
             self.stand(turn, next, cession);
             return;
         }
-        // Whoever is said to lead, but would vote for another itself, leads no more: its cession
-        // was lost, and this is the proof.
-        let over = round.loyalties.iter().find(|loyalty| {
-            round.granted.contains(&loyalty.leader) && round.cession != Some(**loyalty)
-        });
+        // Somebody is loyal to a leader that has ceded: the news was lost, and is brought now.
+        let over = round
+            .loyalties
+            .iter()
+            .find(|loyalty| round.ceded.contains(loyalty) && round.cession != Some(**loyalty));
         if let Some(over) = over.copied() {
             let chosen = round.chosen;
             self.scout(turn, Some(over), chosen);
@@ -322,7 +327,6 @@ impl Core {
             self.grant = None;
         }
         self.fetch_read = None;
-        self.election.cession = self.election.cession.filter(|cession| cession.term >= term);
         self.drop_held_before(term);
         self.save(turn);
     }
@@ -423,7 +427,6 @@ impl Core {
         let answers = self.election.round.take().map(|round| round.answers).unwrap_or_default();
         self.election.deadline = None;
         self.election.deferred = false;
-        self.election.cession = None;
         self.leading = Some(Box::new(Leading::default()));
         self.set_role(turn, Role::Syncing, Some(node));
         self.watch_quorum(turn);

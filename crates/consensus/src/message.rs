@@ -113,6 +113,9 @@ pub enum Body {
         recovering: bool,
         /// The live leader that the vote is refused for, and its term.
         leader: Option<Cession>,
+        /// The newest cession that the sender knows of, its own included: the scout shows it to
+        /// those who are still loyal because the news was lost.
+        ceded: Option<Cession>,
         /// The own configuration, where it is newer than the scout's.
         newer: Option<Arc<ConfigRegister>>,
     },

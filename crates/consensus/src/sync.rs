@@ -341,7 +341,12 @@ impl Core {
         }
         if forked {
             self.hard.history += 1;
-            if let Some(forced) = self.election.forced.take() {
+            let answered: Vec<NodeId> = self.leading.as_ref().map_or_else(Vec::new, |leading| {
+                leading.sync.answers.iter().map(|(node, _)| *node).collect()
+            });
+            // Whoever answered is not dead, whatever was said.
+            if let Some(mut forced) = self.election.forced.take() {
+                forced.dead.retain(|node| !answered.contains(node));
                 self.hard.config = forced.without_the_dead(&self.hard.config);
             }
         }
