@@ -1,6 +1,8 @@
 //! The crates that do no I/O must not even be able to: their dependency trees are searched for
-//! anything that reaches a socket, a disk, a clock service or the system's randomness.
+//! anything that reaches a socket, a disk, a clock service or the system's randomness, and the
+//! lints that keep the standard library's ways out of them must be there.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -39,12 +41,15 @@ const FORBIDDEN: [&str; 25] = [
     "tokio",
 ];
 
-/// Fails with one line per forbidden dependency.
+/// Fails with one line per forbidden dependency, or when a crate's lints are not those of the
+/// others.
 pub(crate) fn check(root: &Path) -> Result<()> {
+    check_lints(root)?;
     let mut found = Vec::new();
     for package in PURE {
         let output = places::cargo(root)
             .args(["tree", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+            .arg("--all-features")
             .args(["--package", package])
             .output()
             .context("cannot run cargo tree")?;
@@ -62,6 +67,26 @@ pub(crate) fn check(root: &Path) -> Result<()> {
              `cargo tree -p PACKAGE -e normal -i CRATE` shows which way it came in",
             found.join("\n  ")
         );
+    }
+    Ok(())
+}
+
+/// The standard library's clocks, threads, files and sockets are forbidden by clippy, crate by
+/// crate; a crate without the file would be held to nothing.
+fn check_lints(root: &Path) -> Result<()> {
+    let mut first: Option<(String, String)> = None;
+    for package in PURE {
+        let folder = package.strip_prefix("flintmq-").unwrap_or(package);
+        let file = format!("crates/{folder}/clippy.toml");
+        let lints = fs::read_to_string(root.join(&file))
+            .with_context(|| format!("cannot read {file}, which keeps the crate pure"))?;
+        match &first {
+            None => first = Some((file, lints)),
+            Some((other, expected)) if *expected != lints => {
+                bail!("{file} differs from {other}: pure crates are held to the same lints");
+            }
+            Some(_) => {}
+        }
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::records::{self, EntryHeader, GroupState};
 use crate::statistics::Counters;
 use crate::wal_sync::Unsynced;
 use crate::witness::Witness;
-use flintmq_consensus::{Entry, GroupId, HardState, Index, LogPosition};
+use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition};
 use rocksdb::{WriteBatch, WriteOptions};
 use std::collections::HashMap;
 use std::io::IoSlice;
@@ -111,7 +111,7 @@ pub(crate) struct LogWriter {
     pub(crate) witness: Option<Witness>,
     pub(crate) durability: Durability,
     pub(crate) write_bytes: usize,
-    pub(crate) loss_epoch: u64,
+    pub(crate) loss_epoch: Epoch,
     pub(crate) groups: HashMap<GroupId, Group>,
     pub(crate) pending: Pending,
 }

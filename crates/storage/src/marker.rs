@@ -2,6 +2,7 @@
 //! as a whole (consensus design, section 2.1).
 
 use crate::error::OpenError;
+use flintmq_consensus::Epoch;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -38,7 +39,7 @@ pub(crate) struct Marker {
     pub(crate) boot_id: Option<String>,
     pub(crate) mount_id: String,
     /// How often a tail may have been lost. Never goes back.
-    pub(crate) loss_epoch: u64,
+    pub(crate) loss_epoch: Epoch,
     /// Whether the run has a witness.
     pub(crate) witness: bool,
     /// Whether the run syncs every write before it reports it.

@@ -12,7 +12,7 @@ use crate::group_log::GroupLog;
 use crate::log_store::{GroupRecord, LogBounds, LogStore, QueueRecords};
 use crate::records::GroupState;
 use crate::statistics::StoreStats;
-use flintmq_consensus::{Entry, GroupId, HardState, Index, LogPosition};
+use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -44,7 +44,7 @@ struct State {
     disk: Disk,
     /// Groups that were appended to since their last `Synced` report.
     appended: BTreeSet<GroupId>,
-    loss_epoch: u64,
+    loss_epoch: Epoch,
     waiting: VecDeque<(GroupId, Change)>,
     /// Requests that may wait before batches are refused.
     capacity: usize,
@@ -321,7 +321,7 @@ impl Disk {
     }
 
     /// Applies a change that was checked.
-    fn apply(&mut self, group: GroupId, change: &Change, loss_epoch: u64) {
+    fn apply(&mut self, group: GroupId, change: &Change, loss_epoch: Epoch) {
         match change {
             Change::Create(hard_state) => {
                 let state = GroupState {
@@ -355,7 +355,7 @@ impl Group {
         Ok(LogPosition { term: entry.term, index })
     }
 
-    fn apply(&mut self, change: &Change, loss_epoch: u64) {
+    fn apply(&mut self, change: &Change, loss_epoch: Epoch) {
         match change {
             Change::Create(_) | Change::Drop => {}
             Change::HardState { state, .. } => self.hard_state = state.clone(),

@@ -16,7 +16,7 @@ use crate::log_store::GroupRecord;
 use crate::log_writer::{Group, LogWriter, Pending, delete_group_data};
 use crate::marker::{self, Marker, State};
 use crate::options::{Durability, StoreOptions};
-use crate::records;
+use crate::records::{self, GroupState};
 use crate::shutdown_signal::ShutdownSignal;
 use crate::space_reclaim::{DiskWatch, SpaceReclaim};
 use crate::statistics::Counters;
@@ -24,7 +24,7 @@ use crate::store::{self, Opened, Running, Shutdown, Store};
 use crate::store_reader::StoreReader;
 use crate::wal_sync::{Unsynced, WalSync};
 use crate::witness::Witness;
-use flintmq_consensus::NodeId;
+use flintmq_consensus::{Epoch, GroupId, NodeId};
 use rocksdb::WriteOptions;
 use std::collections::HashMap;
 use std::io;
@@ -190,7 +190,9 @@ fn begin_run(
 ) -> Result<(Marker, Option<Witness>), OpenError> {
     let dir = options.dir.as_path();
     let (node_uuid, loss_epoch) = match found {
-        Found::New { node_uuid } | Found::Replaced { node_uuid } => (node_uuid, 0),
+        Found::New { node_uuid } => (node_uuid, 0),
+        // The number went with the marker. It must not come again: groups tell losses apart by it.
+        Found::Replaced { node_uuid } => (node_uuid, highest_epoch(database)?),
         Found::Ours(marker) => (marker.node_uuid, marker.loss_epoch),
     };
     let run = host::random_name().map_err(io_error("reading random numbers", dir))?;
@@ -234,22 +236,30 @@ fn new_marker(
     })
 }
 
-/// Completes the deletion of groups that a crash has interrupted.
-fn complete_drops(database: &Database) -> Result<(), OpenError> {
-    let failed = |error: rocksdb::Error| OpenError::Database { detail: error.to_string() };
-    let mut dropping = Vec::new();
+/// The highest loss that any group of the database has made good.
+fn highest_epoch(database: &Database) -> Result<Epoch, OpenError> {
+    let states = group_states(database)?;
+    Ok(states.iter().map(|(_, state)| state.rejoined_epoch).max().unwrap_or(0))
+}
+
+fn group_states(database: &Database) -> Result<Vec<(GroupId, GroupState)>, OpenError> {
+    let mut states = Vec::new();
     let mut groups = database.db().raw_iterator_cf(database.family(Family::Group));
     groups.seek_to_first();
     while let Some((key, value)) = groups.item() {
         let state = records::decode_group(value).map_err(|detail| OpenError::Damaged { detail })?;
-        if state.dropping {
-            dropping.extend(records::key_group(key));
-        }
+        states.extend(records::key_group(key).map(|group| (group, state)));
         groups.next();
     }
-    groups.status().map_err(failed)?;
-    drop(groups);
-    for group in dropping {
+    groups.status().map_err(|error| OpenError::Database { detail: error.to_string() })?;
+    Ok(states)
+}
+
+/// Completes the deletion of groups that a crash has interrupted.
+fn complete_drops(database: &Database) -> Result<(), OpenError> {
+    let failed = |error: rocksdb::Error| OpenError::Database { detail: error.to_string() };
+    let states = group_states(database)?;
+    for (group, _) in states.into_iter().filter(|(_, state)| state.dropping) {
         delete_group_data(database, group).map_err(failed)?;
     }
     Ok(())

@@ -4,7 +4,7 @@ use crate::database::{Database, Family};
 use crate::error::ReadError;
 use crate::log_store::{GroupRecord, LogBounds, QueueRecords};
 use crate::records::{self, GroupState};
-use flintmq_consensus::{Entry, GroupId, HardState, Index, LogPosition};
+use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition};
 use rocksdb::{DBRawIterator, ErrorKind, ReadOptions};
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct StoreReader {
     pub(crate) database: Arc<Database>,
-    pub(crate) loss_epoch: u64,
+    pub(crate) loss_epoch: Epoch,
 }
 
 impl StoreReader {

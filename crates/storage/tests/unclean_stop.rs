@@ -440,16 +440,26 @@ fn a_directory_has_one_user_and_one_owner() {
 #[test]
 fn a_directory_without_its_marker_is_taken_over_on_purpose_only() {
     let place = tempfile::tempdir().unwrap();
+    let marker = place.path().join("a/marker");
     let store = Store::open(options(&place, "a")).unwrap().store;
     create(&store, ONE);
     store.close().unwrap();
     drop(store);
-    fs::remove_file(place.path().join("a/marker")).unwrap();
+    fs::remove_file(&marker).unwrap();
     let error = Store::open(options(&place, "a")).err().unwrap();
     assert!(matches!(error, OpenError::MarkerMissing { .. }));
     let opened = Store::open(StoreOptions { replace: true, ..options(&place, "a") }).unwrap();
     assert!(matches!(opened.shutdown, Shutdown::TailMayBeLost { .. }));
-    assert!(opened.groups[0].recovering.is_some());
+    assert_eq!(opened.groups[0].recovering, Some(1));
+    // The second time is another loss, although the marker that counted the first is gone.
+    let reports = Reports::of(&opened.store, ONE);
+    opened.store.mark_rejoined(ONE).unwrap();
+    assert_eq!(reports.next(), Report::Rejoined);
+    opened.store.close().unwrap();
+    drop(opened);
+    fs::remove_file(&marker).unwrap();
+    let opened = Store::open(StoreOptions { replace: true, ..options(&place, "a") }).unwrap();
+    assert_eq!(opened.groups[0].recovering, Some(2));
 }
 
 #[test]

@@ -65,8 +65,17 @@ impl Replica {
                 return Err(ReplicaError::Stopped { group: self.group, reason });
             }
             Effect::Send(_) => self.not_served("messages to peers"),
-            // Also what follows from members coming, going and taking over.
-            _ => self.not_served("snapshots or reads through the log"),
+            Effect::ReadReady { .. } | Effect::ReadRefused { .. } => {
+                self.not_served("reads through the log");
+            }
+            Effect::SnapshotOpen { .. }
+            | Effect::SnapshotRead { .. }
+            | Effect::SnapshotClose { .. }
+            | Effect::SnapshotStage { .. }
+            | Effect::SnapshotInstall { .. } => self.not_served("snapshots"),
+            Effect::Reset { .. } => self.not_served("dropping a past that others have changed"),
+            Effect::TransferAbandoned { .. } => self.not_served("transfers of leadership"),
+            Effect::Removed => self.not_served("the removal of this replica"),
         }
         Ok(())
     }

@@ -2,7 +2,6 @@
 
 use std::sync::mpsc::{Receiver, channel};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use flintmq_consensus::{ConfigStamp, HardState, Role, Time};
 use flintmq_storage::{Delivery, MemoryStore};
@@ -201,6 +200,17 @@ fn an_idle_group_has_no_deadline() {
         node.replica.carry_out(AppendKind::Relief).unwrap();
     }
     panic!("still ticking: {:?}", node.replica.core);
+}
+
+#[test]
+fn a_slow_disk_delays_the_election_and_no_more() {
+    let mut node = Node::start(&store_of(Core::sole_member(NODE)));
+    let later = node.replica.clock.now() + Duration::from_secs(10);
+    node.replica.core.step(later, Input::Tick, &mut node.replica.effects);
+    node.replica.carry_out(AppendKind::Relief).unwrap();
+    node.run();
+    assert!(node.replica.is_serving());
+    assert_eq!(node.replica.status().term, 1);
 }
 
 #[test]
