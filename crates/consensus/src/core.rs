@@ -370,6 +370,7 @@ impl Core {
     pub(crate) fn after_write(&mut self, turn: &mut Turn<'_>) {
         if self.role == Role::Ready {
             self.advance_commit(turn);
+            self.go_on_changing(turn);
         }
     }
 

@@ -70,7 +70,7 @@ impl Core {
         let config = &self.hard.config;
         if config.is_voter(self.node) && config.members().len() == 1 {
             // Nobody else could refuse, so there is nobody to ask.
-            self.stand(turn, self.hard.term + 1, None);
+            self.stand(turn, self.next_term(), None);
         } else {
             self.await_election(turn);
         }
@@ -116,13 +116,13 @@ impl Core {
         if scout {
             self.scout(turn, self.election.cession, true);
         } else {
-            self.stand(turn, self.hard.term + 1, self.election.cession);
+            self.stand(turn, self.next_term(), self.election.cession);
         }
     }
 
     /// Asks all voters whether they would vote, without any of them changing.
     fn scout(&mut self, turn: &mut Turn<'_>, cession: Option<Cession>, chosen: bool) {
-        let next = self.hard.term + 1;
+        let next = self.next_term();
         self.election.round = Some(Box::new(Round {
             next,
             granted: vec![self.node],
@@ -241,7 +241,7 @@ impl Core {
 
     fn count_scouting(&mut self, turn: &mut Turn<'_>) {
         let Some(round) = &self.election.round else { return };
-        if self.is_quorum_for_me(&round.granted) {
+        if self.is_quorum_for_me(round) {
             if round.outrun && !round.chosen && !self.election.deferred {
                 // Somebody has more: it goes first, this once.
                 self.election.deferred = true;
@@ -266,13 +266,13 @@ impl Core {
     }
 
     /// A majority of the configuration; or, by an operator's order, everybody who is not dead.
-    fn is_quorum_for_me(&self, granted: &[NodeId]) -> bool {
-        match &self.election.forced {
-            Some(forced) => self
-                .hard
-                .config
-                .is_everyone(|node| granted.contains(&node) || forced.dead.contains(&node)),
-            None => self.hard.config.is_quorum(|node| granted.contains(&node)),
+    fn is_quorum_for_me(&self, round: &Round) -> bool {
+        let granted = |node: NodeId| round.granted.contains(&node);
+        match self.order_for(round.next) {
+            Some(order) => {
+                self.hard.config.is_everyone(|node| granted(node) || order.dead.contains(&node))
+            }
+            None => self.hard.config.is_quorum(granted),
         }
     }
 
@@ -421,7 +421,7 @@ impl Core {
             round.granted.push(node);
         }
         let Some(round) = &self.election.round else { return };
-        if !self.is_quorum_for_me(&round.granted) {
+        if !self.is_quorum_for_me(round) {
             return;
         }
         let answers = self.election.round.take().map(|round| round.answers).unwrap_or_default();
@@ -499,6 +499,8 @@ impl Core {
             self.election.round = None;
             self.set_role(turn, Role::Follower, Some(from));
         }
+        // Somebody leads, so an order to go on without others is not needed.
+        self.election.forced = None;
         self.learn_config(turn, newer);
         self.election.deferred = false;
         self.election.deadline = None;

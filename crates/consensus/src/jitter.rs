@@ -13,6 +13,11 @@ impl Jitter {
         Self(seed)
     }
 
+    /// The seed for one of many, each of which is to draw numbers of its own.
+    pub(crate) fn fork(&self, which: u64) -> u64 {
+        Self(self.0 ^ Self(which).next()).next()
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;

@@ -24,6 +24,8 @@ pub(crate) struct Leading {
     /// What must be matched in the present configuration before the next change (C4).
     pub(crate) need: Index,
     pub(crate) serving: bool,
+    /// Voters to be dropped by an operator's order, once the others hold everything.
+    pub(crate) dead: Vec<NodeId>,
     /// Ascending by node, without this one.
     pub(crate) progress: Vec<Progress>,
     pub(crate) cache: EntryCache,
@@ -37,7 +39,7 @@ pub(crate) struct Leading {
     /// When followers are told of the commit index, unless entries tell them first.
     pub(crate) commit_due: Option<Time>,
     pub(crate) quiesce_due: Option<Time>,
-    /// What the host could not be given at once, when a quiesced group is asked for it.
+    /// When something happened last; a group rests a while after that.
     pub(crate) last_activity: Time,
 }
 

@@ -150,7 +150,8 @@ impl Core {
             return Err(ChangeError::NotLeader { leader });
         }
         let next = change.apply(&self.hard.config)?;
-        if self.hard.config.is_joint() || !self.may_change() {
+        let dropping = self.leading.as_ref().is_some_and(|leading| !leading.dead.is_empty());
+        if dropping || self.hard.config.is_joint() || !self.may_change() {
             return Err(ChangeError::NotYet);
         }
         if let MemberChange::Promote(node) = change {
@@ -191,15 +192,26 @@ impl Core {
         Ok(())
     }
 
-    /// C4: a majority of the present configuration holds exactly it, in this term, and has all that
-    /// was ever committed under this leader, at least its barrier.
+    /// C4 for the present configuration.
     fn may_change(&self) -> bool {
+        self.holds(&self.hard.config)
+    }
+
+    /// C4: a quorum of `config` holds exactly the present configuration, in this term, and has all
+    /// that was ever committed under this leader, at least its barrier.
+    pub(crate) fn holds(&self, config: &ConfigRegister) -> bool {
         let Some(leading) = &self.leading else { return false };
         if !self.durability.is_hard_state_synced() {
             return false;
         }
-        let held = self.config_held() || broken!(self, W16ChangeBeforeConfigIsHeld);
-        let matched: Index = self.hard.config.quorum_index(|node| {
+        let stamp = self.hard.config.stamp;
+        let holds_config = |node: NodeId| {
+            node == self.node || leading.progress(node).is_some_and(|peer| peer.config == stamp)
+        };
+        if !config.is_quorum(holds_config) && !broken!(self, W16ChangeBeforeConfigIsHeld) {
+            return false;
+        }
+        let matched: Index = config.quorum_index(|node| {
             if node == self.node {
                 self.durability.written()
             } else {
@@ -207,12 +219,10 @@ impl Core {
             }
         });
         let written = self.durability.is_written(leading.barrier_write);
-        let logged =
-            (written && matched >= leading.need) || broken!(self, W17ChangeBeforeLogIsHeld);
-        held && logged
+        (written && matched >= leading.need) || broken!(self, W17ChangeBeforeLogIsHeld)
     }
 
-    fn enter_config(&mut self, turn: &mut Turn<'_>, mut next: ConfigRegister) {
+    pub(crate) fn enter_config(&mut self, turn: &mut Turn<'_>, mut next: ConfigRegister) {
         let before = self.hard.config.members();
         next.stamp =
             ConfigStamp { term: self.hard.term, version: self.hard.config.stamp.version + 1 };
@@ -267,6 +277,7 @@ impl Core {
 
     /// Completes a change of several members as soon as that is safe.
     pub(crate) fn go_on_changing(&mut self, turn: &mut Turn<'_>) {
+        self.drop_the_dead(turn);
         if self.role != Role::Ready || !self.hard.config.is_joint() || !self.may_change() {
             return;
         }

@@ -21,22 +21,31 @@ pub(crate) struct HeldGrant {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Forced {
     pub(crate) dead: BTreeSet<NodeId>,
+    /// The order is void once the history moved on.
+    expect_history: History,
 }
 
-impl Forced {
-    /// The configuration in which the dead are no members: they come back as new ones only.
-    pub(crate) fn without_the_dead(&self, config: &ConfigRegister) -> ConfigRegister {
-        let alive = |nodes: &[NodeId]| -> Vec<NodeId> {
-            nodes.iter().copied().filter(|node| !self.dead.contains(node)).collect()
-        };
-        let mut voters = alive(&config.voters);
-        voters.extend(alive(&config.outgoing));
-        voters.sort_unstable();
-        voters.dedup();
-        let mut stamp = config.stamp;
-        stamp.version += 1;
-        ConfigRegister { stamp, voters, outgoing: Vec::new(), learners: alive(&config.learners) }
+/// Terms that are multiples of this are for elections by an operator's order. The dead cannot be
+/// asked what they voted for, so such an election takes a term that none of them can have used: no
+/// group counts this far by itself.
+const FORCED_TERMS: Term = 1 << 32;
+
+/// The configuration without these voters. Each list of a joint configuration is thinned on its
+/// own, for a quorum of one merged list would not meet every quorum of both.
+fn without(config: &ConfigRegister, dead: &[NodeId]) -> ConfigRegister {
+    let alive = |nodes: &[NodeId]| -> Vec<NodeId> {
+        nodes.iter().copied().filter(|node| !dead.contains(node)).collect()
+    };
+    let mut rest = ConfigRegister {
+        stamp: config.stamp,
+        voters: alive(&config.voters),
+        outgoing: alive(&config.outgoing),
+        learners: alive(&config.learners),
+    };
+    if rest.voters.is_empty() {
+        rest.voters = std::mem::take(&mut rest.outgoing);
     }
+    rest
 }
 
 impl Core {
@@ -126,11 +135,59 @@ impl Core {
         if !possible {
             return;
         }
-        self.election.forced = Some(Box::new(Forced { dead }));
-        if self.role == Role::Syncing {
-            self.go_on_syncing(turn);
-        } else {
-            self.on_stand(turn, true);
+        if self.leading.is_some() {
+            self.announce_cession(turn, None);
+            self.leave_leadership(turn);
+        }
+        // Always by a new election: one of the dead may have helped to elect another in this term.
+        self.election.forced = Some(Box::new(Forced { dead, expect_history }));
+        self.on_stand(turn, true);
+    }
+
+    /// The term to stand in next.
+    pub(crate) fn next_term(&self) -> Term {
+        let term = self.hard.term;
+        if self.order().is_some() { (term / FORCED_TERMS + 1) * FORCED_TERMS } else { term + 1 }
+    }
+
+    /// The operator's order, while it is in force.
+    fn order(&self) -> Option<&Forced> {
+        let forced = self.election.forced.as_deref();
+        forced.filter(|forced| forced.expect_history == self.hard.history)
+    }
+
+    /// The order, as far as it counts in an election or a sync phase of this term.
+    pub(crate) fn order_for(&self, term: Term) -> Option<&Forced> {
+        self.order().filter(|_| term.is_multiple_of(FORCED_TERMS))
+    }
+
+    /// Once the rest of the voters, by a majority of their own, hold the chosen log and the
+    /// re-stamped configuration, the dead are dropped from it. Not before: a majority of the rest
+    /// that lacks the log could elect a leader without it.
+    pub(crate) fn drop_the_dead(&mut self, turn: &mut Turn<'_>) {
+        let Some(leading) = self.leading.as_ref().filter(|leading| !leading.dead.is_empty()) else {
+            return;
+        };
+        let rest = without(&self.hard.config, &leading.dead);
+        if self.role == Role::Ready && self.holds(&rest) {
+            if let Some(leading) = &mut self.leading {
+                leading.dead.clear();
+            }
+            self.enter_config(turn, rest);
+        }
+    }
+
+    /// Whether those who are needed can be reached.
+    pub(crate) fn reaches_quorum(&self) -> bool {
+        let reached = |node: NodeId| node == self.node || self.is_up(node);
+        let config = &self.hard.config;
+        let Some(leading) = &self.leading else { return false };
+        if !leading.dead.is_empty() {
+            return without(config, &leading.dead).is_quorum(reached);
+        }
+        match self.order_for(self.hard.term).filter(|_| self.role == Role::Syncing) {
+            Some(order) => config.is_everyone(|node| reached(node) || order.dead.contains(&node)),
+            None => config.is_quorum(reached),
         }
     }
 

@@ -380,7 +380,7 @@ impl Core {
 
     /// A leader that cannot reach a majority cedes after a while (design, section 5.6).
     pub(crate) fn watch_quorum(&mut self, turn: &mut Turn<'_>) {
-        let reachable = self.hard.config.is_quorum(|node| node == self.node || self.is_up(node));
+        let reachable = self.reaches_quorum();
         let deadline = turn.now + self.settings.election_timeout;
         if let Some(leading) = &mut self.leading {
             leading.quorum_deadline =

@@ -339,22 +339,22 @@ impl Core {
         if !broken!(self, W15NoRestamp) {
             self.hard.config.stamp.term = self.hard.term;
         }
+        let mut dead = Vec::new();
         if forked {
-            self.hard.history += 1;
-            let answered: Vec<NodeId> = self.leading.as_ref().map_or_else(Vec::new, |leading| {
-                leading.sync.answers.iter().map(|(node, _)| *node).collect()
-            });
             // Whoever answered is not dead, whatever was said.
-            if let Some(mut forced) = self.election.forced.take() {
-                forced.dead.retain(|node| !answered.contains(node));
-                self.hard.config = forced.without_the_dead(&self.hard.config);
+            let answered = |node: &NodeId| leading.sync.answers.iter().any(|(n, _)| n == node);
+            if let Some(order) = self.order_for(self.hard.term) {
+                dead = order.dead.iter().copied().filter(|node| !answered(node)).collect();
             }
+            self.hard.history += 1;
         }
         self.save(turn);
         let save = self.durability.last_save();
         if let Some(leading) = &mut self.leading {
             leading.sync.finishing = Some(Finishing { save, forked, commit_bound });
+            leading.dead = dead;
         }
+        self.watch_quorum(turn);
         if broken!(self, W04TermNotDurable) {
             self.become_ready(turn);
         }

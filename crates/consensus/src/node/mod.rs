@@ -5,11 +5,23 @@
 //! carries out what it is told. When there is nothing to do it sleeps until
 //! [`NodeCore::next_deadline`] and steps [`NodeInput::Tick`].
 
+mod books;
+mod budget;
 mod counters;
 mod effect;
+mod elections;
+mod flushing;
+mod group;
 mod input;
+mod liveness;
+mod outbox;
 mod packet;
+mod saves;
 mod settings;
+mod stepping;
+#[cfg(test)]
+mod tests;
+mod timers;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -17,15 +29,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use counters::NodeCounters;
-pub use effect::NodeEffect;
-pub use input::NodeInput;
-pub use packet::{Class, Packet};
-pub use settings::NodeSettings;
-
+use self::books::Books;
+pub use self::counters::NodeCounters;
+pub use self::effect::NodeEffect;
+use self::group::Group;
+pub use self::input::NodeInput;
+pub use self::packet::{Class, Packet};
+use self::saves::Saves;
+pub use self::settings::NodeSettings;
+use crate::jitter::Jitter;
 use crate::{
-    ChangeError, ConfigStamp, Core, EntryKind, GroupId, Index, MemberChange, NodeId, ProposeError,
-    RestoreError, Restored, Settings, Time,
+    ChangeError, ConfigStamp, Core, EntryKind, GroupId, Index, Input, MemberChange, NodeId,
+    ProposeError, RestoreError, Restored, Settings, Time,
 };
 
 /// What a node knows of a peer.
@@ -35,25 +50,51 @@ pub struct PeerState {
     pub up: bool,
     /// The peer's process; zero before it was heard.
     pub incarnation: u64,
-    /// When it was heard last, since the last loss of contact.
+    /// When it was heard last, unless it was silent for too long since.
     pub heard: Option<Time>,
     /// Bytes of entries on the way to it, of all groups led here.
     pub in_flight_bytes: u64,
 }
 
+/// Whether a node says anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Voice {
+    Speaking,
+    /// Not at present.
+    Stalled,
+    /// Once more.
+    LastWords,
+    /// Never again.
+    Silent,
+}
+
 /// All groups of one node. No I/O, no clock, no randomness but its seed.
 #[derive(Clone, Debug)]
 pub struct NodeCore {
-    settings: NodeSettings,
-    groups: BTreeMap<GroupId, Core>,
-    counters: NodeCounters,
+    groups: BTreeMap<GroupId, Box<Group>>,
+    books: Books,
+    saves: Saves,
+    /// Effects that are no group's.
+    events: Vec<NodeEffect>,
+    /// When all peers are to be greeted next.
+    beat_at: Time,
+    last_step: Time,
+    voice: Voice,
 }
 
 impl NodeCore {
     /// A node without groups that has heard of nobody: all peers are down until they are heard.
     #[must_use]
     pub fn new(settings: NodeSettings) -> Self {
-        Self { settings, groups: BTreeMap::new(), counters: NodeCounters::default() }
+        Self {
+            groups: BTreeMap::new(),
+            books: Books::new(settings),
+            saves: Saves::default(),
+            events: Vec::new(),
+            beat_at: Time(0),
+            last_step: Time(0),
+            voice: Voice::Speaking,
+        }
     }
 
     /// Adds a group and starts it. One of the same number that is there is removed first.
@@ -61,7 +102,8 @@ impl NodeCore {
     /// # Errors
     /// [`RestoreError`] when the store's content does not belong together.
     pub fn add_group(&mut self, now: Time, restored: Restored) -> Result<(), RestoreError> {
-        self.add_group_with(now, restored, Arc::clone(&self.settings.group))
+        let settings = Arc::clone(&self.books.settings.group);
+        self.add_group_with(now, restored, settings)
     }
 
     /// Adds a group that has settings of its own.
@@ -70,24 +112,38 @@ impl NodeCore {
     /// [`RestoreError`] when the store's content does not belong together.
     pub fn add_group_with(
         &mut self,
-        _now: Time,
+        now: Time,
         restored: Restored,
         settings: Arc<Settings>,
     ) -> Result<(), RestoreError> {
-        let group = restored.group;
-        self.groups.insert(group, Core::new(restored, settings, self.settings.seed)?);
+        let (id, node) = (restored.group, self.books.settings.node);
+        // Neither two nodes nor two groups may draw the same delays.
+        let place = (u64::from(node.0) << 32) | u64::from(id.0);
+        let seed = Jitter::new(self.books.settings.seed).fork(place);
+        let core = Core::new(restored, settings, seed)?;
+        self.remove_group(now, id);
+        let mut group = Box::new(Group::new(core));
+        self.books.step(now, &mut group, Input::Started);
+        self.groups.insert(id, group);
         Ok(())
     }
 
-    /// Forgets a group, after it ceded if it led. False when it was not there.
-    pub fn remove_group(&mut self, _now: Time, group: GroupId) -> bool {
-        self.groups.remove(&group).is_some()
+    /// Forgets a group, after it ceded if it led: its last messages leave with the next flush, all
+    /// its other effects are void. False when it was not there.
+    pub fn remove_group(&mut self, now: Time, group: GroupId) -> bool {
+        let Some(mut group) = self.groups.remove(&group) else { return false };
+        self.books.step(now, &mut group, Input::Cede);
+        self.books.strike_out(now, &mut group);
+        for effect in Books::take_effects(&mut group) {
+            if let crate::Effect::Send(message) = effect {
+                self.books.post(message);
+            }
+        }
+        true
     }
 
-    /// Takes one input. What is to be done comes with the next [`Self::flush`].
-    pub fn step(&mut self, _now: Time, _input: NodeInput) {}
-
-    /// Appends one entry to a group led here, see [`Core::propose`].
+    /// Appends one entry to a group led here, see [`Core::propose`]. It leaves with the next flush,
+    /// together with all others of its group.
     ///
     /// # Errors
     /// [`ProposeError`]; nothing was appended.
@@ -107,11 +163,16 @@ impl NodeCore {
     /// [`ProposeError`]; nothing was appended.
     pub fn propose_all(
         &mut self,
-        _now: Time,
-        _group: GroupId,
-        _proposals: impl IntoIterator<Item = (EntryKind, Bytes)>,
+        now: Time,
+        group: GroupId,
+        proposals: impl IntoIterator<Item = (EntryKind, Bytes)>,
     ) -> Result<RangeInclusive<Index>, ProposeError> {
-        Err(ProposeError::NotLeader { leader: None })
+        let not_here = ProposeError::NotLeader { leader: None };
+        let group = self.groups.get_mut(&group).ok_or(not_here)?;
+        self.books.touch(group);
+        let indexes = group.core.propose_all(now, proposals, &mut group.effects)?;
+        self.books.settle(now, group);
+        Ok(indexes)
     }
 
     /// Changes the members of a group led here, see [`Core::change_members`].
@@ -120,49 +181,64 @@ impl NodeCore {
     /// [`ChangeError`]; nothing was changed.
     pub fn change_members(
         &mut self,
-        _now: Time,
-        _group: GroupId,
-        _change: MemberChange,
+        now: Time,
+        group: GroupId,
+        change: MemberChange,
     ) -> Result<ConfigStamp, ChangeError> {
-        Err(ChangeError::NotLeader { leader: None })
+        let not_here = ChangeError::NotLeader { leader: None };
+        let group = self.groups.get_mut(&group).ok_or(not_here)?;
+        self.books.touch(group);
+        let stamp = group.core.change_members(now, change, &mut group.effects)?;
+        self.books.settle(now, group);
+        Ok(stamp)
     }
-
-    /// Hands over all that is to be done since the last flush: at most one batch of hard states,
-    /// and as few packets as their bounds allow.
-    pub fn flush(&mut self, _now: Time, _effects: &mut Vec<NodeEffect>) {}
 
     /// When [`NodeInput::Tick`] is due next, as of the last flush. None: not before another input.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        None
+        let books = &self.books;
+        let limit = books.settings.group.election_timeout;
+        let beat = (!books.peers.is_empty() && self.voice != Voice::Silent).then_some(self.beat_at);
+        let silence =
+            books.peers.values().filter_map(|peer| peer.contact.deadline(&books.settings)).min();
+        [books.timers.next(), books.elections.next_overdue(limit), beat, silence]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A group, to look at.
     #[must_use]
     pub fn group(&self, group: GroupId) -> Option<&Core> {
-        self.groups.get(&group)
+        self.groups.get(&group).map(|group| &group.core)
     }
 
     /// All groups, ascending.
     pub fn groups(&self) -> impl Iterator<Item = &Core> {
-        self.groups.values()
+        self.groups.values().map(|group| &group.core)
     }
 
-    /// What is known of a peer.
+    /// What is known of a peer; none for nodes that are no peers.
     #[must_use]
-    pub fn peer(&self, _peer: NodeId) -> Option<PeerState> {
-        None
+    pub fn peer(&self, peer: NodeId) -> Option<PeerState> {
+        let peer = self.books.peers.get(&peer)?;
+        Some(PeerState {
+            up: peer.contact.up,
+            incarnation: peer.contact.incarnation,
+            heard: peer.contact.heard,
+            in_flight_bytes: peer.pair.in_flight(),
+        })
     }
 
     /// The settings.
     #[must_use]
     pub fn settings(&self) -> &NodeSettings {
-        &self.settings
+        &self.books.settings
     }
 
     /// What happened so far.
     #[must_use]
     pub fn counters(&self) -> &NodeCounters {
-        &self.counters
+        &self.books.counters
     }
 }

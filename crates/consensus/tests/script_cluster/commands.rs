@@ -272,7 +272,7 @@ impl Cluster {
             lines.push(format!(
                 "{node}: {:?} t{}{serving}{recovering}{rests}, log {floor}[{log}], decided {}, members {}",
                 core.role(),
-                core.term(),
+                telling::term(core.term()),
                 core.commit_index(),
                 telling::config(core.config()),
             ));

@@ -1,16 +1,24 @@
-//! How a trace says what happened. An entry is `index@term`.
+//! How a trace says what happened. An entry is `index@term`; a term above 2³² is one of an
+//! operator's order, `order:term`.
 
 use flintmq_consensus::{
     Body, ConfigRegister, ConfigStamp, Effect, Entry, EntryKind, FetchOutcome, LogPosition,
     Message, NodeId,
 };
 
+pub(super) fn term(term: Term) -> String {
+    match term >> 32 {
+        0 => term.to_string(),
+        order => format!("{order}:{}", term & 0xffff_ffff),
+    }
+}
+
 fn at(position: LogPosition) -> String {
-    format!("{}@{}", position.index, position.term)
+    format!("{}@{}", position.index, term(position.term))
 }
 
 fn stamp(stamp: ConfigStamp) -> String {
-    format!("{}.{}", stamp.term, stamp.version)
+    format!("{}.{}", term(stamp.term), stamp.version)
 }
 
 fn nodes(nodes: &[NodeId]) -> String {
@@ -45,14 +53,15 @@ fn entries(list: &[Entry]) -> String {
 /// One line for a message; `x` when it does not arrive.
 pub(super) fn message(message: &Message, arrives: bool) -> String {
     let arrow = if arrives { "→" } else { "x" };
-    let (from, to, term) = (message.from, message.to, message.term);
+    let (from, to, term) = (message.from, message.to, term(message.term));
     format!("{from}{arrow}{to} t{term} {}", body(&message.body))
 }
 
 fn body(body: &Body) -> String {
     match body {
         Body::Scout { next, last, cession, .. } => {
-            let why = cession.map(|c| format!(", {} ceded t{}", c.leader, c.term));
+            let next = term(*next);
+            let why = cession.map(|c| format!(", {} ceded t{}", c.leader, term(c.term)));
             format!(
                 "would you vote for me in t{next}? I have {}{}",
                 at(*last),
@@ -64,14 +73,14 @@ fn body(body: &Body) -> String {
             format!("yes, I have {}{flag}", at(*last))
         }
         Body::ScoutReply { leader: Some(loyal), .. } => {
-            format!("no, {} leads t{}", loyal.leader, loyal.term)
+            format!("no, {} leads t{}", loyal.leader, term(loyal.term))
         }
         Body::ScoutReply { newer: Some(newer), .. } => {
             format!("no, the members are {}", config(newer))
         }
         Body::ScoutReply { .. } => "no".to_owned(),
         Body::Propose { cession, .. } => {
-            let why = cession.map(|c| format!(", {} ceded t{}", c.leader, c.term));
+            let why = cession.map(|c| format!(", {} ceded t{}", c.leader, term(c.term)));
             format!("vote for me{}", why.unwrap_or_default())
         }
         Body::SyncRequest { .. } => "I am elected, what have you got?".to_owned(),
@@ -145,7 +154,7 @@ pub(super) fn effect(node: NodeId, effect: &Effect) -> String {
             } else {
                 String::new()
             };
-            format!("saves t{}{vote}{history} members {}", state.term, config(&state.config))
+            format!("saves t{}{vote}{history} members {}", term(state.term), config(&state.config))
         }
         Effect::Append { truncate_from, entries: list, .. } => {
             let cut = truncate_from.map(|index| format!("cuts from {index}, "));
@@ -154,11 +163,11 @@ pub(super) fn effect(node: NodeId, effect: &Effect) -> String {
         Effect::Reset { .. } => "drops all it has: the group's past is another one".to_owned(),
         Effect::ReadLog { after, upto, .. } => format!("reads its log after {after} to {upto}"),
         Effect::Commit { upto } => format!("applies up to {upto}"),
-        Effect::Serving { term } => format!("SERVES t{term}"),
-        Effect::RoleChanged { role, term, leader } => {
+        Effect::Serving { term: led } => format!("SERVES t{}", term(*led)),
+        Effect::RoleChanged { role, term: of_term, leader } => {
             let leader = leader.filter(|leader| leader != &node);
             let of = leader.map(|leader| format!(" of {leader}")).unwrap_or_default();
-            format!("is {role:?}{of} in t{term}")
+            format!("is {role:?}{of} in t{}", term(*of_term))
         }
         Effect::ReadReady { read, index } => format!("answers read {read} at {index}"),
         Effect::ReadRefused { read } => format!("refuses read {read}"),
