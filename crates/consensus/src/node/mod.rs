@@ -188,7 +188,7 @@ impl NodeCore {
         let not_here = ChangeError::NotLeader { leader: None };
         let group = self.groups.get_mut(&group).ok_or(not_here)?;
         self.books.touch(group);
-        let stamp = group.core.change_members(now, change, &mut group.effects)?;
+        let stamp = group.core.change_members(now, &change, &mut group.effects)?;
         self.books.settle(now, group);
         Ok(stamp)
     }
