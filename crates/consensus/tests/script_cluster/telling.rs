@@ -3,7 +3,7 @@
 
 use flintmq_consensus::{
     Body, ConfigRegister, ConfigStamp, Effect, Entry, EntryKind, FetchOutcome, LogPosition,
-    Message, NodeId,
+    Message, NodeId, Term,
 };
 
 pub(super) fn term(term: Term) -> String {
