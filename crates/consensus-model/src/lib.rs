@@ -1,0 +1,12 @@
+//! Models of the consensus protocol, for development only: nothing that runs depends on this crate.
+//!
+//! * [`protocol`]: the protocol as a stateright model, all interleavings within small bounds, and
+//!   random walks within larger ones. Every wrong shortcut (design, section 17) is a switch that
+//!   must be refuted.
+//! * [`search`]: runs a model and tells what was found.
+//!
+//! `cargo run --release -p flintmq-consensus-model -- help` explores by hand; `RESULTS.md` says what
+//! was explored so far.
+
+pub mod protocol;
+pub mod search;

@@ -1,0 +1,119 @@
+//! Runs a model and tells what was found.
+
+use stateright::{Checker, Expectation, HasDiscoveries, Model};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+/// How much a search may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Threads.
+    pub threads: usize,
+    /// Time after which the search is given up.
+    pub time: Duration,
+    /// Distinct states after which it is given up, which bounds the memory.
+    pub states: usize,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self { threads: 1, time: Duration::from_secs(3600), states: 60_000_000 }
+    }
+}
+
+/// States on the way to what was found, each with the step taken from it.
+pub type Way<S, A> = Vec<(S, Option<A>)>;
+
+/// What a search found.
+#[derive(Clone, Debug)]
+pub struct Found<S, A> {
+    /// The property that failed, with a shortest way there.
+    pub violated: Option<(&'static str, Way<S, A>)>,
+    /// States that should be reachable and were reached.
+    pub reached: BTreeSet<&'static str>,
+    /// True when every reachable state was seen.
+    pub exhaustive: bool,
+    /// Distinct states.
+    pub distinct: usize,
+    /// States, repeated ones too.
+    pub generated: usize,
+    /// Steps of the longest shortest way.
+    pub depth: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl<S, A> Found<S, A> {
+    /// The name of what failed.
+    #[must_use]
+    pub fn property(&self) -> Option<&'static str> {
+        self.violated.as_ref().map(|(name, _)| *name)
+    }
+}
+
+impl<S, A> fmt::Display for Found<S, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.violated {
+            Some((name, way)) => write!(f, "VIOLATED {name} in {} steps", way.len() - 1)?,
+            None if self.exhaustive => write!(f, "holds")?,
+            None => write!(f, "holds as far as explored")?,
+        }
+        write!(
+            f,
+            " | distinct {} | generated {} | depth {} | {:.1} s",
+            self.distinct,
+            self.generated,
+            self.depth,
+            self.took.as_secs_f64()
+        )?;
+        for reached in &self.reached {
+            write!(f, " | reached: {reached}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Explores breadth first, so that what is found is found on a shortest way.
+pub fn search<M>(model: M, effort: Effort) -> Found<M::State, M::Action>
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Hash + Send + Sync + Clone + fmt::Debug + PartialEq,
+    M::Action: Clone + PartialEq + fmt::Debug,
+{
+    let start = Instant::now();
+    let goals: BTreeSet<&'static str> = model
+        .properties()
+        .iter()
+        .filter(|property| property.expectation == Expectation::Sometimes)
+        .map(|property| property.name)
+        .collect();
+    let checker = model
+        .checker()
+        .threads(effort.threads)
+        .timeout(effort.time)
+        .target_state_count(effort.states.saturating_mul(40))
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
+    let took = start.elapsed();
+    let mut reached = BTreeSet::new();
+    let mut violated = None;
+    for (name, way) in checker.discoveries() {
+        if goals.contains(name) {
+            reached.insert(name);
+        } else {
+            violated = Some((name, way.into_vec()));
+        }
+    }
+    Found {
+        exhaustive: violated.is_none() && checker.is_done() && took < effort.time,
+        violated,
+        reached,
+        distinct: checker.unique_state_count(),
+        generated: checker.state_count(),
+        depth: checker.max_depth(),
+        took,
+    }
+}
