@@ -331,6 +331,29 @@ mod tests {
         assert_eq!(decode_hard_state(&value), Ok(state));
     }
 
+    #[test]
+    fn the_bytes_of_an_entry_stay() {
+        let sequenced = ProducerSequence { producer: 5, sequence: 6 };
+        let kinds = [
+            (EntryKind::Barrier, 0, Vec::new()),
+            (EntryKind::Commands, 1, Vec::new()),
+            (
+                EntryKind::Sequenced(sequenced),
+                2,
+                [5u64.to_be_bytes(), 6u64.to_be_bytes()].concat(),
+            ),
+        ];
+        for (kind, byte, more) in kinds {
+            let payload = Bytes::from_static(b"xy");
+            let entry = Entry { index: 9, term: 7, history: 3, kind, payload };
+            let front = [1, byte, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 7];
+            let value = [&front[..], &more, b"xy"].concat();
+            assert_eq!([EntryHeader::of(&entry).as_slice(), b"xy"].concat(), value);
+            assert_eq!(decode_entry(9, &value), Ok(entry));
+        }
+        assert!(decode_entry(9, &[&[1, 3][..], &[0; 30]].concat()).is_err(), "a kind of tomorrow");
+    }
+
     proptest! {
         #[test]
         fn hard_state_comes_back(
