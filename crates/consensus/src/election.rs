@@ -206,6 +206,11 @@ impl Core {
             newer,
         };
         self.send(turn, from, reply, After::HardState);
+        if self.role == Role::Ready && leader.is_some() {
+            // Whoever asks follows nobody any more. A leader at rest would not speak to it again.
+            self.wake(turn);
+            self.send_empty(turn, from);
+        }
     }
 
     pub(crate) fn on_scout_reply(

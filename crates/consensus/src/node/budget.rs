@@ -117,19 +117,23 @@ impl Pair {
 
     /// True when one more message may leave. Those who catch up leave half of the window to the
     /// others, except for what they have credit for.
-    pub(super) fn has_room(&self, lane: Lane, window: u64) -> bool {
+    pub(super) fn has_room(&self, lane: Lane, window: u64, quantum: u64) -> bool {
         match lane {
-            Lane::Live => self.in_flight < window,
-            Lane::CatchUp if self.credit > 0 => self.in_flight < window,
-            Lane::CatchUp => self.in_flight < window.div_ceil(2),
+            Lane::CatchUp if !self.is_due(quantum) => self.in_flight < window.div_ceil(2),
+            Lane::Live | Lane::CatchUp => self.in_flight < window,
         }
+    }
+
+    /// True when those who catch up have credit for a turn.
+    fn is_due(&self, quantum: u64) -> bool {
+        self.credit >= quantum.max(1)
     }
 
     /// Whose turn it is.
     pub(super) fn next_turn(&mut self, window: u64, quantum: u64) -> Option<(GroupId, Lane)> {
-        let due = self.credit >= quantum.max(1) && !self.catch_up.is_empty();
+        let due = self.is_due(quantum) && !self.catch_up.is_empty();
         let lane = if self.live.is_empty() || due { Lane::CatchUp } else { Lane::Live };
-        if !self.has_room(lane, window) {
+        if !self.has_room(lane, window, quantum) {
             return None;
         }
         self.queue(lane).pop_front().map(|group| (group, lane))
@@ -179,7 +183,7 @@ mod tests {
         while let Some((group, lane)) = pair.next_turn(window, QUANTUM) {
             let at = group.0 as usize;
             accounts[at].begin_turn(QUANTUM);
-            while accounts[at].may_go_on() && pair.has_room(lane, window) {
+            while accounts[at].may_go_on() && pair.has_room(lane, window, QUANTUM) {
                 let in_flight = accounts[at].in_flight + sizes[at].0;
                 pair.note(&mut accounts[at], in_flight);
                 pair.spend(lane, sizes[at].0);
@@ -215,10 +219,10 @@ mod tests {
         let mut pair = Pair::default();
         let mut account = Account::new(PEER);
         pair.note(&mut account, 2000);
-        assert!(!pair.has_room(Lane::Live, WINDOW));
+        assert!(!pair.has_room(Lane::Live, WINDOW, QUANTUM));
         pair.note(&mut account, 0);
         assert_eq!(pair.in_flight(), 0);
-        assert!(pair.has_room(Lane::Live, WINDOW));
+        assert!(pair.has_room(Lane::Live, WINDOW, QUANTUM));
     }
 
     #[test]

@@ -24,6 +24,9 @@ impl NodeCore {
         for id in std::mem::take(&mut self.books.dirty) {
             self.collect(id, effects);
         }
+        let states = self.saves.pending() as u64;
+        self.books.counters.hard_states += states;
+        self.books.counters.hard_state_batches += u64::from(states > 0);
         effects.extend(self.saves.take_batch());
         self.send_packets(now, effects);
     }
@@ -142,7 +145,7 @@ impl Books {
                 pair.requeue(id, lane);
                 return;
             }
-            if !pair.has_room(lane, window) {
+            if !pair.has_room(lane, window, quantum) {
                 pair.put_back(id, lane);
                 return;
             }

@@ -69,6 +69,19 @@ impl Group {
         self.last_words.extend(cessions);
     }
 
+    /// True when the sender of this message seems not to know that the leadership here ended: it
+    /// speaks to a leader, or scouts without the proof. Whoever has the proof had better not be
+    /// disturbed.
+    pub(super) fn may_not_have_heard(&self, message: &Message) -> bool {
+        match &message.body {
+            Body::Wake | Body::Ack { .. } | Body::Confirmed { .. } | Body::Quiesced { .. } => true,
+            Body::Scout { cession, .. } => {
+                cession.is_none_or(|proof| proof.leader != self.core.node())
+            }
+            _ => false,
+        }
+    }
+
     /// The member that has most, of those that are up, where this group is led: the one to hand it
     /// to. Several that are equal take turns over the groups.
     pub(super) fn best_successor(&self) -> Option<NodeId> {

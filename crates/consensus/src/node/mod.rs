@@ -78,7 +78,7 @@ pub struct NodeCore {
     events: Vec<NodeEffect>,
     /// When all peers are to be greeted next.
     beat_at: Time,
-    last_step: Time,
+    last_step: Option<Time>,
     voice: Voice,
 }
 
@@ -92,7 +92,7 @@ impl NodeCore {
             saves: Saves::default(),
             events: Vec::new(),
             beat_at: Time(0),
-            last_step: Time(0),
+            last_step: None,
             voice: Voice::Speaking,
         }
     }

@@ -27,6 +27,11 @@ impl Saves {
         self.pending.insert(group, (creation, save, state));
     }
 
+    /// States that wait for the next batch.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Everything that waits, as one batch, if there is anything.
     pub(super) fn take_batch(&mut self) -> Option<NodeEffect> {
         if self.pending.is_empty() {

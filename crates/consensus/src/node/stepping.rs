@@ -62,8 +62,8 @@ impl NodeCore {
     /// A node that was not run for a while has heard nobody, and must not blame the others for it.
     fn note_time(&mut self, now: Time) {
         let settings = &self.books.settings;
-        let late = now.since(self.last_step);
-        self.last_step = self.last_step.max(now);
+        let late = now.since(self.last_step.unwrap_or(now));
+        self.last_step = self.last_step.max(Some(now));
         if late > settings.suspicion_min / 2 && !self.books.peers.is_empty() {
             let slept = late.saturating_sub(settings.beat_interval);
             self.books.counters.late_steps += 1;
@@ -188,7 +188,9 @@ impl NodeCore {
             }
             books.counters.messages_received += 1;
             if group.core.role() == Role::Failed {
-                books.repeat_last_words(group, message.from);
+                if group.may_not_have_heard(&message) {
+                    books.repeat_last_words(group, message.from);
+                }
             } else {
                 books.step(now, group, Input::Message(message));
             }
