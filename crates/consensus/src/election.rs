@@ -68,7 +68,7 @@ impl Core {
             return;
         }
         let config = &self.hard.config;
-        if config.is_voter(self.node) && config.members().len() == 1 {
+        if config.is_quorum(|node| node == self.node) {
             // Nobody else could refuse, so there is nobody to ask.
             self.stand(turn, self.next_term(), None);
         } else {

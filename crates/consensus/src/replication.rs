@@ -292,7 +292,9 @@ impl Core {
                 leading.uncommitted_bytes -= leading.uncommitted.pop_front().unwrap_or(0);
             }
             leading.serving |= serves;
-            leading.commit_due = leading.commit_due.or(Some(due));
+            if !leading.progress.is_empty() {
+                leading.commit_due = leading.commit_due.or(Some(due));
+            }
         }
         if serves {
             turn.effects.push(Effect::Serving { term: self.hard.term });
