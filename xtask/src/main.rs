@@ -1,4 +1,4 @@
-//! The developer's commands: `cargo xtask setup | serve | verify | fix | measure`.
+//! The developer's commands: `cargo xtask setup | serve | verify | fix | measure | spec`.
 //!
 //! One command builds and runs the broker, one command checks everything; the same ones are used
 //! on a laptop and by continuous integration. `verify` never writes to the checkout, `fix` does.
@@ -12,6 +12,9 @@ mod setup;
 mod steps;
 mod tidy;
 mod tidy_links;
+mod tla;
+mod tla_table;
+mod tla_tools;
 mod verify;
 
 use std::process::ExitCode;
@@ -30,6 +33,8 @@ Commands:
   fix              format the code and apply the machine-applicable lint suggestions
   comments         only re-fill the comments whose lines are too long
   measure          release-only measurements: large backlogs, disk bounds, throughput (minutes)
+  spec [SIZE] [NAME]
+                   model-check the protocol: small (minutes), medium, large, or the run NAME
   tidy             only the rules about files, names, line lengths and links
 
 The target directory is cargo's own (CARGO_TARGET_DIR is honoured).
@@ -55,7 +60,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Some((first, others)) if first == "--" => others,
         _ => rest,
     };
-    if command != "serve" && !rest.is_empty() {
+    if !matches!(command.as_str(), "serve" | "spec") && !rest.is_empty() {
         eprintln!("error: `{command}` takes no arguments, found: {}\n", rest.join(" "));
         eprint!("{USAGE}");
         return Ok(ExitCode::from(2));
@@ -67,6 +72,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "fix" => verify::fix()?,
         "comments" => verify::fix_comments(&places::checkout()?)?,
         "measure" => measure::run()?,
+        "spec" => tla::run(rest)?,
         "tidy" => {
             let found = tidy::check(&places::checkout()?)?;
             if !found.is_empty() {

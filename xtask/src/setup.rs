@@ -55,9 +55,15 @@ const PYTHON: &[Need] = &[Need {
     },
 }];
 
+const JAVA: &[Need] = &[Need {
+    package: "default-jre-headless",
+    why: "runs TLC, which checks the model of the protocol",
+    present: || runs("java", "-version"),
+}];
+
 /// Everything that `verify` needs.
 pub(crate) fn everything() -> Result<()> {
-    let needs: Vec<&Need> = COMPILERS.iter().chain(PYTHON).collect();
+    let needs: Vec<&Need> = COMPILERS.iter().chain(PYTHON).chain(JAVA).collect();
     system_packages(&needs)?;
     rust_components()?;
     python_client()?;
@@ -68,6 +74,11 @@ pub(crate) fn everything() -> Result<()> {
 /// What a build needs, and no more.
 pub(crate) fn compilers() -> Result<()> {
     system_packages(&COMPILERS.iter().collect::<Vec<_>>())
+}
+
+/// What the model checker needs.
+pub(crate) fn java() -> Result<()> {
+    system_packages(&PYTHON.iter().chain(JAVA).collect::<Vec<_>>())
 }
 
 fn system_packages(needs: &[&Need]) -> Result<()> {

@@ -8,7 +8,8 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::steps::Steps;
-use crate::{comments, places, purity, setup, tidy};
+use crate::tla_table::Size;
+use crate::{comments, places, purity, setup, tidy, tla};
 
 /// The package of the whole-system tests: it runs the finished binary, so it comes last.
 const SYSTEM_TESTS: &str = "flintmq-system-tests";
@@ -17,7 +18,7 @@ const SYSTEM_TESTS: &str = "flintmq-system-tests";
 pub(crate) fn run() -> Result<()> {
     let root = places::checkout()?;
     let target = places::target_directory()?;
-    let mut steps = Steps::new(9);
+    let mut steps = Steps::new(10);
     steps.step("set up the machine", |_| setup::everything())?;
     steps.step("files, names, lines and links", |_| {
         let found = tidy::check(&root)?;
@@ -53,6 +54,9 @@ pub(crate) fn run() -> Result<()> {
                 .args(["test", "--workspace", "--locked", "--no-fail-fast"])
                 .args(["--exclude", SYSTEM_TESTS]),
         )
+    })?;
+    steps.step("the model of the protocol, small bounds", |_| {
+        tla::check(&root, Some(Size::Small), None)
     })?;
     steps.step("whole-system tests: real processes, the official client", |output| {
         output.run_tests(
