@@ -71,6 +71,12 @@ impl Durability {
         self.written
     }
 
+    /// Nothing is going on: no memory is kept for what may come.
+    pub(crate) fn shrink(&mut self) {
+        self.held.shrink_to_fit();
+        self.under_way.shrink_to_fit();
+    }
+
     /// A snapshot replaced what was written.
     pub(crate) fn replaced(&mut self, last: Index) {
         self.under_way.clear();

@@ -178,6 +178,11 @@ impl Progress {
         }
     }
 
+    /// Nothing is on the way to it: no memory is kept for what may come.
+    pub(crate) fn shrink(&mut self) {
+        self.in_flight.shrink_to_fit();
+    }
+
     /// Waits for a snapshot at this index to arrive.
     pub(crate) fn await_snapshot(&mut self) {
         self.flow = Flow::Snapshot;

@@ -77,10 +77,14 @@ impl Core {
 
     fn rest(&mut self) {
         let commit = self.commit;
+        self.durability.shrink();
         if let Some(leading) = &mut self.leading {
             leading.quiesce_due = None;
             leading.commit_due = None;
+            leading.uncommitted.shrink_to_fit();
+            leading.progress.shrink_to_fit();
             for peer in &mut leading.progress {
+                peer.shrink();
                 peer.retry_at = None;
                 if peer.quiesced {
                     peer.commit_sent = commit;
@@ -114,6 +118,7 @@ impl Core {
         self.verified = last.index;
         self.raise_commit(turn, last.index);
         self.quiesced = true;
+        self.durability.shrink();
         self.send(turn, from, Body::Quiesced { last }, After::Writes);
     }
 

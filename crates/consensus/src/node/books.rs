@@ -12,7 +12,7 @@ use super::{NodeCounters, NodeSettings};
 use crate::{Effect, GroupId, Input, NodeId, Role, Time};
 
 /// Lists of effects that are kept for the next groups that need one.
-const SPARE_LISTS: usize = 256;
+const SPARE_LISTS: usize = 64;
 
 /// A peer, as far as its groups do not matter.
 #[derive(Clone, Debug)]
