@@ -1,0 +1,154 @@
+//! A simulated node: its clock, its disk, and the process that runs on it or does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use flintmq_consensus::{
+    GroupId, History, Index, NodeCore, NodeId, ProducerSequence, Role, Term, Time,
+};
+
+use crate::disk::Disk;
+use crate::machine::Machine;
+use crate::random::Random;
+
+/// A node's own monotonic clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock {
+    local_base: u64,
+    global_base: u64,
+    /// Error of its rate, in parts per million.
+    drift: i64,
+}
+
+impl Clock {
+    pub(crate) fn new(offset: u64, drift: i64) -> Self {
+        Self { local_base: offset, global_base: 0, drift }
+    }
+
+    fn rate(&self) -> u64 {
+        u64::try_from(1_000_000 + self.drift).unwrap_or(1_000_000)
+    }
+
+    pub(crate) fn local(&self, global: u64) -> Time {
+        Time(self.local_base + (global - self.global_base) * self.rate() / 1_000_000)
+    }
+
+    /// The first moment at which the clock shows this time, or now when it has shown it.
+    pub(crate) fn global(&self, local: Time, now: u64) -> u64 {
+        let ahead = local.0.saturating_sub(self.local_base);
+        (self.global_base + (ahead * 1_000_000).div_ceil(self.rate())).max(now)
+    }
+
+    pub(crate) fn jump(&mut self, now: u64, by: u64) {
+        self.local_base = self.local(now).0 + by;
+        self.global_base = now;
+    }
+}
+
+/// A proposal that waits for its entry to be applied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) client: usize,
+    pub(crate) proposal: ProducerSequence,
+    pub(crate) term: Term,
+}
+
+/// A read that waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) client: usize,
+    /// What was acknowledged when it began.
+    pub(crate) acked: Index,
+    pub(crate) forks: usize,
+    pub(crate) at_once: bool,
+    /// The index that answers it, once known.
+    pub(crate) index: Option<Index>,
+}
+
+/// What a process holds of one group beside the core.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    pub(crate) machine: Machine,
+    /// Decided, as far as the host was told.
+    pub(crate) commit: Index,
+    pub(crate) applying: bool,
+    /// A snapshot is on its way to take the machine's place.
+    pub(crate) installing: bool,
+    pub(crate) role: Option<Role>,
+    pub(crate) term: Term,
+    pub(crate) waiting: BTreeMap<Index, Waiting>,
+    pub(crate) reads: BTreeMap<u64, Reading>,
+    /// Open snapshots: their content, by their number.
+    pub(crate) snapshots: BTreeMap<u64, u64>,
+    pub(crate) truncated: bool,
+    /// It leads since its last effects.
+    pub(crate) fresh: bool,
+    pub(crate) quiesced: bool,
+    pub(crate) history: History,
+    /// Who is being fetched from.
+    pub(crate) source: Option<NodeId>,
+    pub(crate) changed: Option<flintmq_consensus::ConfigStamp>,
+    pub(crate) handed_to: Option<(NodeId, bool)>,
+}
+
+/// A running process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) core: NodeCore,
+    pub(crate) run: u64,
+    pub(crate) groups: BTreeMap<GroupId, Live>,
+    pub(crate) timer_at: Option<u64>,
+    pub(crate) flushing: bool,
+    /// Groups that were stepped since the last flush.
+    pub(crate) touched: BTreeSet<GroupId>,
+    /// Ends as soon as its last words are said.
+    pub(crate) failed: bool,
+    pub(crate) stopping: bool,
+}
+
+/// One node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) clock: Clock,
+    pub(crate) disk: Disk,
+    pub(crate) process: Option<Process>,
+    /// Lost for good.
+    pub(crate) dead: bool,
+    pub(crate) random: Random,
+    /// Nothing runs before this moment.
+    pub(crate) suspended_until: u64,
+    /// Writes take this many times as long, until then.
+    pub(crate) slow: (u64, u64),
+    /// No writes before this moment.
+    pub(crate) full_until: u64,
+    pub(crate) writing: bool,
+    pub(crate) saving: bool,
+    pub(crate) snapshots_made: u64,
+}
+
+impl Node {
+    pub(crate) fn local(&self, now: u64) -> Time {
+        self.clock.local(now)
+    }
+
+    pub(crate) fn run(&self) -> Option<u64> {
+        self.process.as_ref().map(|process| process.run)
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.process.is_some() && !self.dead
+    }
+
+    /// When something that the disk begins now is done.
+    pub(crate) fn disk_delay(&mut self, now: u64, longest: u64) -> u64 {
+        let (until, factor) = self.slow;
+        let factor = if now < until { factor } else { 1 };
+        let delay = self.random.between(longest.div_ceil(10), longest.max(1)) * factor;
+        delay + self.full_until.saturating_sub(now)
+    }
+
+    pub(crate) fn machine(&self, group: GroupId) -> Option<Arc<Machine>> {
+        self.disk.replica(group).map(|replica| Arc::clone(&replica.machine))
+    }
+}

@@ -1,0 +1,1 @@
+//! Every broken rule is noticed.
