@@ -9,21 +9,21 @@ use crate::{Body, Effect, Entry, HardState, Index, LogTerms, Message, NodeId, Te
 /// Counts of saves and writes, and what they hold back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Durability {
-    saves_issued: u64,
-    saves_synced: u64,
-    writes_issued: u64,
-    writes_done: u64,
+    pub(crate) saves_issued: u64,
+    pub(crate) saves_synced: u64,
+    pub(crate) writes_issued: u64,
+    pub(crate) writes_done: u64,
     /// Writes under way, with the last index that the log has after each.
-    under_way: VecDeque<(u64, Index)>,
+    pub(crate) under_way: VecDeque<(u64, Index)>,
     /// Last index of the log as it is written.
     written: Index,
-    held: VecDeque<Held>,
+    pub(crate) held: VecDeque<Held>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Held {
-    save: u64,
-    write: u64,
+pub(crate) struct Held {
+    pub(crate) save: u64,
+    pub(crate) write: u64,
     effect: Effect,
 }
 

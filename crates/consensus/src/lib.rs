@@ -164,6 +164,8 @@ mod quiescence;
 mod quorum;
 mod reads;
 mod recovery;
+#[cfg(feature = "mutants")]
+mod renumber;
 mod replication;
 mod settings;
 mod snapshot;

@@ -39,6 +39,16 @@ struct Finishing {
     commit_bound: Index,
 }
 
+#[cfg(feature = "mutants")]
+impl SyncPhase {
+    /// See [`Core::renumber`].
+    pub(crate) fn renumber(&mut self, saves: u64) {
+        if let Some(finishing) = &mut self.finishing {
+            finishing.save = finishing.save.saturating_sub(saves);
+        }
+    }
+}
+
 impl Core {
     pub(crate) fn begin_sync(&mut self, turn: &mut Turn<'_>, answers: Vec<(NodeId, Answer)>) {
         if let Some(leading) = &mut self.leading {
