@@ -13,13 +13,13 @@ pub struct Effort {
     pub threads: usize,
     /// Time after which the search is given up.
     pub time: Duration,
-    /// Distinct states after which it is given up, which bounds the memory.
+    /// States, repeated ones too, after which it is given up; that bounds the memory.
     pub states: usize,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { threads: 1, time: Duration::from_secs(3600), states: 60_000_000 }
+        Self { threads: 1, time: Duration::from_secs(3600), states: 1_000_000_000 }
     }
 }
 
@@ -93,7 +93,7 @@ where
         .checker()
         .threads(effort.threads)
         .timeout(effort.time)
-        .target_state_count(effort.states.saturating_mul(40))
+        .target_state_count(effort.states)
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()
         .join();
@@ -108,7 +108,10 @@ where
         }
     }
     Found {
-        exhaustive: violated.is_none() && checker.is_done() && took < effort.time,
+        exhaustive: violated.is_none()
+            && checker.is_done()
+            && took < effort.time
+            && checker.state_count() < effort.states,
         violated,
         reached,
         distinct: checker.unique_state_count(),

@@ -1,15 +1,19 @@
 //! Explores the models by hand and for long; see `RESULTS.md`.
 
+use flintmq_consensus::Mutant;
+use flintmq_consensus_model::harness::{self, Harness, Reach};
 use flintmq_consensus_model::protocol::{
     Bounds, Options, Protocol, Shortcut, State, Walked, deposed_change, failed_order, walk,
 };
 use flintmq_consensus_model::search::{Effort, search};
 use std::time::{Duration, Instant};
 
-const HELP: &str = "consensus-model [walk|script] [key=number ...] [option ...] [shortcut]
+const HELP: &str = "consensus-model [walk|script|core] [key=number ...] [option ...] [shortcut]
 
 bounds     n=3 voters=n candidates=8 terms=2 len=3 losses=2 changes=0 forks=0 dead=0
 options    versions partial joint ignore_recovering names goals trace
+core       the real core: n=3 voters=n candidates=n terms=2 len=2 crashes=0 losses=1 changes=0,
+           slow_disks all_reported, the name of a mutant
 effort     threads=1 secs=3600; walk: secs=60 depth=150 seed=1
 walk       random walks instead of a search
 script     the counterexamples of a deposed leader's change (W15) and of a failed order";
@@ -49,6 +53,9 @@ struct Run {
     seed: u64,
     walk: bool,
     script: bool,
+    core: bool,
+    reach: Reach,
+    mutant: Option<Mutant>,
     trace: bool,
 }
 
@@ -65,6 +72,9 @@ impl Default for Run {
             seed: 1,
             walk: false,
             script: false,
+            core: false,
+            reach: Reach::default(),
+            mutant: None,
             trace: false,
         }
     }
@@ -80,6 +90,13 @@ impl Run {
         match argument {
             "walk" => self.walk = true,
             "script" => self.script = true,
+            "core" => self.core = true,
+            "slow_disks" => self.reach.slow_disks = true,
+            "all_reported" => self.reach.all_reported = true,
+            name if name.starts_with('W') => {
+                let mutant = Mutant::ALL.into_iter().find(|m| format!("{m:?}").starts_with(name));
+                self.mutant = Some(mutant.ok_or_else(|| format!("not known: {name}"))?);
+            }
             "trace" => self.trace = true,
             "versions" => self.options.versions = true,
             "partial" => self.options.partial = true,
@@ -96,6 +113,9 @@ impl Run {
     }
 
     fn set(&mut self, key: &str, number: u64) -> Result<(), String> {
+        if self.core {
+            return self.set_reach(key, number);
+        }
         let small = u8::try_from(number).map_err(|_| format!("too great: {key}={number}"));
         let bounds = &mut self.bounds;
         match key {
@@ -117,11 +137,58 @@ impl Run {
         Ok(())
     }
 
+    fn set_reach(&mut self, key: &str, number: u64) -> Result<(), String> {
+        let small = u8::try_from(number).map_err(|_| format!("too great: {key}={number}"));
+        let reach = &mut self.reach;
+        match key {
+            "n" => {
+                reach.nodes = small?.into();
+                (reach.voters, reach.candidates) = (reach.nodes, reach.nodes);
+            }
+            "voters" => reach.voters = small?.into(),
+            "candidates" => reach.candidates = small?.into(),
+            "terms" => reach.terms = number,
+            "len" => reach.len = number,
+            "crashes" => reach.crashes = small?,
+            "losses" => reach.losses = small?,
+            "changes" => reach.changes = small?,
+            "threads" => self.effort.threads = usize::from(small?),
+            "secs" => self.secs = Some(number),
+            "states" => self.effort.states = usize::try_from(number).unwrap_or(usize::MAX),
+            _ => return Err(format!("not known of the core: {key}")),
+        }
+        Ok(())
+    }
+
+    fn check_core(&self) -> bool {
+        let harness = match self.mutant {
+            Some(mutant) => Harness::broken(self.reach, mutant),
+            None => Harness::new(self.reach),
+        };
+        let time = Duration::from_secs(self.secs.unwrap_or(3600));
+        let found = search(harness, Effort { time, ..self.effort });
+        println!("{found}");
+        if let Some((_, way)) = &found.violated
+            && self.trace
+        {
+            for (state, action) in way {
+                show_replicas(state);
+                if let Some(action) = action {
+                    println!("=> {action:?}");
+                }
+            }
+        }
+        found.violated.is_none()
+    }
+
     /// False when something was violated.
     fn run(mut self) -> bool {
         self.bounds.voters = self.voters.unwrap_or(self.bounds.nodes);
         let model =
             Protocol { bounds: self.bounds, options: self.options, shortcut: self.shortcut };
+        if self.core {
+            return self.check_core();
+        }
         if self.script {
             let (one, two) = (deposed_change(self.shortcut), failed_order(self.shortcut));
             println!("deposed change: {one:?} | failed order: {two:?}");
@@ -195,4 +262,25 @@ fn show(state: &State) {
     let committed: Vec<_> =
         state.committed.iter().map(|entry| (entry.index, entry.term, entry.by)).collect();
     println!("  committed (index, term, by) {committed:?}");
+}
+
+fn show_replicas(state: &harness::State) {
+    for (node, replica) in &state.replicas {
+        let (core, disk) = (&replica.core, &replica.disk);
+        let log: Vec<_> = disk.log.iter().map(|entry| entry.term).collect();
+        let recovering = core.recovering().map_or("", |_| " recovering");
+        let config = core.config();
+        println!(
+            "  node {node} term {} (disk {}) {:?}{recovering} log {log:?} last {:?} commit {} \
+             config {:?} {:?}/{:?}",
+            core.term(),
+            disk.hard.term,
+            core.role(),
+            core.last(),
+            core.commit_index(),
+            config.stamp,
+            config.voters,
+            config.outgoing,
+        );
+    }
 }

@@ -1,0 +1,244 @@
+//! Carries out what the cores ask for.
+
+use super::{Action, Harness, NOW, Replica, State};
+use bytes::Bytes;
+use flintmq_consensus::{
+    Body, Core, Effect, EntryKind, Input, MemberChange, Message, NodeId, Role,
+};
+use std::sync::Arc;
+
+impl Replica {
+    pub(super) fn new(core: Core, disk: super::Disk) -> Self {
+        let print = super::print(&(&core, &disk));
+        Self { core, disk, print }
+    }
+}
+
+impl Harness {
+    pub(super) fn enabled(&self, state: &State, actions: &mut Vec<Action>) {
+        let reach = &self.reach;
+        for (node, replica) in &state.replicas {
+            let (node, core, disk) = (*node, &replica.core, &replica.disk);
+            let leads = matches!(core.role(), Role::Syncing | Role::Ready);
+            if node.0 <= reach.candidates && core.term() < reach.terms && !leads {
+                actions.push(Action::Stand(node));
+            }
+            if core.role() == Role::Ready {
+                if core.last().index < reach.len {
+                    actions.push(Action::Propose(node));
+                }
+                if state.changes < reach.changes {
+                    self.changes(node, core, actions);
+                }
+            }
+            if !disk.saves.is_empty() {
+                actions.push(Action::Saved(node));
+            }
+            if !disk.writes.is_empty() {
+                actions.push(Action::Written(node));
+            }
+            if state.crashes < reach.crashes {
+                actions.push(Action::Crash(node, false));
+                if !disk.saves.is_empty() || !disk.writes.is_empty() {
+                    actions.push(Action::Crash(node, true));
+                }
+            }
+            if state.losses < reach.losses {
+                let versions = disk.left_by_power_loss().len();
+                actions.extend((0..versions).map(|version| Action::PowerLoss(node, version)));
+            }
+        }
+        actions.extend(state.network.iter().map(Arc::clone).map(Action::Deliver));
+    }
+
+    fn changes(&self, node: NodeId, core: &Core, actions: &mut Vec<Action>) {
+        let config = core.config();
+        for peer in self.names().filter(|peer| *peer != node) {
+            let change = if config.voters.contains(&peer) {
+                MemberChange::RemoveVoter(peer)
+            } else if config.learners.contains(&peer) {
+                MemberChange::Promote(peer)
+            } else {
+                MemberChange::AddLearner(peer)
+            };
+            actions.push(Action::Change(node, change));
+        }
+        let everybody = MemberChange::Joint { voters: self.names().collect(), learners: vec![] };
+        actions.push(Action::Change(node, everybody));
+    }
+
+    pub(super) fn take(&self, before: &State, action: &Action) -> Option<State> {
+        let mut state = before.clone();
+        match action {
+            Action::Stand(node) => self.step(&mut state, *node, Input::Stand { scout: false }),
+            Action::Deliver(message) => self.deliver(&mut state, message),
+            Action::Propose(node) => {
+                let term = state.replicas.get(node)?.core.term();
+                // Two leaders of one term would be noticed by what they wrote.
+                let payload = Bytes::copy_from_slice(&[node.0 as u8, term as u8]);
+                self.turn(&mut state, *node, |core, effects| {
+                    core.propose(NOW, EntryKind::Commands, payload, effects).is_ok()
+                });
+            }
+            Action::Change(node, change) => {
+                state.changes += 1;
+                let done = self.turn(&mut state, *node, |core, effects| {
+                    core.change_members(NOW, change, effects).is_ok()
+                });
+                if !done {
+                    return None;
+                }
+            }
+            Action::Saved(node) => {
+                let mut replica = Replica::clone(state.replicas.get(node)?);
+                let save = replica.disk.save()?;
+                state.replicas.insert(*node, Arc::new(replica));
+                self.step(&mut state, *node, Input::HardStateSynced { save });
+            }
+            Action::Written(node) => {
+                let mut replica = Replica::clone(state.replicas.get(node)?);
+                let write = replica.disk.write(self.keeps_versions(&state))?;
+                state.replicas.insert(*node, Arc::new(replica));
+                self.step(&mut state, *node, Input::Appended { write });
+            }
+            Action::Crash(node, done) => {
+                state.crashes += 1;
+                let keep = self.keeps_versions(&state);
+                let mut disk = state.replicas.get(node)?.disk.clone();
+                disk.crash(*done, keep);
+                self.restart(&mut state, *node, disk);
+            }
+            Action::PowerLoss(node, version) => {
+                state.losses += 1;
+                let keep = self.keeps_versions(&state);
+                let mut disk = state.replicas.get(node)?.disk.clone();
+                let version = disk.left_by_power_loss().get(*version).map(Arc::clone)?;
+                disk.lose_power(&version, keep);
+                self.restart(&mut state, *node, disk);
+            }
+        }
+        if !self.keeps_versions(&state) && self.keeps_versions(before) {
+            forget_versions(&mut state);
+        }
+        self.prune(&mut state);
+        self.check_step(before, &mut state);
+        Some(state)
+    }
+
+    /// Versions of before matter only while power may still be lost.
+    fn keeps_versions(&self, state: &State) -> bool {
+        state.losses < self.reach.losses
+    }
+
+    fn restart(&self, state: &mut State, node: NodeId, disk: super::Disk) {
+        let core = self.restore(node, &disk);
+        state.replicas.insert(node, Arc::new(Replica::new(core, disk)));
+        self.start(state, node);
+        for peer in self.names().filter(|peer| *peer != node) {
+            self.step(state, peer, Input::PeerDown { peer: node });
+            self.step(state, peer, Input::PeerUp { peer: node, restarted: true });
+        }
+    }
+
+    pub(super) fn start(&self, state: &mut State, node: NodeId) {
+        self.step(state, node, Input::Started);
+    }
+
+    fn deliver(&self, state: &mut State, message: &Message) {
+        let to = message.to;
+        let Some(replica) = state.replicas.get(&to) else { return };
+        let vote = matches!(message.body, Body::Propose { .. });
+        // Whoever is asked for a vote has just lost sight of its leader, or of its followers.
+        let leader = replica.core.leader().filter(|_| vote);
+        match leader {
+            Some(leader) if leader == to => self.step(state, to, Input::Cede),
+            Some(leader) => self.step(state, to, Input::PeerDown { peer: leader }),
+            None => {}
+        }
+        self.step(state, to, Input::Message(message.clone()));
+        if let Some(peer) = leader.filter(|leader| *leader != to) {
+            self.step(state, to, Input::PeerUp { peer, restarted: false });
+        }
+    }
+
+    pub(super) fn step(&self, state: &mut State, node: NodeId, input: Input) {
+        self.turn(state, node, |core, effects| {
+            core.step(NOW, input, effects);
+            true
+        });
+    }
+
+    /// One call of a core, and all that follows from it at once.
+    fn turn(
+        &self,
+        state: &mut State,
+        node: NodeId,
+        call: impl FnOnce(&mut Core, &mut Vec<Effect>) -> bool,
+    ) -> bool {
+        let Some(replica) = state.replicas.get(&node) else { return false };
+        let mut replica = Replica::clone(replica);
+        let mut effects = Vec::new();
+        let done = call(&mut replica.core, &mut effects);
+        loop {
+            let mut next = Vec::new();
+            for effect in effects {
+                self.carry_out(state, &mut replica, effect, &mut next);
+            }
+            if !self.reach.slow_disks {
+                if let Some(save) = replica.disk.save() {
+                    replica.core.step(NOW, Input::HardStateSynced { save }, &mut next);
+                } else if let Some(write) = replica.disk.write(self.keeps_versions(state)) {
+                    replica.core.step(NOW, Input::Appended { write }, &mut next);
+                }
+            }
+            let idle = self.reach.slow_disks
+                || (replica.disk.saves.is_empty() && replica.disk.writes.is_empty());
+            if next.is_empty() && idle {
+                break;
+            }
+            effects = next;
+        }
+        // How often it has written tells only how the state was come to.
+        let (saves, writes) = replica.core.renumber();
+        replica.disk.renumber(saves, writes);
+        state.replicas.insert(node, Arc::new(Replica::new(replica.core, replica.disk)));
+        done
+    }
+
+    fn carry_out(
+        &self,
+        state: &mut State,
+        replica: &mut Replica,
+        effect: Effect,
+        next: &mut Vec<Effect>,
+    ) {
+        match effect {
+            Effect::Send(message) => self.send(state, replica, message),
+            Effect::SaveHardState { save, state } => replica.disk.saves.push_back((save, state)),
+            Effect::Append { write: number, truncate_from, entries } => {
+                let write = super::disk::Write { number, truncate_from, entries };
+                replica.disk.writes.push_back(write);
+            }
+            Effect::ReadLog { read, after, upto, .. } => {
+                let within = |index| index > after && index <= upto;
+                let log = replica.disk.log.iter();
+                let entries = log.filter(|entry| within(entry.index)).cloned().collect();
+                replica.core.step(NOW, Input::LogRead { read, entries }, next);
+            }
+            Effect::Rejoined { epoch } => replica.disk.rejoined = epoch,
+            Effect::HistoryForked { .. } => self.forked(state, replica),
+            Effect::Stop { .. } => state.broken = Some("I10 nothing decided is contradicted"),
+            _ => {}
+        }
+    }
+}
+
+fn forget_versions(state: &mut State) {
+    for replica in state.replicas.values_mut() {
+        if !replica.disk.versions.is_empty() {
+            let mut disk = replica.disk.clone();
+            disk.versions.clear();
+            *replica = Arc::new(Replica::new(replica.core.clone(), disk));
+        }
+    }
+}
