@@ -91,6 +91,11 @@ impl Core {
         }
     }
 
+    /// True while a snapshot for this peer is open or is to be.
+    pub(crate) fn sends_snapshot_to(&self, to: NodeId) -> bool {
+        self.sending.iter().any(|sending| sending.to == to)
+    }
+
     /// True while a snapshot takes the place of the log: nothing may be written to it.
     pub(crate) fn is_installing(&self) -> bool {
         self.receiving.as_ref().is_some_and(|receiving| receiving.installing)

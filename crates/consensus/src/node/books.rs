@@ -8,6 +8,7 @@ use super::group::Group;
 use super::liveness::Contact;
 use super::outbox::Outbox;
 use super::timers::Timers;
+use super::transfers::Transfers;
 use super::{NodeCounters, NodeSettings};
 use crate::{Effect, GroupId, Input, NodeId, Role, Time};
 
@@ -41,6 +42,7 @@ pub(super) struct Books {
     pub(super) groups_of: BTreeMap<NodeId, BTreeSet<GroupId>>,
     pub(super) timers: Timers,
     pub(super) elections: Elections,
+    pub(super) transfers: Transfers,
     /// Groups with effects, in the order in which they got them.
     pub(super) dirty: Vec<GroupId>,
     pub(super) spare: Vec<Vec<Effect>>,
@@ -63,6 +65,7 @@ impl Books {
             groups_of: BTreeMap::new(),
             timers: Timers::default(),
             elections: Elections::default(),
+            transfers: Transfers::default(),
             dirty: Vec::new(),
             spare: Vec::new(),
             stopping: false,
@@ -116,6 +119,7 @@ impl Books {
         self.note_peers(now, group);
         self.note_in_flight(now, group);
         let (id, electing) = (group.core.group(), group.core.is_electing());
+        self.transfers.note(id, |to| group.core.sends_snapshot_to(to));
         if self.elections.note(now, id, &mut group.standing, electing) {
             self.counters.elections += 1;
         }
@@ -203,7 +207,9 @@ impl Books {
                 accounts.len() - 1
             });
             let account = &mut accounts[at];
-            peer.pair.note(account, progress.in_flight_bytes());
+            let sent = progress.in_flight_bytes();
+            let reserved = peer.pair.reserve(account, progress.reading.is_some(), sent);
+            peer.pair.note(account, sent + reserved);
             if !account.queued && budget::is_hungry(core, progress, settings) {
                 let lane = budget::lane(core, progress);
                 peer.pair.enqueue(core.group(), account, lane);
@@ -216,6 +222,7 @@ impl Books {
         let id = group.core.group();
         self.timers.cancel(id, &mut group.armed);
         self.elections.note(now, id, &mut group.standing, false);
+        self.transfers.note(id, |_| false);
         for account in &mut group.accounts {
             if let Some(peer) = self.peers.get_mut(&account.peer) {
                 peer.pair.note(account, 0);

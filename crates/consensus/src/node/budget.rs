@@ -19,6 +19,8 @@ const LIVE_SHARE: u64 = 3;
 pub(super) struct Account {
     pub(super) peer: NodeId,
     in_flight: u64,
+    /// Part of it: expected of entries that are being read back.
+    reserved: u64,
     /// What its turns were worth, less what it sent.
     balance: i64,
     /// It waits for its turn.
@@ -27,7 +29,13 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn new(peer: NodeId) -> Self {
-        Self { peer, in_flight: 0, balance: 0, queued: false }
+        Self { peer, in_flight: 0, reserved: 0, balance: 0, queued: false }
+    }
+
+    /// What it has on the way.
+    #[cfg(test)]
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight
     }
 
     /// Its turn has come. False when it has sent so much that it must let others go first.
@@ -50,8 +58,11 @@ impl Account {
     }
 }
 
+/// Expected of the first entries that are read back.
+const FIRST_READ_BYTES: u64 = 64 << 10;
+
 /// What is on the way to one peer, and who waits to send more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Pair {
     in_flight: u64,
     /// Groups with entries that wait for this peer's acknowledgement.
@@ -60,6 +71,21 @@ pub(super) struct Pair {
     catch_up: VecDeque<GroupId>,
     /// Bytes that those who catch up may send although live entries wait.
     credit: u64,
+    /// Bytes that come of reading entries back for one message: the newest experience where it is
+    /// more, else all of it, the newest weighing most.
+    read_bytes: u64,
+}
+
+impl Default for Pair {
+    fn default() -> Self {
+        Self {
+            in_flight: 0,
+            live: VecDeque::new(),
+            catch_up: VecDeque::new(),
+            credit: 0,
+            read_bytes: FIRST_READ_BYTES,
+        }
+    }
 }
 
 /// Which of the two queues.
@@ -81,9 +107,33 @@ impl Pair {
         }
     }
 
+    /// Entries that are being read back for a group are as good as sent: tells what to expect of
+    /// them, and learns from what came. `sent` is what the group has really sent.
+    pub(super) fn reserve(&mut self, account: &mut Account, reading: bool, sent: u64) -> u64 {
+        match account.reserved {
+            0 if reading => account.reserved = self.read_bytes.max(1),
+            1.. if !reading => {
+                let before = account.in_flight.saturating_sub(account.reserved);
+                let came = sent.saturating_sub(before);
+                let unused = account.reserved.saturating_sub(came);
+                account.balance += i64::try_from(unused).unwrap_or(0);
+                account.reserved = 0;
+                self.read_bytes = came.max((self.read_bytes * 7 + came) / 8);
+            }
+            _ => {}
+        }
+        account.reserved
+    }
+
     /// Bytes on the way.
     pub(super) fn in_flight(&self) -> u64 {
         self.in_flight
+    }
+
+    /// The groups that wait for their turn.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &GroupId> {
+        self.live.iter().chain(&self.catch_up)
     }
 
     /// True when some group waits for its turn.
@@ -212,6 +262,22 @@ mod tests {
         assert!(sent[1] * 5 > sent[0] && sent[1] * 2 < sent[0], "{sent:?}");
         let alone = share(&[(10, Lane::CatchUp)], WINDOW);
         assert_eq!(alone, [500]);
+    }
+
+    #[test]
+    fn what_is_read_back_is_reserved_by_experience() {
+        let mut pair = Pair::default();
+        let mut account = Account::new(PEER);
+        let first = pair.reserve(&mut account, true, 0);
+        assert_eq!(first, FIRST_READ_BYTES);
+        pair.note(&mut account, first);
+        assert_eq!(pair.reserve(&mut account, false, 1 << 20), 0);
+        pair.note(&mut account, 1 << 20);
+        assert_eq!(pair.in_flight(), 1 << 20);
+        assert_eq!(pair.reserve(&mut account, true, 0), 1 << 20, "the largest counts at once");
+        pair.note(&mut account, 1 << 20);
+        pair.reserve(&mut account, false, 0);
+        assert_eq!(pair.reserve(&mut account, true, 0), (7 << 20) / 8);
     }
 
     #[test]

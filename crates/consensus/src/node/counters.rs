@@ -57,6 +57,8 @@ pub struct NodeCounters {
     pub catch_up_grants: u64,
     /// Times that groups had to wait because too much was on the way to a peer.
     pub window_full: u64,
+    /// Snapshots that had to wait for their turn.
+    pub snapshots_held: u64,
     /// Last words of a stopped leader said again.
     pub last_words_repeated: u64,
 }

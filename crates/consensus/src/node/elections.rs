@@ -16,6 +16,13 @@ pub(super) struct Standing {
     pub(super) waiting: bool,
 }
 
+#[cfg(test)]
+impl Standing {
+    pub(super) fn is_counted(&self) -> bool {
+        self.counted.is_some()
+    }
+}
+
 /// The elections under way, and the groups that wait for their turn, first come first served.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Elections {
@@ -97,6 +104,12 @@ impl Elections {
     pub(super) fn next_overdue(&self, limit: Duration) -> Option<Time> {
         let waits = !self.waiting.is_empty() || !self.unreachable.is_empty();
         self.begun.front().filter(|_| waits).map(|(began, _)| *began + limit)
+    }
+
+    /// Groups that wait for their turn.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &GroupId> {
+        self.waiting.iter().chain(&self.unreachable)
     }
 
     /// Elections that count.

@@ -4,7 +4,7 @@ use super::books::Books;
 use super::budget::{self, Lane};
 use super::group::Group;
 use super::{NodeCore, NodeEffect, Packet, Voice};
-use crate::{Effect, GroupId, Input, Message, NodeId, Time};
+use crate::{Effect, GroupId, Input, Message, NodeId, Role, Time};
 
 impl NodeCore {
     /// Hands over all that is to be done since the last flush: at most one batch of hard states,
@@ -22,8 +22,9 @@ impl NodeCore {
         }
         effects.append(&mut self.events);
         for id in std::mem::take(&mut self.books.dirty) {
-            self.collect(id, effects);
+            self.collect(now, id, effects);
         }
+        self.open_snapshots(now, effects);
         let states = self.saves.pending() as u64;
         self.books.counters.hard_states += states;
         self.books.counters.hard_state_batches += u64::from(states > 0);
@@ -31,7 +32,18 @@ impl NodeCore {
         self.send_packets(now, effects);
     }
 
-    fn collect(&mut self, id: GroupId, effects: &mut Vec<NodeEffect>) {
+    /// Lets the next snapshots be opened, as many as there is room for.
+    fn open_snapshots(&mut self, now: Time, effects: &mut Vec<NodeEffect>) {
+        let (groups, max) = (&self.groups, self.books.settings.max_snapshots);
+        let is_wanted = |(id, to): (GroupId, NodeId)| {
+            groups.get(&id).is_some_and(|group| group.core.sends_snapshot_to(to))
+        };
+        while let Some((group, to)) = self.books.transfers.next_turn(now, max, is_wanted) {
+            effects.push(NodeEffect::Group { group, effect: Effect::SnapshotOpen { to } });
+        }
+    }
+
+    fn collect(&mut self, now: Time, id: GroupId, effects: &mut Vec<NodeEffect>) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         let creation = group.core.creation();
         let mut asked = Books::take_effects(group);
@@ -39,6 +51,9 @@ impl NodeCore {
             match effect {
                 Effect::Send(message) => self.books.post(message),
                 Effect::SaveHardState { save, state } => self.saves.push(id, creation, save, state),
+                Effect::SnapshotOpen { to }
+                    if group.core.role() == Role::Ready
+                        && !self.books.may_open_snapshot(now, id, to) => {}
                 effect => effects.push(NodeEffect::Group { group: id, effect }),
             }
         }
@@ -110,6 +125,14 @@ impl Books {
             Some(peer) => self.counters.acks_left_out += u64::from(peer.outbox.push(message)),
             None => self.counters.messages_unsent += 1,
         }
+    }
+
+    /// Whether a leader may open a snapshot for a member now. Otherwise it waits for its turn. A
+    /// snapshot for a leader that synchronises is urgent: its group is not served before.
+    fn may_open_snapshot(&mut self, now: Time, group: GroupId, to: NodeId) -> bool {
+        let may = self.transfers.ask(now, (group, to), self.settings.max_snapshots);
+        self.counters.snapshots_held += u64::from(!may);
+        may
     }
 
     /// Says again what a leader said when it stopped for good.

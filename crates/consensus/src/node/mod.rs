@@ -22,6 +22,7 @@ mod stepping;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod transfers;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -201,7 +202,8 @@ impl NodeCore {
         let beat = (!books.peers.is_empty() && self.voice != Voice::Silent).then_some(self.beat_at);
         let silence =
             books.peers.values().filter_map(|peer| peer.contact.deadline(&books.settings)).min();
-        [books.timers.next(), books.elections.next_overdue(limit), beat, silence]
+        let transfers = books.transfers.deadline();
+        [books.timers.next(), books.elections.next_overdue(limit), beat, silence, transfers]
             .into_iter()
             .flatten()
             .min()

@@ -30,6 +30,8 @@ pub struct NodeSettings {
     pub pair_window_bytes: u64,
     /// Bytes that a group may send before the next one has its turn, while several wait.
     pub pair_quantum_bytes: u64,
+    /// Snapshots that leaders here send at one time; the others wait for their turn.
+    pub max_snapshots: usize,
     /// Messages in one packet at most.
     pub packet_messages: usize,
     /// Bytes of one packet at most, as far as they are counted; one message may exceed it.
@@ -56,6 +58,7 @@ impl NodeSettings {
             max_elections: 64,
             pair_window_bytes: 32 << 20,
             pair_quantum_bytes: 256 << 10,
+            max_snapshots: 4,
             packet_messages: 4096,
             packet_bytes: 1 << 20,
             watchdog: Duration::from_millis(1000),

@@ -97,6 +97,7 @@ impl NodeCore {
                 self.books.counters.elections_uncounted += 1;
             }
         }
+        self.books.transfers.on_time(now);
         // A group that is due again at once has its turn with the next tick.
         for id in self.books.timers.pop_all_due(now) {
             if let Some(group) = self.groups.get_mut(&id) {

@@ -42,6 +42,12 @@ impl Timers {
         due
     }
 
+    /// All timers.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> &BTreeSet<(Time, GroupId)> {
+        &self.queue
+    }
+
     /// When the next timer goes off.
     pub(super) fn next(&self) -> Option<Time> {
         self.queue.first().map(|(at, _)| *at)

@@ -2,6 +2,7 @@
 //! store arrive one step after they were asked for.
 
 mod budgets;
+mod checks;
 mod groups;
 mod nodes;
 mod restarts;
@@ -197,6 +198,9 @@ impl Net {
             }
             host.effects.clear();
             host.node.flush(now, &mut host.effects);
+            if host.hard.len() <= 30 {
+                checks::check_books(&host.node, now);
+            }
             for effect in host.effects.clone() {
                 if let Some((class, mut packet)) = host.carry_out(effect) {
                     self.packets += u64::from(!packet.messages.is_empty());
