@@ -425,7 +425,8 @@ HandleGrant(i, g) ==
   /\ g.m = "G" /\ g.dst = i
   /\ rec[i]
   /\ g.term >= term[i] \/ Breaks("W5")
-  /\ g.idx = 0 \/ Breaks("W8") \/ HasEntry(log[i], <<g.idx, g.lt>>)
+  /\ IF g.idx = 0 \/ Breaks("W8") THEN TRUE
+     ELSE HasEntry(log[i], <<g.idx, g.lt>>)
   /\ Step(<<"rejoin", i>>)
   /\ rec' = [rec EXCEPT ![i] = FALSE]
   /\ term' = [term EXCEPT ![i] = Max(@, g.term)]
@@ -631,7 +632,7 @@ NeverLeftJoint == ~ \E i \in Alive : /\ role[i] = "L" /\ cfg[i].v \in Targets
                                      /\ Quorum(cfg[i], AckedBy(i, need[i]))
 NeverForced == ~ \E i \in Alive : role[i] = "L" /\ history[i] > 0
                     /\ \E e \in committed : e[4] > 0
-ScriptEnds == Script = <<>> \/ at < Len(Script)
+ScriptStops == Script = <<>> \/ at < Len(Script)
 
 \* nodes are interchangeable as far as the constants do not tell them apart
 Symmetry ==
