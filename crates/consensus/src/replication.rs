@@ -152,7 +152,8 @@ impl Core {
         };
         let last = entries.last().map_or(prev.index, |entry| entry.index);
         let bytes = entries.iter().map(|entry| entry.payload.len() as u64).sum();
-        peer.sent(last, bytes);
+        // An empty message may stand behind what was sent, when that is compacted.
+        peer.sent(entries.last().map_or(0, |entry| entry.index), bytes);
         peer.commit_sent = peer.commit_sent.max(commit.min(last));
         if peer.awaits_answer() && peer.retry_at.is_none() {
             peer.retry_at = Some(turn.now + backed_off(retry, peer.retries));
