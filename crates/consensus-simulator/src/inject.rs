@@ -304,7 +304,7 @@ impl World {
     /// A node is lost for good, and an empty one joins the cluster. The operator sees to the rest.
     fn replace(&mut self, id: NodeId) {
         let newest = self.nodes.keys().next_back().map_or(0, |id| id.0);
-        if newest >= MOST_NODES || !self.cluster.contains(&id) {
+        if newest >= MOST_NODES || !self.cluster.contains(&id) || self.is_last_voter(id) {
             return;
         }
         self.coverage.saw(Situation::NodeReplaced);
@@ -324,6 +324,22 @@ impl World {
             let _ = self.input(peer, NodeInput::AddPeer { peer: new });
         }
         self.schedule.after(100_000, Event::Start { node: new });
+    }
+
+    /// True when without this node nothing would be left of some group.
+    fn is_last_voter(&self, id: NodeId) -> bool {
+        (0..self.profile.groups.len()).any(|number| {
+            let group = GroupId(u32::try_from(number).unwrap_or(0));
+            let configs = self.nodes.values().filter_map(|node| node.disk.hard_state(group));
+            let newest = configs.map(|state| &state.config).max_by_key(|config| config.stamp);
+            let others = |voters: &[NodeId]| {
+                voters.iter().any(|voter| *voter != id && self.cluster.contains(voter))
+            };
+            newest.is_some_and(|config| {
+                !others(&config.voters)
+                    || !(config.outgoing.is_empty() || others(&config.outgoing))
+            })
+        })
     }
 
     fn transfer(&mut self, group: GroupId, force: bool, random: &mut Random) -> Check {

@@ -104,6 +104,7 @@ impl World {
         let alive: Vec<NodeId> = config
             .voters
             .iter()
+            .chain(&config.outgoing)
             .copied()
             .filter(|id| core(*id).is_some_and(|core| core.config().is_voter(*id)))
             .collect();
