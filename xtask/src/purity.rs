@@ -114,4 +114,16 @@ mod tests {
         assert_eq!(forbidden(tree), ["tokio"]);
         assert!(forbidden("tokio-free v1.0.0\n").is_empty());
     }
+
+    #[test]
+    fn the_pure_crates_are_pure() {
+        let root = places::checkout().expect("the tests run in a checkout");
+        check(&root).expect("nothing forbidden");
+    }
+
+    #[test]
+    fn a_pure_crate_without_its_lints_is_noticed() {
+        let error = check_lints(Path::new("/nowhere")).expect_err("there is no such checkout");
+        assert!(error.to_string().contains("crates/protocol/clippy.toml"), "{error}");
+    }
 }

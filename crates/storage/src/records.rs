@@ -337,11 +337,7 @@ mod tests {
         let kinds = [
             (EntryKind::Barrier, 0, Vec::new()),
             (EntryKind::Commands, 1, Vec::new()),
-            (
-                EntryKind::Sequenced(sequenced),
-                2,
-                [5u64.to_be_bytes(), 6u64.to_be_bytes()].concat(),
-            ),
+            (EntryKind::Sequenced(sequenced), 2, [5u64.to_be_bytes(), 6u64.to_be_bytes()].concat()),
         ];
         for (kind, byte, more) in kinds {
             let payload = Bytes::from_static(b"xy");

@@ -159,8 +159,6 @@ impl ReplicaHost {
             // A group of one waits for its own disk only, and a vote that is late on a slow disk
             // must not be given up: the next one would be as late.
             round_timeout: Duration::from_secs(60),
-            // Nobody else is to be told what is decided, so no timer is due for it.
-            commit_delay: Duration::from_secs(1),
             ..Settings::default()
         };
         Self { node, store, clock, settings: Arc::new(settings) }
