@@ -33,6 +33,10 @@ impl NodeCore {
                     self.books.peers.get_mut(&peer).and_then(|p| p.contact.on_disconnected(now));
                 self.tell_groups(now, peer, change);
                 self.books.peers.remove(&peer);
+                // Whoever comes back under this number is owed nothing and owes nothing.
+                for group in self.groups.values_mut() {
+                    group.accounts.retain(|account| account.peer != peer);
+                }
             }
             NodeInput::Group { group, input } => self.step_group(now, group, input),
             NodeInput::HardStatesSynced { batch } => self.on_hard_states_synced(now, batch),

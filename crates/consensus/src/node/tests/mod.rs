@@ -2,6 +2,7 @@
 //! store arrive one step after they were asked for.
 
 mod budgets;
+mod chaos;
 mod checks;
 mod groups;
 mod nodes;
@@ -227,7 +228,27 @@ impl Net {
             }
             self.step();
         }
-        panic!("after 20 s it still is not so: {what}");
+        panic!("after 20 s it still is not so: {what}\n{}", self.tell());
+    }
+
+    /// The state of all replicas, a line each.
+    fn tell(&self) -> String {
+        let cores = self.hosts.values().flat_map(|host| host.node.groups());
+        let line = |core: &Core| {
+            format!(
+                "group {} at {}: {:?} term {} leader {:?} last {:?} commit {} config {:?} quiet {}\n",
+                core.group(),
+                core.node(),
+                core.role(),
+                core.term(),
+                core.leader(),
+                core.last(),
+                core.commit_index(),
+                core.config().stamp,
+                core.is_quiesced(),
+            )
+        };
+        cores.take(100).map(line).collect()
     }
 
     /// Who leads and serves the group, if it is one.
@@ -246,8 +267,12 @@ impl Net {
         self.groups().into_iter().all(|group| self.leader(group).is_some())
     }
 
+    /// All groups are led, and wait for nothing. A follower need not know that its leader rests.
     fn all_at_rest(&self) -> bool {
-        self.all_led() && self.hosts.values().all(|host| host.node.groups().all(Core::is_quiesced))
+        let rests = |core: &Core| {
+            core.next_deadline().is_none() && (core.is_quiesced() || !core.is_serving())
+        };
+        self.all_led() && self.hosts.values().all(|host| host.node.groups().all(rests))
     }
 
     /// Every member has the same log, and knows that all of it is decided.
