@@ -93,7 +93,7 @@ fn run(seed: u64) {
     }
 }
 
-const SEEDS: std::ops::RangeInclusive<u64> = 0..=23;
+const SEEDS: RangeInclusive<u64> = 0..=23;
 
 #[test]
 fn whatever_happens_the_books_are_right_and_all_comes_to_rest() {
