@@ -375,7 +375,7 @@ impl Core {
     }
 
     fn on_synced(&mut self, turn: &mut Turn<'_>, upto: Index) {
-        let upto = upto.min(self.durability.written()).min(self.log.last().index);
+        let upto = upto.min(self.durability.written_for_good()).min(self.log.last().index);
         if upto <= self.synced {
             return;
         }
@@ -466,6 +466,12 @@ impl Core {
     #[must_use]
     pub fn hard_state(&self) -> &HardState {
         &self.hard
+    }
+
+    /// True when the newest hard state is known to be fsynced.
+    #[must_use]
+    pub fn is_hard_state_synced(&self) -> bool {
+        self.durability.is_hard_state_synced()
     }
 
     /// The members as this replica knows them.

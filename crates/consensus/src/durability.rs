@@ -77,6 +77,12 @@ impl Durability {
         self.under_way.shrink_to_fit();
     }
 
+    /// How far a report about the disk can be about the log of now: a report that was on its way
+    /// before the log was cut may tell of entries that are no more.
+    pub(crate) fn written_for_good(&self) -> Index {
+        self.under_way.iter().map(|(_, last)| *last).min().unwrap_or(Index::MAX).min(self.written)
+    }
+
     /// A snapshot replaced what was written.
     pub(crate) fn replaced(&mut self, last: Index) {
         self.under_way.clear();

@@ -99,6 +99,10 @@ impl Core {
                     self.scout(turn, cession, false);
                 }
             }
+            // The round begins when the own vote is on the disk, however slow that is.
+            Role::Candidate if !self.durability.is_hard_state_synced() => {
+                self.election.deadline = Some(turn.now + self.settings.round_timeout);
+            }
             Role::Scout | Role::Candidate => {
                 // Nobody won, or the votes were split: each waits for another while.
                 self.election.round = None;

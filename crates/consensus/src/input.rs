@@ -26,7 +26,7 @@ pub enum Input {
         /// From [`crate::Effect::Append`].
         write: u64,
     },
-    /// The log is fsynced up to here, as far as it is written.
+    /// The log is fsynced up to here, as far as it is written. In order with [`Self::Appended`].
     Synced {
         /// The last index known to survive a power loss.
         upto: Index,
