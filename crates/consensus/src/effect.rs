@@ -53,8 +53,10 @@ pub enum Effect {
         max_bytes: u32,
     },
     /// Entries up to this index are decided: apply them in order, then let their acknowledgements
-    /// leave. Some may still be on their way to the own log: what is written of applying them must
-    /// come behind them on the disk.
+    /// leave. The own writes of some may still be under way, as given by [`Self::Append`] before:
+    /// the entries to apply are those of the log **with** these writes, and whatever is written of
+    /// applying them must come behind them on the disk. (Waiting here would make a leader as slow
+    /// as its own disk, when a quorum of others is quicker.)
     Commit {
         /// The last decided entry.
         upto: Index,

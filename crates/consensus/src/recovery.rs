@@ -114,7 +114,8 @@ impl Core {
     pub(crate) fn rejoined(&mut self, turn: &mut Turn<'_>, epoch: Epoch) {
         self.grant = None;
         self.recovering = None;
-        turn.effects.push(Effect::Rejoined { epoch });
+        // The entry that completes the target may still be on its way to the disk.
+        self.hold(turn, Effect::Rejoined { epoch }, After::Writes);
         // The longer delay of a recovering replica is over.
         if self.role == Role::Follower && self.election.deadline.is_some() {
             self.await_election(turn);

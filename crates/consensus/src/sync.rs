@@ -389,7 +389,7 @@ impl Core {
         }
         if let Some(epoch) = self.recovering.take() {
             self.grant = None;
-            turn.effects.push(Effect::Rejoined { epoch });
+            self.hold(turn, Effect::Rejoined { epoch }, After::Writes);
         }
         self.raise_commit(turn, finishing.commit_bound.min(last.index));
         self.arrange_progress(|node| {

@@ -1,9 +1,24 @@
 //! Many groups on one node: what they share is done once per pair of nodes, not once per group
 //! (design, sections 4, 14 and 15).
 //!
+//! - **Life** (`liveness`): one beat per pair of nodes and interval stands for all groups. A peer is
+//!   up when packets get through in both directions; its going down, coming up and coming back as a
+//!   new process is told to the groups that it matters to, and only to those.
+//! - **Packets** (`outbox`): the messages of all groups for one peer leave together, and so do the
+//!   hard states of all groups (`saves`).
+//! - **Timers** (`timers`): only groups that wait for something are looked at. One at rest costs
+//!   nothing but its memory.
+//! - **Elections** (`elections`): when a node dies that led thousands of groups, their elections are
+//!   admitted in bounded numbers.
+//! - **Bytes on the way** (`budget`) and snapshots (`transfers`) are bounded per pair and per node;
+//!   groups take turns, and those that catch up leave room for those that are live.
+//!
 //! A host steps a [`NodeCore`] with as many inputs as there are, then calls [`NodeCore::flush`] and
-//! carries out what it is told. When there is nothing to do it sleeps until
-//! [`NodeCore::next_deadline`] and steps [`NodeInput::Tick`].
+//! carries out what it is told, in any number of threads, reporting what it did as further inputs.
+//! Proposals leave with the flush as well, so those of one group share messages and writes. When
+//! there is nothing to do it sleeps until [`NodeCore::next_deadline`] and steps
+//! [`NodeInput::Tick`]. The groups have to be stepped by whoever sends the beats: as long as a node
+//! beats, its groups are taken to be alive.
 
 mod books;
 mod budget;
@@ -70,6 +85,57 @@ enum Voice {
 }
 
 /// All groups of one node. No I/O, no clock, no randomness but its seed.
+///
+/// A group of one, from its birth to its first entry:
+///
+/// ```
+/// use bytes::Bytes;
+/// use flintmq_consensus::*;
+///
+/// let (node, group) = (NodeId(1), GroupId(7));
+/// let mut core = NodeCore::new(NodeSettings::new(node, 1, []));
+/// let restored = Restored {
+///     group,
+///     creation: CreationId(1),
+///     node,
+///     hard_state: Core::sole_member(node),
+///     log: LogTerms::default(),
+///     applied: 0,
+///     recovering: None,
+/// };
+/// let mut now = Time::from_millis(0);
+/// core.add_group(now, restored)?;
+///
+/// let mut decided = 0;
+/// let mut proposed = None;
+/// while proposed.is_none_or(|index| decided < index) {
+///     let mut effects = Vec::new();
+///     core.flush(now, &mut effects);
+///     for effect in effects {
+///         match effect {
+///             // Written and fsynced by a real host, which reports it when that is done.
+///             NodeEffect::SaveHardStates { batch, .. } => {
+///                 core.step(now, NodeInput::HardStatesSynced { batch });
+///             }
+///             NodeEffect::Group { group, effect: Effect::Append { write, .. } } => {
+///                 core.step(now, NodeInput::Group { group, input: Input::Appended { write } });
+///             }
+///             NodeEffect::Group { effect: Effect::Commit { upto }, .. } => decided = upto,
+///             NodeEffect::Group { effect: Effect::Serving { .. }, .. } => {
+///                 let payload = Bytes::from_static(b"hello");
+///                 proposed = Some(core.propose(now, group, EntryKind::Commands, payload)?);
+///             }
+///             _ => {}
+///         }
+///     }
+///     if let Some(deadline) = core.next_deadline() {
+///         now = now.max(deadline);
+///         core.step(now, NodeInput::Tick);
+///     }
+/// }
+/// assert_eq!(decided, 2, "the first entry of a leadership is its barrier");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct NodeCore {
     groups: BTreeMap<GroupId, Box<Group>>,
