@@ -5,6 +5,7 @@
 //!   must be refuted.
 //! * [`harness`]: the real core, with disks and a network, in all interleavings within small bounds.
 //! * [`search`]: runs a model and tells what was found.
+//! * [`trace`]: replays what real cores do against the model.
 //!
 //! `cargo run --release -p flintmq-consensus-model -- help` explores by hand; `RESULTS.md` says what
 //! was explored so far.
@@ -12,3 +13,4 @@
 pub mod harness;
 pub mod protocol;
 pub mod search;
+pub mod trace;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 impl Protocol {
     /// Adds the steps that this node may take.
-    pub(super) fn actions_of(&self, state: &State, node: u8, actions: &mut Vec<Action>) {
+    pub(crate) fn actions_of(&self, state: &State, node: u8, actions: &mut Vec<Action>) {
         if state.dead & only(node) != 0 && !self.breaks(Shortcut::DeadGoOn) {
             return;
         }
