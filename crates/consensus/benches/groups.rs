@@ -63,7 +63,8 @@ fn entries(size: usize, batch: usize) {
     let committed = cluster.committed - before;
     let counters = cluster.nodes[leader].as_ref().map(|node| *node.counters()).unwrap_or_default();
     println!(
-        "entries: {size} B, batches of {batch}: {:.2} M entries/s, {:.0} ns each, {:.1} entries per message sent",
+        "entries: {size} B, batches of {batch}: {:.2} M entries/s, {:.0} ns each, \
+         {:.1} entries per message sent",
         committed as f64 / took.as_secs_f64() / 1e6,
         took.as_nanos() as f64 / committed as f64,
         committed as f64 * 2.0 / counters.messages_sent as f64,
@@ -145,7 +146,8 @@ fn elect(cluster: &mut Cluster, led: usize, whose: &str) {
         }
     }
     println!(
-        "elections: the leader of {whose} ({led}) died: new leaders after {:?}, {:?} of a core for both survivors",
+        "elections: the leader of {whose} ({led}) died: new leaders after {:?}, \
+         {:?} of a core for both survivors",
         cluster.now.since(start),
         begun.elapsed().saturating_sub(slept),
     );

@@ -1,15 +1,15 @@
 //! Many groups on one node: what they share is done once per pair of nodes, not once per group
 //! (design, sections 4, 14 and 15).
 //!
-//! - **Life** (`liveness`): one beat per pair of nodes and interval stands for all groups. A peer is
-//!   up when packets get through in both directions; its going down, coming up and coming back as a
-//!   new process is told to the groups that it matters to, and only to those.
+//! - **Life** (`liveness`): one beat per pair of nodes and interval stands for all groups. A peer
+//!   is up when packets get through in both directions; its going down, coming up and coming back as
+//!   a new process is told to the groups that it matters to, and only to those.
 //! - **Packets** (`outbox`): the messages of all groups for one peer leave together, and so do the
 //!   hard states of all groups (`saves`).
 //! - **Timers** (`timers`): only groups that wait for something are looked at. One at rest costs
 //!   nothing but its memory.
-//! - **Elections** (`elections`): when a node dies that led thousands of groups, their elections are
-//!   admitted in bounded numbers.
+//! - **Elections** (`elections`): when a node dies that led thousands of groups, their elections
+//!   are admitted in bounded numbers.
 //! - **Bytes on the way** (`budget`) and snapshots (`transfers`) are bounded per pair and per node;
 //!   groups take turns, and those that catch up leave room for those that are live.
 //!

@@ -236,7 +236,8 @@ impl Net {
         let cores = self.hosts.values().flat_map(|host| host.node.groups());
         let line = |core: &Core| {
             format!(
-                "group {} at {}: {:?} term {} leader {:?} last {:?} commit {} config {:?} quiet {}\n",
+                "group {} at {}: {:?} of term {}, leader {:?}, last {:?}, commit {}, \
+                 config {:?}, at rest {}\n",
                 core.group(),
                 core.node(),
                 core.role(),
