@@ -12,7 +12,6 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_consensus::{
@@ -154,13 +153,7 @@ pub(crate) struct ReplicaHost {
 impl ReplicaHost {
     /// Replicas of `node` in `store`, told the time by `clock`.
     pub(crate) fn new(node: NodeId, store: Arc<dyn LogStore>, clock: CoreClock) -> Self {
-        let settings = Settings {
-            proposal_window_bytes: WINDOW_BYTES,
-            // A group of one waits for its own disk only, and a vote that is late on a slow disk
-            // must not be given up: the next one would be as late.
-            round_timeout: Duration::from_secs(60),
-            ..Settings::default()
-        };
+        let settings = Settings { proposal_window_bytes: WINDOW_BYTES, ..Settings::default() };
         Self { node, store, clock, settings: Arc::new(settings) }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::{Receiver, channel};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use flintmq_consensus::{ConfigStamp, HardState, Role, Time};
 use flintmq_storage::{Delivery, MemoryStore};
