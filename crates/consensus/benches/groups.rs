@@ -21,8 +21,9 @@ fn main() {
     let chosen = std::env::args().skip(1).find(|word| !word.starts_with('-'));
     let is_chosen = |name| chosen.as_deref().is_none_or(|chosen| chosen == name);
     if is_chosen("entries") {
-        entries(1024, 64);
-        entries(1024, 1);
+        entries(1, 1024, 64);
+        entries(1, 1024, 1);
+        entries(1000, 1024, 8);
     }
     if is_chosen("idle") {
         idle();
@@ -32,42 +33,44 @@ fn main() {
     }
 }
 
-/// Proposes in batches as fast as one thread runs all three nodes of a group.
-fn entries(size: usize, batch: usize) {
+/// Proposes in batches to all groups in turn, as fast as one thread runs all three nodes.
+fn entries(groups: u32, size: usize, batch: usize) {
     const ENTRIES: u64 = 4_000_000;
-    let group = GroupId(0);
-    let mut cluster = Cluster::new(3, 1);
+    /// Batches that a host gathers while the round before is under way.
+    const BATCHES: u32 = 8;
+    let mut cluster = Cluster::new(3, groups);
     cluster.run(1000);
-    let leader = cluster.leader(group).expect("a leader within a second");
+    let leaders: Vec<usize> = (0..groups)
+        .map(|group| cluster.leader(GroupId(group)).expect("a leader within a second"))
+        .collect();
     let payload = Bytes::from(vec![7; size]);
+    let messages_sent = |cluster: &Cluster| -> u64 {
+        cluster.nodes.iter().flatten().map(|node| node.counters().messages_sent).sum()
+    };
+    let (before, sent_before) = (cluster.committed, messages_sent(&cluster));
     let begun = Instant::now();
-    let mut proposed = 0;
-    let before = cluster.committed;
+    let mut turn = 0;
     while cluster.committed - before < ENTRIES {
-        let now = cluster.now;
-        if let Some(node) = &mut cluster.nodes[leader] {
-            // What a host gathers while the round before is under way.
-            for _ in 0..8 {
+        for _ in 0..BATCHES.max(groups) {
+            turn = (turn + 1) % groups;
+            let now = cluster.now;
+            if let Some(node) = &mut cluster.nodes[leaders[turn as usize]] {
                 let proposals = (0..batch).map(|_| (EntryKind::Commands, payload.clone()));
-                if node.propose_all(now, group, proposals).is_ok() {
-                    proposed += batch;
-                }
+                // A full window is what the next round empties.
+                let _ = node.propose_all(now, GroupId(turn), proposals);
             }
         }
+        cluster.now = cluster.now + Duration::from_micros(100);
         cluster.round();
-        if proposed % 4096 < batch {
-            cluster.now = cluster.now + Duration::from_micros(100);
-        }
     }
     let took = begun.elapsed();
     let committed = cluster.committed - before;
-    let counters = cluster.nodes[leader].as_ref().map(|node| *node.counters()).unwrap_or_default();
     println!(
-        "entries: {size} B, batches of {batch}: {:.2} M entries/s, {:.0} ns each, \
-         {:.1} entries per message sent",
+        "entries: {groups} groups, {size} B, batches of {batch}: {:.2} M entries/s, {:.0} ns each, \
+         {:.1} messages per 1000 entries",
         committed as f64 / took.as_secs_f64() / 1e6,
         took.as_nanos() as f64 / committed as f64,
-        committed as f64 * 2.0 / counters.messages_sent as f64,
+        (messages_sent(&cluster) - sent_before) as f64 * 1000.0 / committed as f64,
     );
 }
 

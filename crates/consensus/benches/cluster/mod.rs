@@ -17,8 +17,10 @@ pub(crate) struct Cluster {
     /// What happened since the last round, by node.
     inputs: Vec<VecDeque<NodeInput>>,
     effects: Vec<NodeEffect>,
-    /// Highest commit index that any node was told, of any group.
-    pub(crate) committed: Index,
+    /// Entries of all groups that some node knows to be decided.
+    pub(crate) committed: u64,
+    /// The last of them in each group.
+    decided: Vec<Index>,
     /// Groups that began to be served.
     pub(crate) served: u64,
 }
@@ -33,6 +35,7 @@ impl Cluster {
             inputs: Vec::new(),
             effects: Vec::new(),
             committed: 0,
+            decided: vec![0; groups as usize],
             served: 0,
         };
         for node in everybody() {
@@ -93,8 +96,10 @@ impl Cluster {
                 let input = Input::Appended { write };
                 self.inputs[at].push_back(NodeInput::Group { group, input });
             }
-            NodeEffect::Group { effect: Effect::Commit { upto }, .. } => {
-                self.committed = self.committed.max(upto);
+            NodeEffect::Group { group, effect: Effect::Commit { upto } } => {
+                let decided = &mut self.decided[group.0 as usize];
+                self.committed += upto.saturating_sub(*decided);
+                *decided = upto.max(*decided);
             }
             NodeEffect::Group { effect: Effect::Serving { .. }, .. } => self.served += 1,
             _ => {}

@@ -2,8 +2,8 @@
 //! (design, sections 4, 14 and 15).
 //!
 //! - **Life** (`liveness`): one beat per pair of nodes and interval stands for all groups. A peer
-//!   is up when packets get through in both directions; its going down, coming up and coming back as
-//!   a new process is told to the groups that it matters to, and only to those.
+//!   is up when packets get through in both directions; that it goes down, comes up or comes back
+//!   as a new process is told to the groups that it matters to, and only to those.
 //! - **Packets** (`outbox`): the messages of all groups for one peer leave together, and so do the
 //!   hard states of all groups (`saves`).
 //! - **Timers** (`timers`): only groups that wait for something are looked at. One at rest costs
