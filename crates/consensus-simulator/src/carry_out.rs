@@ -372,7 +372,11 @@ impl World {
                     }
                 }
             }
-            let written = node.disk.replica(group).map_or(0, |replica| replica.log.last().index);
+            // Where writes are reported once they are fsynced, the rest does not count yet.
+            let fsync = self.profile.groups[at].durability == Durability::Synchronous;
+            let disk = &node.disk;
+            let replica = if fsync { disk.synced_replica(group) } else { disk.replica(group) };
+            let written = replica.map_or(0, |replica| replica.log.last().index);
             ghost.held_by(id, written.min(upto));
         }
         self.plan_apply(id, group);
