@@ -158,6 +158,13 @@ ScriptF1 ==
      <<"hold", n2, n4>>, <<"hold", n3, n4>>, <<"leave", n4>>,
      <<"order", n1>>, <<"force", n1>> >>
 
+\* Ordered to go on without n3, n2 leads alone; it fails, and n1, who never
+\* heard of that, is ordered to go on without both, with the same number.
+ScriptF4 ==
+  Lead(n2, n1) \o
+  << <<"append", n1, n2, 1>>, <<"hold", n1, n2>>, <<"change", n2, {n2, n3}>>,
+     <<"campaign", n2>>, <<"order", n2>>, <<"order", n1>> >>
+
 \* the entry of a forced recovery cannot be told from the one that it lost
 ScriptF3 ==
   Lead(n1, n2) \o

@@ -163,7 +163,7 @@ Init ==
   /\ msgs = {} /\ registers = {} /\ off = {}
   /\ committed = {} /\ gone = {} /\ elected = {} /\ failed = FALSE
   /\ past = [i \in Server |-> {}]
-  /\ spent = [losses |-> 0, changes |-> 0, forces |-> 0]
+  /\ spent = [losses |-> 0, changes |-> 0, forces |-> 0, orders |-> 0]
   /\ at = 0
 
 \* Is this the script's next step?
@@ -180,10 +180,13 @@ Follow(i) == role' = [role EXCEPT ![i] = "F"] /\ Retire(i)
 Answer(i, l, t) == [m |-> "V", term |-> t, src |-> i, dst |-> l,
                     log |-> log[i], rec |-> rec[i], history |-> history[i]]
 
-\* A forced election takes a term that no dead node can have led.
-\* F2: it takes the next term.
-ForcedTerm(i) == IF Breaks("F2") THEN term[i] + 1
-                 ELSE Max(term[i], 10 * (history[i] + 1)) + 1
+\* A forced election takes a term that no dead node can have led: it is above
+\* a number that comes with the order, and every order has a greater one.
+\* F2: it takes the next term.  F4: the number is that of the next history.
+ForcedTerm(i) ==
+  LET number == IF Breaks("F4") THEN (history[i] \div 10) + 1
+                ELSE spent.orders + 1
+  IN  IF Breaks("F2") THEN term[i] + 1 ELSE Max(term[i], 10 * number) + 1
 NoDead(c, D) == Everyone(c) \ D
 Wins(c, D, S) == Quorum(c, S) \/ (D # {} /\ NoDead(c, D) \subseteq S)
 
@@ -539,7 +542,8 @@ Wipe(i) ==
 
 (* --------------------------- forced recovery -------------------------- *)
 \* The leader goes on with the best of all answers: of every voter, or of
-\* every voter that the operator did not name.  F3: the history stays.
+\* every voter that the operator did not name.  The new history is named by
+\* the term, which nobody else leads.  F3: the history stays.
 ForceSync(l) ==
   /\ Syncing(l)
   /\ spent.forces < MaxForce
@@ -548,7 +552,7 @@ ForceSync(l) ==
          D == order[l]
          best == BestOf(l, R)
          c == Restamped(l)
-         h == Top(Histories(l, R)) + IF Breaks("F3") THEN 0 ELSE 1
+         h == IF Breaks("F3") THEN Top(Histories(l, R)) ELSE term[l]
          lost == {e \in committed : ~HasEntry(best, e)}
      IN  /\ NoDead(cfg[l], D) \subseteq {m.src : m \in R}
          /\ Step(<<"force", l>>)
@@ -565,7 +569,7 @@ ForceSync(l) ==
 \* The operator turns D off for good and orders i to go on without them.
 \* F1: at a node whose configuration is not the newest of those left
 Order(i) ==
-  /\ spent.forces < MaxForce
+  /\ spent.forces < MaxForce /\ spent.orders < MaxForce
   /\ i \in Campaigners
   /\ role[i] # "L"
   /\ ForcedTerm(i) % 10 \in 1..MaxTerm
@@ -575,7 +579,7 @@ Order(i) ==
        /\ Step(<<"order", i>>)
        /\ off' = off \cup D
        /\ Stand(i, ForcedTerm(i), D \cap Everyone(cfg[i]))
-  /\ UNCHANGED spent
+  /\ spent' = [spent EXCEPT !.orders = @ + 1]
 
 Next ==
   \/ \E i \in Alive :
