@@ -1,6 +1,7 @@
 //! What the groups of a node share, brought up to date after each step of one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::budget::{self, Account, Pair};
 use super::elections::Elections;
@@ -82,6 +83,23 @@ impl Books {
         self.touch(group);
         group.core.step(now, input, &mut group.effects);
         self.settle(now, group);
+    }
+
+    /// Gives up the leadership of a group that is led here, to the member that has most.
+    pub(super) fn hand_over(&mut self, now: Time, group: &mut Group) {
+        if group.core.leader() == Some(group.core.node()) {
+            let input = match group.best_successor() {
+                Some(to) => Input::Transfer { to, force: true },
+                None => Input::Cede,
+            };
+            self.step(now, group, input);
+        }
+    }
+
+    /// How long an election counts: two rounds of questions and answers. Whoever takes longer waits
+    /// for somebody who is not there.
+    pub(super) fn election_limit(&self) -> Duration {
+        self.settings.group.round_timeout * 2
     }
 
     /// To be called before a group is stepped.

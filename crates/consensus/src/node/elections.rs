@@ -52,6 +52,9 @@ impl Elections {
         } else if !electing && standing.counted.take().is_some() {
             self.active -= 1;
         }
+        if self.active == 0 {
+            self.begun.clear();
+        }
         standing.electing = electing;
         began
     }
@@ -164,13 +167,14 @@ mod tests {
     #[test]
     fn a_later_election_of_the_same_group_is_another_one() {
         let mut elections = Elections::default();
-        let mut standing = Standing::default();
+        let (mut standing, mut other) = (Standing::default(), Standing::default());
         elections.note(Time(0), GroupId(0), &mut standing, true);
+        elections.note(Time(0), GroupId(1), &mut other, true);
         elections.note(Time(10), GroupId(0), &mut standing, false);
         elections.note(Time(20), GroupId(0), &mut standing, true);
         let (began, _) = elections.pop_overdue(Time(100), LIMIT).expect("the first");
         assert!(!elections.uncount(began, &mut standing));
-        assert_eq!(elections.active(), 1);
+        assert_eq!(elections.active(), 2);
     }
 
     #[test]

@@ -198,10 +198,11 @@ impl NodeCore {
     /// Forgets a group, after it ceded if it led: its last messages leave with the next flush, all
     /// its other effects are void. False when it was not there.
     pub fn remove_group(&mut self, now: Time, group: GroupId) -> bool {
-        let Some(mut group) = self.groups.remove(&group) else { return false };
-        self.books.step(now, &mut group, Input::Cede);
-        self.books.strike_out(now, &mut group);
-        for effect in Books::take_effects(&mut group) {
+        let Some(mut removed) = self.groups.remove(&group) else { return false };
+        self.saves.forget(group);
+        self.books.step(now, &mut removed, Input::Cede);
+        self.books.strike_out(now, &mut removed);
+        for effect in Books::take_effects(&mut removed) {
             if let crate::Effect::Send(message) = effect {
                 self.books.post(message);
             }
@@ -264,7 +265,7 @@ impl NodeCore {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
         let books = &self.books;
-        let limit = books.settings.group.election_timeout;
+        let limit = books.election_limit();
         let beat = (!books.peers.is_empty() && self.voice != Voice::Silent).then_some(self.beat_at);
         let silence =
             books.peers.values().filter_map(|peer| peer.contact.deadline(&books.settings)).min();

@@ -48,6 +48,15 @@ impl Saves {
         Some(NodeEffect::SaveHardStates { batch: self.issued, states })
     }
 
+    /// A group is removed: what its reports would say is of no interest to a later one of the same
+    /// number, which counts its saves anew.
+    pub(super) fn forget(&mut self, group: GroupId) {
+        self.pending.remove(&group);
+        for (_, saved) in &mut self.under_way {
+            saved.retain(|(id, ..)| *id != group);
+        }
+    }
+
     /// What the report of this batch, and thereby of all before it, answers.
     pub(super) fn on_synced(&mut self, batch: u64) -> Vec<Saved> {
         let mut all = Vec::new();
@@ -80,6 +89,18 @@ mod tests {
         assert_eq!(saves.take_batch(), None);
         assert_eq!(saves.on_synced(1), [(GroupId(1), BORN, 1), (GroupId(2), BORN, 2)]);
         assert_eq!(saves.on_synced(1), []);
+    }
+
+    #[test]
+    fn a_removed_group_is_not_reported() {
+        let mut saves = Saves::default();
+        saves.push(GroupId(1), BORN, 1, state(1));
+        saves.push(GroupId(2), BORN, 1, state(1));
+        saves.take_batch();
+        saves.push(GroupId(1), BORN, 2, state(2));
+        saves.forget(GroupId(1));
+        assert_eq!(saves.take_batch(), None);
+        assert_eq!(saves.on_synced(1), [(GroupId(2), BORN, 1)]);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! One input of a node, and what it means for the groups.
 
-use super::group::Group;
 use super::liveness::{Cause, Change, Heard};
 use super::{NodeCore, NodeEffect, NodeInput, Packet, Voice};
 use crate::{GroupId, Input, NodeId, Role, Time};
@@ -42,9 +41,15 @@ impl NodeCore {
             NodeInput::HardStatesSynced { batch } => self.on_hard_states_synced(now, batch),
             NodeInput::CedeAll => {
                 self.books.stopping = true;
-                self.hand_over(now, |_| true);
+                for group in self.groups.values_mut() {
+                    self.books.hand_over(now, group);
+                }
             }
-            NodeInput::GroupStalled { group } => self.hand_over(now, |id| id == group),
+            NodeInput::GroupStalled { group } => {
+                if let Some(group) = self.groups.get_mut(&group) {
+                    self.books.hand_over(now, group);
+                }
+            }
             NodeInput::Stalled => self.change_voice(Voice::Speaking, Voice::Stalled),
             NodeInput::Resumed => self.change_voice(Voice::Stalled, Voice::Speaking),
             NodeInput::StorageFailed => {
@@ -93,7 +98,7 @@ impl NodeCore {
         for (peer, change) in silent {
             self.tell_groups(now, peer, change);
         }
-        let limit = self.books.settings.group.election_timeout;
+        let limit = self.books.election_limit();
         while let Some((began, id)) = self.books.elections.pop_overdue(now, limit) {
             if let Some(group) = self.groups.get_mut(&id)
                 && self.books.elections.uncount(began, &mut group.standing)
@@ -240,19 +245,6 @@ impl NodeCore {
             {
                 self.books.step(now, group, Input::HardStateSynced { save });
             }
-        }
-    }
-
-    /// Gives up the leaderships of these groups, each to the member that has most.
-    fn hand_over(&mut self, now: Time, is_meant: impl Fn(GroupId) -> bool) {
-        let leads = |group: &&mut Box<Group>| group.core.leader() == Some(group.core.node());
-        let meant = self.groups.values_mut().filter(|group| is_meant(group.core.group()));
-        for group in meant.filter(leads) {
-            let input = match group.best_successor() {
-                Some(to) => Input::Transfer { to, force: true },
-                None => Input::Cede,
-            };
-            self.books.step(now, group, input);
         }
     }
 }
