@@ -420,11 +420,12 @@ impl World {
             .filter_map(|voter| self.nodes.get(voter))
             .filter(|node| !node.dead)
             .filter_map(|node| Some((node.id, &node.disk.replica(group)?.log)));
-        self.ghosts[at].forked(history, &chosen, participants)?;
+        let by_operator = self.forced.contains(&group);
+        self.ghosts[at].forked(history, by_operator, &chosen, participants)?;
         if self.ghosts[at].acked() < acked {
             self.coverage.saw(Situation::GivenUpByForce);
         }
-        self.coverage.saw(if self.forced.contains(&group) {
+        self.coverage.saw(if by_operator {
             Situation::ForkedByOperator
         } else {
             Situation::ForkedByPolicy

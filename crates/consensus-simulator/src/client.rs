@@ -22,8 +22,8 @@ const SPAN: u64 = 200;
 enum Work {
     Produce {
         next: u64,
-        /// When each open proposal was sent last.
-        open: BTreeMap<u64, u64>,
+        /// When each open proposal was sent last, and how often.
+        open: BTreeMap<u64, (u64, u64)>,
     },
     Read {
         /// When the open one was sent.
@@ -86,16 +86,17 @@ impl World {
         let mut requests = Vec::new();
         match &mut client.work {
             Work::Produce { next, open } => {
-                for (sequence, sent) in open.iter_mut() {
-                    if now > *sent + timeout {
+                for (sequence, (sent, tries)) in open.iter_mut() {
+                    if now > *sent + timeout * *tries {
                         *sent = now;
+                        *tries = (*tries + 1).min(4);
                         client.believed = None;
                         requests.push(*sequence);
                     }
                 }
                 let oldest = open.keys().next().copied().unwrap_or(*next);
                 if !ends && (open.len() as u64) < load.outstanding && *next < oldest + SPAN {
-                    open.insert(*next, now);
+                    open.insert(*next, (now, 1));
                     requests.push(*next);
                     *next += 1;
                 }
@@ -261,8 +262,9 @@ impl World {
                     Work::Read { open } => *open = None,
                     // Soon again, at somebody else.
                     Work::Produce { open, .. } => {
-                        for sent in open.values_mut() {
+                        for (sent, tries) in open.values_mut() {
                             *sent = sent.saturating_sub(100_000);
+                            *tries = 1;
                         }
                     }
                 }

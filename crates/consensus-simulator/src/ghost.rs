@@ -300,11 +300,13 @@ impl Ghost {
     pub(crate) fn forked<'a>(
         &mut self,
         history: History,
+        by_operator: bool,
         chosen: &LogTerms,
         participants: impl Iterator<Item = (NodeId, &'a crate::replica::Log)>,
     ) -> Check {
+        // A number that only those had who are lost for good may be used again.
         ensure!(
-            self.forks.last().is_none_or(|fork| fork.history < history),
+            self.forks.last().is_none_or(|fork| fork.history < history) || by_operator,
             "I13 ForceKeeps",
             "history {history} after {:?}",
             self.forks.last()

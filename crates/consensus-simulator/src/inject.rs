@@ -332,8 +332,15 @@ impl World {
             let group = GroupId(u32::try_from(number).unwrap_or(0));
             let configs = self.nodes.values().filter_map(|node| node.disk.hard_state(group));
             let newest = configs.map(|state| &state.config).max_by_key(|config| config.stamp);
+            // One that is a voter and knows it: only such a one can be told to go on.
+            let knows = |voter: NodeId| {
+                let state = self.nodes.get(&voter).and_then(|node| node.disk.hard_state(group));
+                state.is_some_and(|state| state.config.is_voter(voter))
+            };
             let others = |voters: &[NodeId]| {
-                voters.iter().any(|voter| *voter != id && self.cluster.contains(voter))
+                voters
+                    .iter()
+                    .any(|voter| *voter != id && self.cluster.contains(voter) && knows(*voter))
             };
             newest.is_some_and(|config| {
                 !others(&config.voters)

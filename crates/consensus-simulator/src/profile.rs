@@ -142,7 +142,7 @@ impl Profile {
             groups,
             weights,
             fault_gap: random.skewed(60_000, 2_000_000),
-            faults_end: random.skewed(4_000_000, 20_000_000),
+            faults_end: random.skewed(3_000_000, 16_000_000),
             longest_fault: random.skewed(200_000, 4_000_000),
             ambushes: random.below(600_000),
             weather: if calm { Weather::CALM } else { draw_weather(random) },
@@ -161,7 +161,7 @@ impl Profile {
             load: Load {
                 producers: random.between(1, 3),
                 outstanding: random.skewed(1, 16),
-                pause: random.skewed(2_000, 500_000),
+                pause: random.skewed(2_000 * count, 500_000),
                 payload: random.skewed(8, 1_000),
                 readers: random.below(3),
             },
