@@ -122,7 +122,7 @@ fn a_group_that_catches_up_does_not_starve_the_others() {
         let config = ConfigRegister::of_voters([A, B, C]);
         let hard = HardState { config, ..HardState::default() };
         net.host_mut(C).hard.insert(group, hard);
-        net.restore(C, group, None);
+        net.restore(C, group);
     }
     net.run_until("C is back", |net| {
         net.counters(A).restarts_seen == 1 && net.node(A).peer(C).is_some_and(|peer| peer.up)
@@ -188,7 +188,7 @@ fn snapshots_are_sent_a_few_at_a_time() {
         let hard = net.host(A).hard.get(&group).cloned().unwrap_or_default();
         let config = hard.config;
         net.host_mut(C).hard.insert(group, HardState { config, ..HardState::default() });
-        net.restore(C, group, None);
+        net.restore(C, group);
     }
     let mut opened = Vec::new();
     for _ in 0..1000 {

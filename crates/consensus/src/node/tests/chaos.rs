@@ -30,8 +30,12 @@ impl Dice {
 fn disturb(net: &mut Net, dice: &mut Dice) {
     let (node, other, group) = (dice.node(), dice.node(), dice.group());
     let group_input = |input| NodeInput::Group { group, input };
-    match dice.below(16) {
-        0 => net.restart(node, usize::MAX, None),
+    match dice.below(18) {
+        0 => net.restart(node),
+        15 => {
+            let keep = usize::try_from(dice.below(40)).unwrap_or(0);
+            net.lose_power(node, keep);
+        }
         1 => {
             net.cut.insert((node, other));
         }
@@ -87,6 +91,7 @@ fn run(seed: u64) {
     });
     net.run(1000);
     for host in net.hosts.values() {
+        assert!(host.node.groups().all(|core| core.recovering().is_none()), "seed {seed}");
         assert!(host.node.books.timers.next().is_none(), "seed {seed}: timers are left");
         let in_flight = host.node.books.peers.values().map(|peer| peer.pair.in_flight());
         assert_eq!(in_flight.sum::<u64>(), 0, "seed {seed}: bytes are on the way");

@@ -110,7 +110,7 @@ fn a_new_member_is_told_of_and_told() {
     assert!(!net.core(leader, GroupId(1)).is_up(d), "it is down, and that is known at once");
     net.boot(d);
     net.host_mut(d).hard.insert(GroupId(1), HardState::default());
-    net.restore(d, GroupId(1), None);
+    net.restore(d, GroupId(1));
     net.run_until("it has everything", |net| {
         net.core(d, GroupId(1)).commit_index() == net.core(leader, GroupId(1)).last().index
             && net.core(d, GroupId(1)).config().learners == [d]

@@ -22,6 +22,9 @@ struct Host {
     /// What the store has, by group.
     logs: BTreeMap<GroupId, Vec<Entry>>,
     hard: BTreeMap<GroupId, HardState>,
+    /// Losses of this node's store, and the last one that each group has made good.
+    epoch: Epoch,
+    rejoined: BTreeMap<GroupId, Epoch>,
     /// Answers of the store that are given in the next step.
     reports: Vec<NodeInput>,
     /// What the last flush gave.
@@ -78,6 +81,8 @@ impl Net {
             node: NodeCore::new(settings),
             logs: BTreeMap::new(),
             hard: BTreeMap::new(),
+            epoch: 0,
+            rejoined: BTreeMap::new(),
             reports: Vec::new(),
             effects: Vec::new(),
         };
@@ -99,12 +104,12 @@ impl Net {
         for node in members {
             let hard = HardState { config: config.clone(), ..HardState::default() };
             self.host_mut(*node).hard.insert(group, hard);
-            self.restore(*node, group, None);
+            self.restore(*node, group);
         }
     }
 
     /// Gives a node's process what its store has of a group.
-    fn restore(&mut self, node: NodeId, group: GroupId, recovering: Option<Epoch>) {
+    fn restore(&mut self, node: NodeId, group: GroupId) {
         let now = self.now;
         let host = self.host_mut(node);
         let entries = host.logs.entry(group).or_default();
@@ -112,6 +117,8 @@ impl Net {
             crate::LogPosition::default(),
             entries.iter().map(Entry::position),
         );
+        let lost = host.rejoined.get(&group).is_none_or(|epoch| *epoch < host.epoch);
+        let recovering = (host.epoch > 0 && lost).then_some(host.epoch);
         let restored = Restored {
             group,
             creation: CREATION,
@@ -124,19 +131,30 @@ impl Net {
         host.node.add_group(now, restored).expect("the store is consistent");
     }
 
-    /// The process dies and comes back as a new one; `keep` entries of each log survive.
-    fn restart(&mut self, node: NodeId, keep: usize, recovering: Option<Epoch>) {
+    /// The process dies and comes back as a new one with everything.
+    fn restart(&mut self, node: NodeId) {
+        self.come_back(node, usize::MAX);
+    }
+
+    /// The power fails: this many entries of each log survive.
+    fn lose_power(&mut self, node: NodeId, keep: usize) {
+        self.host_mut(node).epoch += 1;
+        self.come_back(node, keep);
+    }
+
+    fn come_back(&mut self, node: NodeId, keep: usize) {
         let old = self.kill(node);
         self.boot(node);
         let groups: Vec<GroupId> = old.hard.keys().copied().collect();
         let host = self.host_mut(node);
         host.hard = old.hard;
         host.logs = old.logs;
+        (host.epoch, host.rejoined) = (old.epoch, old.rejoined);
         for log in host.logs.values_mut() {
             log.truncate(keep);
         }
         for group in groups {
-            self.restore(node, group, recovering);
+            self.restore(node, group);
         }
     }
 
@@ -331,6 +349,10 @@ impl Host {
                 let wanted = |entry: &&Entry| entry.index > after && entry.index <= upto;
                 let entries = log.iter().filter(wanted).take_while(fits).cloned().collect();
                 Some(Input::LogRead { read, entries })
+            }
+            Effect::Rejoined { epoch } => {
+                self.rejoined.insert(group, epoch);
+                None
             }
             Effect::Stop { reason } => match reason {
                 crate::StopReason::StorageFailed => None,
