@@ -5,7 +5,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use flintmq_consensus::{
-    Body, Core, Effect, Flow, GroupId, Input, Message, NodeEffect, NodeId, Role, Settings, SnapshotId, StopReason,
+    Body, Core, Effect, Flow, GroupId, Input, Message, NodeEffect, NodeId, Role, Settings,
+    SnapshotId, StopReason,
 };
 
 use crate::coverage::Situation;
@@ -286,9 +287,10 @@ impl World {
             }
             Effect::Removed => {
                 let run = self.run(id).unwrap_or(0);
+                let born = self.live(id, group).map_or(0, |live| live.born);
                 if self.random.chance(500_000) {
                     let delay = self.random.between(1_000, 1_000_000);
-                    self.schedule.after(delay, Event::Delete { node: id, run, group });
+                    self.schedule.after(delay, Event::Delete { node: id, run, group, born });
                 }
             }
             Effect::Stop { reason: StopReason::StorageFailed } => {}
@@ -302,13 +304,7 @@ impl World {
         Ok(())
     }
 
-    fn on_role(
-        &mut self,
-        id: NodeId,
-        group: GroupId,
-        role: Role,
-        term: u64,
-    ) -> Check {
+    fn on_role(&mut self, id: NodeId, group: GroupId, role: Role, term: u64) -> Check {
         let at = group.0 as usize;
         let run = self.run(id).unwrap_or(0);
         let Some(live) = self.live(id, group) else { return Ok(()) };
@@ -421,7 +417,7 @@ impl World {
             .filter(|node| !node.dead)
             .filter_map(|node| Some((node.id, &node.disk.replica(group)?.log)));
         let by_operator = self.forced.contains(&group);
-        self.ghosts[at].forked(history, by_operator, &chosen, participants)?;
+        self.ghosts[at].forked(history, &chosen, participants)?;
         if self.ghosts[at].acked() < acked {
             self.coverage.saw(Situation::GivenUpByForce);
         }
@@ -526,8 +522,7 @@ impl World {
             ghost.check_holder(id, core.recovering().is_some(), floor, |i| log.term_at(i))?;
             let synced = core.synced_index();
             if synced > floor {
-                let on_disk =
-                    node.disk.synced_replica(group).and_then(|r| r.log.term_at(synced));
+                let on_disk = node.disk.synced_replica(group).and_then(|r| r.log.term_at(synced));
                 let floor = node.disk.synced_replica(group).map_or(0, |r| r.log.floor.index);
                 ensure!(
                     on_disk == log.term_at(synced) || synced < floor,

@@ -235,8 +235,7 @@ impl Ghost {
     /// True when the log has everything that is acknowledged.
     pub(crate) fn has_all(&self, floor: Index, term_at: impl Fn(Index) -> Option<Term>) -> bool {
         let last = self.acked();
-        self.acked_at(last)
-            .is_none_or(|acked| floor >= last || term_at(last) == Some(acked.term))
+        self.acked_at(last).is_none_or(|acked| floor >= last || term_at(last) == Some(acked.term))
     }
 
     /// I11: an acknowledgement of `upto` to the leader of `term` is about that leader's log.
@@ -300,13 +299,11 @@ impl Ghost {
     pub(crate) fn forked<'a>(
         &mut self,
         history: History,
-        by_operator: bool,
         chosen: &LogTerms,
         participants: impl Iterator<Item = (NodeId, &'a crate::replica::Log)>,
     ) -> Check {
-        // A number that only those had who are lost for good may be used again.
         ensure!(
-            self.forks.last().is_none_or(|fork| fork.history < history) || by_operator,
+            self.forks.last().is_none_or(|fork| fork.history < history),
             "I13 ForceKeeps",
             "history {history} after {:?}",
             self.forks.last()
@@ -348,8 +345,7 @@ impl Ghost {
     /// Only who was not asked in a forced recovery may have to give its past up.
     pub(crate) fn reset(&mut self, node: NodeId, before: History) -> Check {
         let asked = |fork: &&Fork| fork.history > before && fork.participants.contains(&node);
-        let outside =
-            |fork: &&Fork| fork.history > before && !fork.participants.contains(&node);
+        let outside = |fork: &&Fork| fork.history > before && !fork.participants.contains(&node);
         ensure!(
             self.forks.iter().any(|fork| outside(&fork)),
             "I13 ForceKeeps",
@@ -370,7 +366,8 @@ pub(crate) fn check_configurations(holders: &BTreeMap<NodeId, &ConfigRegister>) 
     let electable: Vec<&ConfigRegister> = configs
         .into_iter()
         .filter(|config| {
-            config.is_quorum(|node| holders.get(&node).is_some_and(|held| held.stamp <= config.stamp))
+            config
+                .is_quorum(|node| holders.get(&node).is_some_and(|held| held.stamp <= config.stamp))
         })
         .collect();
     for (at, one) in electable.iter().enumerate() {
@@ -396,9 +393,7 @@ fn have_disjoint_quorums(
     nodes.dedup();
     let stamp = |node: NodeId| holders.get(&node).map(|config| config.stamp);
     (0_u32..1 << nodes.len()).any(|set| {
-        let has = |node: NodeId| {
-            nodes.binary_search(&node).is_ok_and(|at| set & (1 << at) != 0)
-        };
+        let has = |node: NodeId| nodes.binary_search(&node).is_ok_and(|at| set & (1 << at) != 0);
         older.is_quorum(|n| has(n) && stamp(n).is_some_and(|s| s <= older.stamp))
             && newer.is_quorum(|n| !has(n) && stamp(n).is_some_and(|s| s <= newer.stamp))
     })

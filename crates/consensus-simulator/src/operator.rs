@@ -116,6 +116,8 @@ impl World {
             println!("{:>10} operator forces group {group} at {chosen}", self.schedule.now);
         }
         self.forced.insert(group);
-        self.answer(chosen, group, Input::ForceRecover { dead, expect_history })
+        // As an operator's tool would do it: the time names the order.
+        let number = u32::try_from(self.schedule.now / 1000).unwrap_or(u32::MAX);
+        self.answer(chosen, group, Input::ForceRecover { dead, expect_history, number })
     }
 }

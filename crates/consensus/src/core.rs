@@ -210,8 +210,8 @@ impl Core {
             Input::Stand { scout } => self.on_stand(turn, scout),
             Input::Transfer { to, force } => self.on_transfer(turn, to, force),
             Input::Cede => self.cede(turn, None),
-            Input::ForceRecover { dead, expect_history } => {
-                self.on_force_recover(turn, dead, expect_history);
+            Input::ForceRecover { dead, expect_history, number } => {
+                self.on_force_recover(turn, dead, expect_history, number);
             }
             Input::Wake => self.on_wake_asked(turn),
             Input::Allowance { peer, bytes } => self.on_allowance(turn, peer, bytes),

@@ -85,6 +85,10 @@ pub enum Input {
         dead: BTreeSet<NodeId>,
         /// The history number that the operator has seen; another one voids the order.
         expect_history: History,
+        /// Names the order: greater than every number that an order for this group ever had, and
+        /// than its history number. The time in seconds will do. The new history gets this number,
+        /// for the dead may have used the next one.
+        number: u32,
     },
     /// The group is asked for while it is quiet: let the leader speak.
     Wake,

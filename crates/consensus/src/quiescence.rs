@@ -55,7 +55,11 @@ impl Core {
         let Some(leading) = &mut self.leading else { return };
         let rested = leading.last_activity + after;
         leading.quiesce_due = Some(if rested > turn.now { rested } else { turn.now + after });
-        if !idle || rested > turn.now {
+        if rested > turn.now {
+            return;
+        }
+        if !idle {
+            self.ask_the_last(turn);
             return;
         }
         let lagging: Vec<NodeId> =
@@ -72,6 +76,25 @@ impl Core {
         }
         if asked.is_empty() {
             self.rest();
+        }
+    }
+
+    /// Members that have every entry keep the group from resting only as long as they recover or
+    /// hold an older configuration. Their word that this is over may have been lost, and nothing is
+    /// on the way that would make them repeat it.
+    fn ask_the_last(&mut self, turn: &mut Turn<'_>) {
+        let last = self.log.last().index;
+        let stamp = self.hard.config.stamp;
+        let Some(leading) = &self.leading else { return };
+        let asked: Vec<NodeId> = leading
+            .progress
+            .iter()
+            .filter(|peer| self.is_up(peer.node) && peer.acked == last && !peer.awaits_answer())
+            .filter(|peer| peer.recovering.is_some() || peer.config != stamp)
+            .map(|peer| peer.node)
+            .collect();
+        for node in asked {
+            self.send_empty(turn, node);
         }
     }
 

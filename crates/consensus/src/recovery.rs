@@ -23,12 +23,16 @@ pub(crate) struct Forced {
     pub(crate) dead: BTreeSet<NodeId>,
     /// The order is void once the history moved on.
     expect_history: History,
+    /// No other order ever has it.
+    pub(crate) number: u32,
 }
 
-/// Terms that are multiples of this are for elections by an operator's order. The dead cannot be
-/// asked what they voted for, so such an election takes a term that none of them can have used: no
-/// group counts this far by itself.
-const FORCED_TERMS: Term = 1 << 32;
+/// The number of the order in whose time a term is: the upper half of the term. The dead cannot be
+/// asked what they voted for, so an election by an order takes a term that none of them can have
+/// used. No group counts this far by itself.
+fn order_of(term: Term) -> u64 {
+    term >> 32
+}
 
 /// The configuration without these voters. Each list of a joint configuration is thinned on its
 /// own, for a quorum of one merged list would not meet every quorum of both.
@@ -127,9 +131,12 @@ impl Core {
         turn: &mut Turn<'_>,
         dead: BTreeSet<NodeId>,
         expect_history: History,
+        number: u32,
     ) {
         let config = &self.hard.config;
         let possible = expect_history == self.hard.history
+            && number > self.hard.history
+            && u64::from(number) > order_of(self.hard.term)
             && config.is_voter(self.node)
             && !dead.contains(&self.node)
             && self.role != Role::Ready;
@@ -141,25 +148,27 @@ impl Core {
             self.leave_leadership(turn);
         }
         // Always by a new election: one of the dead may have helped to elect another in this term.
-        self.election.forced = Some(Box::new(Forced { dead, expect_history }));
+        self.election.forced = Some(Box::new(Forced { dead, expect_history, number }));
         self.on_stand(turn, true);
     }
 
     /// The term to stand in next.
     pub(crate) fn next_term(&self) -> Term {
-        let term = self.hard.term;
-        if self.order().is_some() { (term / FORCED_TERMS + 1) * FORCED_TERMS } else { term + 1 }
+        let next = self.hard.term + 1;
+        self.order().map_or(next, |order| next.max(u64::from(order.number) << 32))
     }
 
     /// The operator's order, while it is in force.
     fn order(&self) -> Option<&Forced> {
-        let forced = self.election.forced.as_deref();
-        forced.filter(|forced| forced.expect_history == self.hard.history)
+        self.election.forced.as_deref().filter(|order| {
+            order.expect_history == self.hard.history
+                && u64::from(order.number) >= order_of(self.hard.term)
+        })
     }
 
     /// The order, as far as it counts in an election or a sync phase of this term.
     pub(crate) fn order_for(&self, term: Term) -> Option<&Forced> {
-        self.order().filter(|_| term.is_multiple_of(FORCED_TERMS))
+        self.order().filter(|order| u64::from(order.number) == order_of(term))
     }
 
     /// Once the rest of the voters, by a majority of their own, hold the chosen log and the

@@ -353,10 +353,12 @@ impl Core {
         if forked {
             // Whoever answered is not dead, whatever was said.
             let answered = |node: &NodeId| leading.sync.answers.iter().any(|(n, _)| n == node);
+            let mut number = self.hard.history + 1;
             if let Some(order) = self.order_for(self.hard.term) {
                 dead = order.dead.iter().copied().filter(|node| !answered(node)).collect();
+                number = number.max(order.number);
             }
-            self.hard.history += 1;
+            self.hard.history = number;
         }
         self.save(turn);
         let save = self.durability.last_save();

@@ -99,7 +99,8 @@ impl Cluster {
                 let dead = Words::nodes(words.value("dead").unwrap_or(""))?;
                 let expect_history = words.value("history").unwrap_or("0").parse().unwrap_or(0);
                 let dead = dead.into_iter().collect();
-                self.input(node, Input::ForceRecover { dead, expect_history })?;
+                let number = words.value("number").unwrap_or("1").parse().unwrap_or(1);
+                self.input(node, Input::ForceRecover { dead, expect_history, number })?;
             }
             "compact" => self.compact(&mut words)?,
             "disk" => self.disk(&mut words)?,
