@@ -173,4 +173,14 @@ ScriptF3 ==
   Twice(n3) \o
   << <<"vote", n1, n3>>, <<"vote", n2, n3>>, <<"force", n3>>,
      <<"append", n1, n3, 1>>, <<"commit", n3, 1>> >>
+
+\* n1, n4 and n5 have the entry; n4 and n5 are gone.  n1 goes on with n2 and n3,
+\* who make a majority of three without it.
+ScriptF5 ==
+  << <<"campaign", n1>>, <<"vote", n4, n1>>, <<"vote", n5, n1>>,
+     <<"ready", n1>>, <<"append", n4, n1, 1>>, <<"append", n5, n1, 1>>,
+     <<"commit", n1, 1>>, <<"campaign", n1>>, <<"order", n1>>,
+     <<"vote", n2, n1>>, <<"vote", n3, n1>>, <<"force", n1>>,
+     <<"learn", n2, {n1, n2, n3}>> >> \o
+  Lead(n2, n3)
 =============================================================================

@@ -56,7 +56,7 @@ Has(f) == f \in Features
 Breaks(w) == w \in Broken
 HasPast == Has("past")
 AckShy == Has("shy")
-Changing == MaxChange > 0
+Changing == MaxChange > 0 \/ Dead # {}
 
 VARIABLES
   term,      \* durable
@@ -68,7 +68,8 @@ VARIABLES
   need,      \* of a leader: what the present configuration has to hold
              \* before the next change
   since,     \* of a leader: per member, the stamp from which its acks count
-  order,     \* of a candidate: whom the operator's order names as dead
+  order,     \* whom the operator's order names as dead, of a candidate and,
+             \* until they are dropped, of a leader
   msgs,
   registers, \* configurations that may be heard of
   off,       \* nodes that are off for good
@@ -170,7 +171,7 @@ Init ==
 Step(name) == IF Script = <<>> THEN at' = at
               ELSE at < Len(Script) /\ Script[at + 1] = name /\ at' = at + 1
 
-\* what ends with a role: the leader's need, the candidate's order
+\* what ends with a role
 Retire(i) == /\ need' = [need EXCEPT ![i] = 0]
              /\ since' = [since EXCEPT ![i] = Always]
              /\ order' = [order EXCEPT ![i] = {}]
@@ -282,7 +283,7 @@ Restamp(l) ==
   /\ Send({})
 
 \* The barrier is appended, the leader is ready.
-Serve(l, best, c, h) ==
+Serve(l, best, c, h, D) ==
   LET new == Append(best, term[l])
   IN  /\ Len(new) <= MaxLen
       /\ log' = [log EXCEPT ![l] = new]
@@ -291,7 +292,7 @@ Serve(l, best, c, h) ==
       /\ rec' = [rec EXCEPT ![l] = FALSE]
       /\ need' = [need EXCEPT ![l] = Len(new)]
       /\ since' = [since EXCEPT ![l] = Since(Server, c, Always)]
-      /\ order' = [order EXCEPT ![l] = {}]
+      /\ order' = [order EXCEPT ![l] = D]
       /\ cfg' = [cfg EXCEPT ![l] = c]
       /\ history' = [history EXCEPT ![l] = h]
       /\ registers' = Known({c})
@@ -304,9 +305,9 @@ CompleteSync(l) ==
   /\ Syncing(l)
   /\ Has("restamp") => cfg[l] = Restamped(l)
   /\ Step(<<"ready", l>>)
-  /\ IF Breaks("W7") THEN Serve(l, log[l], Restamped(l), history[l])
+  /\ IF Breaks("W7") THEN Serve(l, log[l], Restamped(l), history[l], {})
      ELSE \E R \in SyncSets(l) :
-            Serve(l, BestOf(l, R), Restamped(l), Top(Histories(l, R)))
+            Serve(l, BestOf(l, R), Restamped(l), Top(Histories(l, R)), {})
   /\ UNCHANGED <<committed, ghosts, spent>>
 
 FetchPart(l) ==
@@ -492,37 +493,38 @@ MayChange(l, skipHeld, skipLog) ==
   /\ Quorum(cfg[l], HeldBy(l)) \/ Breaks(skipHeld)
   /\ Quorum(cfg[l], AckedBy(l, need[l])) \/ Breaks(skipLog)
 
-Enter(l, v, o) ==
+Enter(l, v, o, D) ==
   LET c == [t |-> term[l], n |-> cfg[l].n + 1, v |-> v, o |-> o]
       mine == {e[1] : e \in {x \in committed : x[3] = term[l]}}
   IN  /\ cfg' = [cfg EXCEPT ![l] = c]
       /\ need' = [need EXCEPT ![l] = Top({@} \cup mine)]
       /\ since' = [since EXCEPT ![l] =
                      Since(Everyone(c) \ Everyone(cfg[l]), c, @)]
+      /\ order' = [order EXCEPT ![l] = D]
       /\ registers' = Known({c})
-      /\ UNCHANGED <<term, history, role, log, rec, order, off, committed,
-                     ghosts, elected, past>>
+      /\ UNCHANGED <<term, history, role, log, rec, off, committed, ghosts,
+                     elected, past>>
       /\ Send({})
 
 Change(l) ==
   /\ spent.changes < MaxChange
-  /\ cfg[l].o = {}
+  /\ cfg[l].o = {} /\ order[l] = {}
   /\ MayChange(l, "W16", "W17")
   /\ spent' = [spent EXCEPT !.changes = @ + 1]
   /\ \/ /\ Has("single")
         /\ \E j \in Server \ {l} :
              LET v == IF j \in cfg[l].v THEN cfg[l].v \ {j}
                                         ELSE cfg[l].v \cup {j}
-             IN  Step(<<"change", l, v>>) /\ Enter(l, v, {})
+             IN  Step(<<"change", l, v>>) /\ Enter(l, v, {}, {})
      \/ \E v \in Targets \ {cfg[l].v} :
-           Step(<<"joint", l, v>>) /\ Enter(l, v, cfg[l].v)
+           Step(<<"joint", l, v>>) /\ Enter(l, v, cfg[l].v, {})
 
 LeaveJoint(l) ==
   /\ cfg[l].o # {}
   /\ l \in cfg[l].v
   /\ MayChange(l, "J2", "J3")
   /\ Step(<<"leave", l>>)
-  /\ Enter(l, cfg[l].v, {})
+  /\ Enter(l, cfg[l].v, {}, order[l])
   /\ UNCHANGED spent
 
 \* A node that is no member deletes its log; what is durable stays.
@@ -556,15 +558,26 @@ ForceSync(l) ==
          lost == {e \in committed : ~HasEntry(best, e)}
      IN  /\ NoDead(cfg[l], D) \subseteq {m.src : m \in R}
          /\ Step(<<"force", l>>)
-         /\ Serve(l, best,
-                  IF D = {} THEN c
-                  ELSE [t |-> term[l], n |-> c.n + 1, v |-> NoDead(c, D),
-                        o |-> {}], h)
+         /\ IF Breaks("F5") /\ D # {}
+            THEN Serve(l, best, [t |-> term[l], n |-> c.n + 1,
+                                 v |-> NoDead(c, D), o |-> {}], h, {})
+            ELSE Serve(l, best, c, h, D)
          /\ committed' = committed \ lost
          /\ gone' = gone \cup lost
          /\ failed' = (failed \/ \E e \in lost, m \in R :
                                     HasEntry(LogOf(l, m), e))
   /\ spent' = [spent EXCEPT !.forces = @ + 1]
+
+\* The dead are dropped once a majority of the others has everything, and the
+\* configuration of this term: a majority of fewer could else do without those
+\* who have it.  F5: with the history, at once.
+DropDead(l) ==
+  LET rest == NoDead(cfg[l], order[l])
+  IN  /\ role[l] = "L" /\ order[l] # {}
+      /\ Most(rest, HeldBy(l)) /\ Most(rest, AckedBy(l, need[l]))
+      /\ Step(<<"drop", l>>)
+      /\ Enter(l, rest, {}, {})
+      /\ UNCHANGED spent
 
 \* The operator turns D off for good and orders i to go on without them.
 \* F1: at a node whose configuration is not the newest of those left
@@ -585,7 +598,8 @@ Next ==
   \/ \E i \in Alive :
        \/ Campaign(i) \/ Restamp(i) \/ CompleteSync(i) \/ FetchPart(i)
        \/ ClientAppend(i) \/ AdvanceCommit(i) \/ Cede(i) \/ Lose(i)
-       \/ Change(i) \/ LeaveJoint(i) \/ Wipe(i) \/ ForceSync(i) \/ Order(i)
+       \/ Change(i) \/ LeaveJoint(i) \/ Wipe(i)
+       \/ ForceSync(i) \/ DropDead(i) \/ Order(i)
   \/ \E i, j \in Alive : \/ AnswerSync(i, j) \/ Grant(i, j)
                          \/ RejoinPeer(i, j) \/ Hold(i, j)
   \/ \E i \in Alive : \E m \in msgs :
