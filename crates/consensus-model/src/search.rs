@@ -120,3 +120,74 @@ where
         took,
     }
 }
+
+/// The first property that must always hold and does not.
+pub fn violated<M: Model>(model: &M, state: &M::State) -> Option<&'static str> {
+    let mut broken = model.properties().into_iter().filter(|property| {
+        property.expectation == Expectation::Always && !(property.condition)(model, state)
+    });
+    broken.next().map(|property| property.name)
+}
+
+/// A small seeded generator (xorshift): walks need no more.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
+    }
+}
+
+/// What a walk found: the property that failed, and each step with the state after it.
+pub type Stumble<S, A> = (&'static str, Vec<(A, S)>);
+
+/// One random walk of at most this many steps, decided by the seed: no memory of visited states, so
+/// that far larger bounds can be sampled. Actions are drawn by their weight.
+pub fn walk_once<M>(
+    model: &M,
+    seed: u64,
+    depth: u64,
+    weight: impl Fn(&M::Action) -> u64,
+    mut taken: impl FnMut(&M::Action),
+) -> Option<Stumble<M::State, M::Action>>
+where
+    M: Model,
+    M::State: Clone,
+    M::Action: Clone,
+{
+    let mut draws = Draws(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    for _ in 0..8 {
+        draws.below(2);
+    }
+    let mut state = model.init_states().into_iter().next()?;
+    let mut trace = Vec::new();
+    // Most of what could happen changes nothing.
+    for _ in 0..depth * 4 {
+        if trace.len() as u64 == depth {
+            break;
+        }
+        let mut actions = Vec::new();
+        model.actions(&state, &mut actions);
+        let total: u64 = actions.iter().map(&weight).sum();
+        if total == 0 {
+            break;
+        }
+        let mut drawn = draws.below(total);
+        let chosen = actions.iter().find(|action| {
+            let here = drawn < weight(action);
+            drawn = drawn.saturating_sub(weight(action));
+            here
+        })?;
+        let Some(next) = model.next_state(&state, chosen.clone()) else { continue };
+        taken(chosen);
+        state = next;
+        trace.push((chosen.clone(), state.clone()));
+        if let Some(property) = violated(model, &state) {
+            return Some((property, trace));
+        }
+    }
+    None
+}

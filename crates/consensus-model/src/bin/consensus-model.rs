@@ -5,7 +5,7 @@ use flintmq_consensus_model::harness::{self, Harness, Reach};
 use flintmq_consensus_model::protocol::{
     Bounds, Options, Protocol, Shortcut, State, Walked, deposed_change, failed_order, walk,
 };
-use flintmq_consensus_model::search::{Effort, search};
+use flintmq_consensus_model::search::{Effort, search, walk_once};
 use std::time::{Duration, Instant};
 
 const HELP: &str = "consensus-model [walk|script|core] [key=number ...] [option ...] [shortcut]
@@ -154,6 +154,8 @@ impl Run {
             "changes" => reach.changes = small?,
             "threads" => self.effort.threads = usize::from(small?),
             "secs" => self.secs = Some(number),
+            "depth" => self.depth = number,
+            "seed" => self.seed = number,
             "states" => self.effort.states = usize::try_from(number).unwrap_or(usize::MAX),
             _ => return Err(format!("not known of the core: {key}")),
         }
@@ -165,6 +167,9 @@ impl Run {
             Some(mutant) => Harness::broken(self.reach, mutant),
             None => Harness::new(self.reach),
         };
+        if self.walk {
+            return self.walk_core(&harness);
+        }
         let time = Duration::from_secs(self.secs.unwrap_or(3600));
         let found = search(harness, Effort { time, ..self.effort });
         println!("{found}");
@@ -211,6 +216,27 @@ impl Run {
             }
         }
         found.violated.is_none()
+    }
+
+    fn walk_core(&self, harness: &Harness) -> bool {
+        let (start, mut seed, mut steps) = (Instant::now(), self.seed, 0u64);
+        let time = Duration::from_secs(self.secs.unwrap_or(60));
+        while start.elapsed() < time {
+            let found =
+                walk_once(harness, seed, self.depth, harness::Action::weight, |_| steps += 1);
+            if let Some((property, trace)) = found {
+                println!("VIOLATED {property} with seed={seed} in {} steps", trace.len());
+                for (action, state) in trace.iter().filter(|_| self.trace) {
+                    println!("=> {action:?}");
+                    show_replicas(state);
+                }
+                return false;
+            }
+            seed += 1;
+        }
+        let (walks, secs) = (seed - self.seed, start.elapsed().as_secs_f64());
+        println!("holds in random walks | walks {walks} | steps {steps} | {secs:.0} s");
+        true
     }
 
     fn walk(&self, mut model: Protocol) -> bool {
@@ -265,6 +291,9 @@ fn show(state: &State) {
 }
 
 fn show_replicas(state: &harness::State) {
+    if let Some(broken) = state.broken {
+        println!("  WRONG: {broken}");
+    }
     for (node, replica) in &state.replicas {
         let (core, disk) = (&replica.core, &replica.disk);
         let log: Vec<_> = disk.log.iter().map(|entry| entry.term).collect();

@@ -30,16 +30,18 @@ impl Harness {
                     acked.iter().all(same)
                 })
             }),
+            Property::<Self>::always("I6 StateMachineSafety, applied", |_, state| {
+                applied_agrees(state)
+            }),
         ];
         if !self.reach.all_reported {
             all.push(Property::<Self>::always("I7 HolderOrRecovering", |_, state| {
                 state.acked.iter().all(|acked| {
-                    acked.holders.iter().all(|node| {
-                        state
-                            .replicas
-                            .get(node)
-                            .is_none_or(|r| r.core.recovering().is_some() || has(r, &acked.entry))
-                    })
+                    let keeps = |replica: &Arc<Replica>| {
+                        let recovers = replica.core.recovering().is_some() || !is_written(replica);
+                        recovers || has(replica, &acked.entry)
+                    };
+                    acked.holders.iter().all(|node| state.replicas.get(node).is_none_or(keeps))
                 })
             }));
         }
@@ -67,25 +69,10 @@ impl Harness {
                 if core.commit_index() < old.core.commit_index() {
                     state.broken = Some("I10 CommitSound: the commit index fell");
                 }
-                if old
-                    .disk
-                    .log
-                    .iter()
-                    .take(old.core.commit_index() as usize)
-                    .any(|e| !has(&replica, e))
-                    && old.core.commit_index() <= old.disk.log.len() as u64
-                {
-                    state.broken = Some("I10 CommitSound: a decided entry is gone");
-                }
             }
-            if core.commit_index() > core.verified_index()
-                && core.role() == Role::Follower
-                && !restarted
-            {
-                let raised = core.commit_index() > old.core.commit_index();
-                if raised {
-                    state.broken = Some("I10 CommitSound: beyond what is verified");
-                }
+            let raised = !restarted && core.commit_index() > old.core.commit_index();
+            if raised && core.commit_index() > core.verified_index() {
+                state.broken = Some("I10 CommitSound: beyond what is verified");
             }
             self.note_leadership(&old.core, &replica, state);
         }
@@ -111,15 +98,18 @@ impl Harness {
         *led = Arc::new(log.clone());
         let known = if old.term() == term { old.commit_index() } else { 0 };
         if core.is_serving() && core.commit_index() > known {
-            self.note_acked(core, &log, state);
+            self.note_acked(replica, &log, state);
         }
     }
 
-    fn note_acked(&self, core: &Core, log: &[Entry], state: &mut State) {
+    fn note_acked(&self, replica: &Replica, log: &[Entry], state: &mut State) {
+        let core = &replica.core;
         let commit = core.commit_index();
+        // Followers may be a quorum before the leader itself has written the entry.
+        let own = log.get(commit as usize - 1).is_some_and(|entry| has(replica, entry));
         let counted = core.progress().iter().filter(|peer| peer.matched >= commit);
         let counted = counted.map(|peer| peer.node).filter(|node| core.config().is_voter(*node));
-        let holders: BTreeSet<NodeId> = counted.chain([core.node()]).collect();
+        let holders: BTreeSet<NodeId> = counted.chain(own.then_some(core.node())).collect();
         let mut acked = Vec::clone(&state.acked);
         for entry in log.iter().take(commit as usize) {
             match acked.iter_mut().find(|known| known.entry == *entry) {
@@ -154,6 +144,17 @@ impl Harness {
         state.acked = Arc::new(state.acked.iter().filter(kept).cloned().collect());
     }
 
+    /// A replica is told to apply: what it gets is the log with the writes under way.
+    pub(super) fn apply(&self, state: &mut State, replica: &mut Replica, upto: u64) {
+        let mut log = led_log(replica);
+        if upto as usize > log.len() || !log.starts_with(&replica.disk.applied) {
+            state.broken =
+                Some("I10 CommitSound: applies what is not there, or contradicts itself");
+        }
+        log.truncate(upto as usize);
+        replica.disk.applied = Arc::new(log);
+    }
+
     /// A message leaves: nothing in it may go beyond what is on the disk.
     pub(super) fn send(&self, state: &mut State, replica: &Replica, message: Message) {
         let promised = message.term > replica.disk.hard.term;
@@ -186,9 +187,19 @@ fn led_log(replica: &Replica) -> Vec<Entry> {
     log
 }
 
+/// False while a replica that has what it lacked is still writing it: it says nothing before.
+fn is_written(replica: &Replica) -> bool {
+    replica.disk.rejoined == replica.disk.epoch || replica.disk.writes.is_empty()
+}
+
 fn has(replica: &Replica, entry: &Entry) -> bool {
     let at = entry.index.checked_sub(1).and_then(|at| replica.disk.log.get(at as usize));
     at.is_some_and(|other| other == entry)
+}
+
+fn applied_agrees(state: &State) -> bool {
+    let all = || state.replicas.values().map(|replica| &replica.disk.applied);
+    all().all(|one| all().all(|other| one.iter().zip(&**other).all(|(one, other)| one == other)))
 }
 
 fn log_matching(state: &State) -> bool {
@@ -203,8 +214,8 @@ fn log_matching(state: &State) -> bool {
 
 /// Every quorum of replicas that do not recover has all that was acknowledged.
 fn quorum_holds(state: &State) -> bool {
-    let sound: Vec<(&NodeId, &Arc<Replica>)> =
-        state.replicas.iter().filter(|(_, replica)| replica.core.recovering().is_none()).collect();
+    let is_sound = |replica: &Replica| replica.core.recovering().is_none() && is_written(replica);
+    let sound: Vec<_> = state.replicas.iter().filter(|(_, r)| is_sound(r)).collect();
     let Some((_, first)) = sound.first() else { return true };
     let config = first.core.config();
     state.acked.iter().all(|acked| {

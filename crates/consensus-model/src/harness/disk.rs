@@ -23,6 +23,8 @@ pub struct Disk {
     pub epoch: Epoch,
     /// The loss that was made good last.
     pub rejoined: Epoch,
+    /// What this process has applied; a new one begins at a checkpoint, here an empty one.
+    pub applied: Arc<Vec<Entry>>,
     /// Logs of before, oldest first, that a power loss may bring back.
     pub(super) versions: Vec<Arc<Vec<Entry>>>,
     pub(super) saves: VecDeque<(u64, HardState)>,
@@ -36,6 +38,7 @@ impl Disk {
             log: Arc::default(),
             epoch: 0,
             rejoined: 0,
+            applied: Arc::default(),
             versions: Vec::new(),
             saves: VecDeque::new(),
             writes: VecDeque::new(),
@@ -93,6 +96,7 @@ impl Disk {
         while done && self.write(keep_versions).is_some() {}
         self.saves.clear();
         self.writes.clear();
+        self.applied = Arc::default();
     }
 
     /// The versions that a power loss may leave, newest first.
@@ -108,8 +112,7 @@ impl Disk {
 
     /// Back to this version; the loss is noticed.
     pub(super) fn lose_power(&mut self, version: &Arc<Vec<Entry>>, keep_versions: bool) {
-        self.saves.clear();
-        self.writes.clear();
+        self.crash(false, keep_versions);
         if let Some(at) = self.versions.iter().rposition(|known| known == version) {
             self.versions.truncate(at);
         }

@@ -67,7 +67,9 @@ impl Harness {
         actions.push(Action::Change(node, everybody));
     }
 
-    pub(super) fn take(&self, before: &State, action: &Action) -> Option<State> {
+    /// The state after this step; none where it is not possible.
+    #[must_use]
+    pub fn take(&self, before: &State, action: &Action) -> Option<State> {
         let mut state = before.clone();
         match action {
             Action::Stand(node) => self.step(&mut state, *node, Input::Stand { scout: false }),
@@ -179,22 +181,21 @@ impl Harness {
         let mut replica = Replica::clone(replica);
         let mut effects = Vec::new();
         let done = call(&mut replica.core, &mut effects);
-        loop {
+        while !effects.is_empty() {
+            let mut reports = Vec::new();
             let mut next = Vec::new();
             for effect in effects {
                 self.carry_out(state, &mut replica, effect, &mut next);
-            }
-            if !self.reach.slow_disks {
-                if let Some(save) = replica.disk.save() {
-                    replica.core.step(NOW, Input::HardStateSynced { save }, &mut next);
-                } else if let Some(write) = replica.disk.write(self.keeps_versions(state)) {
-                    replica.core.step(NOW, Input::Appended { write }, &mut next);
+                // A quick disk has written before the next effect, and says so after the last.
+                if !self.reach.slow_disks {
+                    let write = replica.disk.write(self.keeps_versions(state));
+                    let save = replica.disk.save();
+                    reports.extend(save.map(|save| Input::HardStateSynced { save }));
+                    reports.extend(write.map(|write| Input::Appended { write }));
                 }
             }
-            let idle = self.reach.slow_disks
-                || (replica.disk.saves.is_empty() && replica.disk.writes.is_empty());
-            if next.is_empty() && idle {
-                break;
+            for report in reports {
+                replica.core.step(NOW, report, &mut next);
             }
             effects = next;
         }
@@ -226,6 +227,7 @@ impl Harness {
                 replica.core.step(NOW, Input::LogRead { read, entries }, next);
             }
             Effect::Rejoined { epoch } => replica.disk.rejoined = epoch,
+            Effect::Commit { upto } => self.apply(state, replica, upto),
             Effect::HistoryForked { .. } => self.forked(state, replica),
             Effect::Stop { .. } => state.broken = Some("I10 nothing decided is contradicted"),
             _ => {}

@@ -107,7 +107,7 @@ pub struct State {
     losses: u8,
     changes: u8,
     /// What the last step did wrong.
-    broken: Option<&'static str>,
+    pub broken: Option<&'static str>,
 }
 
 impl PartialEq for State {
@@ -206,7 +206,9 @@ impl Harness {
         Core::new(restored, Arc::clone(&self.settings), 0).expect("the disk keeps its own contract")
     }
 
-    fn first_state(&self) -> State {
+    /// The only state to start from.
+    #[must_use]
+    pub fn first_state(&self) -> State {
         let config = ConfigRegister::of_voters(self.names().take(self.reach.voters as usize));
         let hard = HardState { config: config.clone(), ..HardState::default() };
         let replica = |node: NodeId| {
@@ -229,6 +231,20 @@ impl Harness {
             self.start(&mut state, node);
         }
         state
+    }
+}
+
+impl Action {
+    /// How often random walks take it: what throws a group back is rare.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        match self {
+            Self::PowerLoss(..) | Self::Crash(..) => 1,
+            Self::Stand(_) => 4,
+            Self::Change(..) => 6,
+            Self::Propose(_) => 8,
+            Self::Deliver(_) | Self::Saved(_) | Self::Written(_) => 12,
+        }
     }
 }
 

@@ -67,8 +67,8 @@ impl Harness {
             Body::Fetch { .. } => !old && stands(from),
             Body::Append { .. } => !old && !(to.role() == Role::Ready && to.term() == message.term),
             Body::Ack { .. } => {
-                (message.term == to.term() || self.breaks(Mutant::W12CountAcksOfOlderTerms))
-                    && (to.role() == Role::Ready)
+                self.breaks(Mutant::W12CountAcksOfOlderTerms)
+                    || (message.term == to.term() && to.role() == Role::Ready)
             }
             Body::RejoinGrant(target) => {
                 let old_loss = self.breaks(Mutant::W03GrantWithoutEpoch);
@@ -85,18 +85,36 @@ impl Harness {
     }
 }
 
-/// A later acknowledgement says all that an earlier one did.
+/// True when whatever the other message could bring about comes about with this one too.
 fn replaces(one: &Message, other: &Message) -> bool {
     let ends = |message: &Message| (message.from, message.to, message.term);
-    if ends(one) != ends(other) {
+    if ends(one) != ends(other) || one == other {
         return false;
     }
-    let (
-        Body::Ack { outcome, config, recovering, .. },
-        Body::Ack { outcome: o, config: c, recovering: r, .. },
-    ) = (&one.body, &other.body)
-    else {
-        return false;
-    };
-    matches!((outcome, o), (Ok(one), Ok(other)) if one > other) && config >= c && recovering == r
+    match (&one.body, &other.body) {
+        (
+            Body::Ack { outcome: Ok(upto), config, recovering, .. },
+            Body::Ack { outcome: Ok(old_upto), config: old_config, recovering: lost, .. },
+        ) => (upto, config) >= (old_upto, old_config) && config >= old_config && recovering == lost,
+        (
+            Body::Append { prev, entries, commit, config, newer, rejoin, .. },
+            Body::Append {
+                prev: old_prev,
+                entries: old_entries,
+                commit: old_commit,
+                config: old_config,
+                newer: old_newer,
+                rejoin: old_rejoin,
+                ..
+            },
+        ) => {
+            prev == old_prev
+                && entries.starts_with(old_entries)
+                && commit >= old_commit
+                && config >= old_config
+                && (newer.is_some() || old_newer.is_none())
+                && (rejoin == old_rejoin || old_rejoin.is_none())
+        }
+        _ => false,
+    }
 }

@@ -1,6 +1,7 @@
 //! A counterexample too deep for a search, step by step.
 
 use super::{Action, Bounds, Message, Protocol, Shortcut, State};
+use crate::search::violated;
 use stateright::Model;
 
 /// How a script ended.
@@ -191,13 +192,4 @@ fn run(model: &Protocol, script: &[Step]) -> ScriptEnd {
         }
     }
     ScriptEnd::Finished
-}
-
-/// The first property that must always hold and does not.
-pub(super) fn violated(model: &Protocol, state: &State) -> Option<&'static str> {
-    let mut broken = model.properties().into_iter().filter(|property| {
-        property.expectation == stateright::Expectation::Always
-            && !(property.condition)(model, state)
-    });
-    broken.next().map(|property| property.name)
 }
