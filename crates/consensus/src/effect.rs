@@ -152,9 +152,11 @@ pub enum Effect {
         /// Whom it was meant for.
         to: NodeId,
     },
-    /// This node is no longer a member of the group: its log and state may be deleted. Its **hard
-    /// state must be kept** for as long as the node keeps its id: if the group ever takes it back,
-    /// forgetting what it voted for would let two nodes lead one term.
+    /// This replica learnt that it is no longer a member of the group. Its log and state must stay
+    /// until the group's *leader* tells [`crate::Core::change_complete`]: before, what was
+    /// acknowledged may be nowhere else. Its **hard state must stay** for as long as the node keeps
+    /// its id: if the group ever takes it back, forgetting what it voted for would let two nodes
+    /// lead one term.
     Removed,
     /// Something is wrong that no fault explains. The replica does nothing any more; look at the
     /// node, and replace it with an empty one.

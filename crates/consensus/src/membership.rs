@@ -180,6 +180,14 @@ impl Core {
             })
     }
 
+    /// True when the members of now have all that was ever committed, and hold the configuration:
+    /// those who left it are not needed any more, and their data may be deleted. Known to the
+    /// leader.
+    #[must_use]
+    pub fn change_complete(&self) -> bool {
+        self.role == Role::Ready && !self.hard.config.is_joint() && self.may_change()
+    }
+
     fn check_caught_up(&self, node: NodeId) -> Result<(), ChangeError> {
         let last = self.log.last().index;
         let window = u64::from(self.settings.window_entries);
