@@ -544,8 +544,8 @@ Wipe(i) ==
 
 (* --------------------------- forced recovery -------------------------- *)
 \* The leader goes on with the best of all answers: of every voter, or of
-\* every voter that the operator did not name.  The new history is named by
-\* the term, which nobody else leads.  F3: the history stays.
+\* every voter that the operator did not name.  The new history is the next
+\* one, or has the order's number.  F3: the history stays.
 ForceSync(l) ==
   /\ Syncing(l)
   /\ spent.forces < MaxForce
@@ -554,7 +554,9 @@ ForceSync(l) ==
          D == order[l]
          best == BestOf(l, R)
          c == Restamped(l)
-         h == IF Breaks("F3") THEN Top(Histories(l, R)) ELSE term[l]
+         next == Top(Histories(l, R)) + 1
+         h == IF Breaks("F3") THEN next - 1
+              ELSE IF D = {} THEN next ELSE Max(next, 10 * (term[l] \div 10))
          lost == {e \in committed : ~HasEntry(best, e)}
      IN  /\ NoDead(cfg[l], D) \subseteq {m.src : m \in R}
          /\ Step(<<"force", l>>)
