@@ -14,11 +14,18 @@ use crate::{comments, places, purity, setup, tidy, tla};
 /// The package of the whole-system tests: it runs the finished binary, so it comes last.
 const SYSTEM_TESTS: &str = "flintmq-system-tests";
 
+/// What only checks the replicated log. Tested by itself: its tests need a core whose rules can be
+/// broken, which must not get into the binary that the whole-system tests run.
+const CHECKERS: [&str; 2] = ["flintmq-consensus-model", "flintmq-consensus-simulator"];
+
+/// The feature that lets tests break a rule of the protocol.
+const BROKEN_RULES: &str = "flintmq-consensus-simulator/mutants";
+
 /// Runs everything. Does not change a file of the checkout.
 pub(crate) fn run() -> Result<()> {
     let root = places::checkout()?;
     let target = places::target_directory()?;
-    let mut steps = Steps::new(10);
+    let mut steps = Steps::new(11);
     steps.step("set up the machine", |_| setup::everything())?;
     steps.step("files, names, lines and links", |_| {
         let found = tidy::check(&root)?;
@@ -35,6 +42,7 @@ pub(crate) fn run() -> Result<()> {
         output.run(
             cargo(&root)
                 .args(["clippy", "--workspace", "--all-targets", "--locked"])
+                .args(["--features", BROKEN_RULES])
                 .args(["--", "--deny", "warnings"]),
         )
     })?;
@@ -46,13 +54,22 @@ pub(crate) fn run() -> Result<()> {
         )
     })?;
     steps.step("build", |output| {
-        output.run(cargo(&root).args(["build", "--workspace", "--locked"]))
+        output.run(without(cargo(&root).args(["build", "--workspace", "--locked"]), &CHECKERS))
     })?;
     steps.step("unit, property and documentation tests", |output| {
-        output.run_tests(
+        output.run_tests(without(
             cargo(&root)
                 .args(["test", "--workspace", "--locked", "--no-fail-fast"])
                 .args(["--exclude", SYSTEM_TESTS]),
+            &CHECKERS,
+        ))
+    })?;
+    steps.step("the replicated log: models, simulator, every rule broken once", |output| {
+        let packages = CHECKERS.iter().flat_map(|package| ["--package", package]);
+        output.run_tests(
+            cargo(&root)
+                .args(["test", "--locked", "--no-fail-fast", "--features", BROKEN_RULES])
+                .args(packages),
         )
     })?;
     steps.step("the model of the protocol, small bounds", |_| {
@@ -92,6 +109,10 @@ pub(crate) fn fix_comments(root: &Path) -> Result<()> {
     let changed = comments::wrap_all(root, &tidy::files(root)?, tidy::MAX_LINE)?;
     println!("    {changed} files changed");
     Ok(())
+}
+
+fn without<'a>(command: &'a mut Command, packages: &[&str]) -> &'a mut Command {
+    command.args(packages.iter().flat_map(|package| ["--exclude", package]))
 }
 
 fn cargo(root: &Path) -> Command {
