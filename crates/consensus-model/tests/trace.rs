@@ -15,7 +15,7 @@ fn seeds(default: u64) -> (std::ops::Range<u64>, bool) {
 
 #[test]
 fn the_model_explains_what_cores_do() {
-    let (seeds, verbose) = seeds(1000);
+    let (seeds, verbose) = seeds(3000);
     let (mut used, mut checked, mut over) = (BTreeMap::new(), 0, BTreeMap::new());
     for seed in seeds {
         let mut cluster = Cluster::new(seed, None, verbose);
@@ -33,4 +33,19 @@ fn the_model_explains_what_cores_do() {
         }
     }
     println!("{checked} steps, {used:?}, over: {over:?}");
+}
+
+/// Whether the model notices a core that breaks this rule, and after how many seeds.
+fn noticed(mutant: Mutant, seeds: u64) -> Option<u64> {
+    (0..seeds).find(|seed| {
+        let run = || Cluster::new(*seed, Some(mutant), false).run(EVENTS);
+        matches!(std::panic::catch_unwind(run), Ok(Err(End::Mismatch(_))))
+    })
+}
+
+#[test]
+fn broken_cores_are_noticed() {
+    for mutant in Mutant::ALL {
+        println!("{mutant:?}: {:?}", noticed(mutant, 1000));
+    }
 }

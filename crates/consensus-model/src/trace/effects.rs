@@ -2,7 +2,9 @@
 
 use super::{TraceChecker, Trouble};
 use crate::protocol::{Action, Message, Role, State};
-use flintmq_consensus::{Answer, Body, ConfigStamp, Core, Effect, Index, RejoinTarget};
+use flintmq_consensus::{
+    Answer, Body, ConfigStamp, Core, Effect, Index, RejoinTarget, Role as Real,
+};
 
 impl TraceChecker {
     /// One step: what the core became, what it said, what of it is durable.
@@ -21,10 +23,19 @@ impl TraceChecker {
             replica.pending.push_back(view.clone());
             replica.last = Some(view);
         }
+        if core.leader().is_some_and(|leader| leader != core.node()) || core.role() == Real::Ready {
+            self.replicas[usize::from(number)].order = None;
+        }
         for effect in effects {
             match effect {
                 Effect::Send(message) => self.said(number, message)?,
                 Effect::Commit { upto } => self.commits(number, *upto)?,
+                Effect::SnapshotInstall { id, keep_log_after: false } => {
+                    let position = id.position;
+                    let index = self.place(position.index).ok_or(Trouble::Over("a long log"))?;
+                    let log = self.known_log(number, index, self.term(position.term)?);
+                    self.replicas[usize::from(number)].installed.extend(log);
+                }
                 _ => {}
             }
         }
@@ -168,7 +179,19 @@ impl TraceChecker {
         verified: Index,
     ) -> Result<(), Trouble> {
         let index = self.place(verified).ok_or(Trouble::Over("a long log"))?;
-        if index == 0 || self.state.node(number).term > term {
+        if self.state.node(number).term > term {
+            return Ok(());
+        }
+        if index == 0 {
+            // Of what is cut off; a change of members may still wait for it.
+            let leader = self.state.node(to);
+            let waits = leader.role == Role::Leader && leader.term == term && leader.need == 0;
+            if waits && verified >= self.replicas[usize::from(to)].need {
+                let ack = |m: &Message| matches!(m, Message::Ack { term: t, from, to: l, .. } if (*t, *from, *l) == (term, number, to));
+                if verified > 0 && !self.state.messages.iter().any(ack) {
+                    self.state.messages.insert(Message::Ack { term, from: number, to, index });
+                }
+            }
             return Ok(());
         }
         let action = loop {
@@ -231,14 +254,17 @@ impl TraceChecker {
         target: &RejoinTarget,
     ) -> Result<(), Trouble> {
         self.leads_with(number, term, target.target)?;
-        let Some(index) = self.place(target.target.index).filter(|index| *index > 0) else {
-            return Err(Trouble::Over("an old target"));
-        };
-        let last = self.term(target.target.term)?;
         let receiver = &self.replicas[usize::from(to)];
         if receiver.epoch != Some(target.epoch) || self.state.node(number).term > term {
             return Ok(());
         }
+        let index = self.place(target.target.index).ok_or(Trouble::Over("a long log"))?;
+        if index == 0 {
+            // Repeated, as a rule, for one that has it already.
+            let old = self.state.node(to).recovering;
+            return if old { Err(Trouble::Over("an old target")) } else { Ok(()) };
+        }
+        let last = self.term(target.target.term)?;
         if receiver.at_loss.get(&number).is_some_and(|(led, len)| *led == term && index < *len) {
             return Err(Trouble::Wrong("a target of before the loss".into()));
         }
@@ -267,7 +293,9 @@ impl TraceChecker {
                 self.take(&action);
                 return Ok(());
             }
-            let term = self.state.node(number).log.at(index);
+            // What is decided elsewhere may be applied before the own term is durable.
+            let seen = self.replicas[usize::from(number)].last.as_ref();
+            let term = seen.map_or(0, |view| view.log.at(index));
             let mut decided = self.state.committed.iter();
             if term > 0 && decided.any(|entry| entry.index == index && entry.term == term) {
                 return Ok(());

@@ -147,15 +147,10 @@ impl TraceChecker {
                     moves.push(told(view.term));
                 }
             }
-            Some(_) if view.forced => {
-                let dead = self.replicas[usize::from(number)].order & own.config.all();
-                if own.config.is_voter(number) && dead == 0 {
-                    // None of those named votes: an election as any other, in a far term.
-                    let mut state = state.clone();
-                    let node = state.node_mut(number);
-                    (node.term, node.order) = (view.term - 1, 0);
-                    moves.push(("Campaign", self.protocol.take(&state, &Action::Campaign(number))));
-                } else if own.config.is_voter(number) && dead != 0 && dead & only(number) == 0 {
+            Some(_) if view.ordered => {
+                let order = self.replicas[usize::from(number)].order;
+                let dead = order.map_or(0, |order| order.dead) & own.config.all();
+                if own.config.is_voter(number) {
                     let mut state = self.protocol.take(state, &Action::Order(number, dead));
                     rename_newest(&mut state, number, view.term);
                     moves.push(("Order", state));
@@ -282,7 +277,7 @@ fn fetch_before_fork(
     }
 }
 
-/// The model takes the next term that nobody is in, the real core one far beyond.
+/// The model takes the next term that nobody is in, the real core one that the dead cannot know.
 fn rename_newest(state: &mut State, number: u8, term: u8) {
     let newest = state.node(number).term;
     state.node_mut(number).term = term;

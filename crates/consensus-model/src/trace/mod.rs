@@ -21,8 +21,10 @@ mod view;
 
 pub use mismatch::Mismatch;
 
-use crate::protocol::{Action, Bounds, Config, MAX_LEN, Message, Nodes, Options, Protocol, State};
-use flintmq_consensus::{Core, Effect, Epoch, History, Index, NodeId};
+use crate::protocol::{
+    Action, Bounds, Config, Log, MAX_LEN, Message, Nodes, Options, Protocol, State,
+};
+use flintmq_consensus::{Core, Effect, Epoch, History, Index, NodeId, Role};
 use names::Names;
 use stateright::{Expectation, Model};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -64,14 +66,27 @@ struct Replica {
     acked: BTreeSet<(u8, u8)>,
     /// It acknowledged all that was cut off.
     acked_base: bool,
+    /// Snapshots that may be in the place of the log, although the core does not know yet.
+    installed: Vec<Log>,
     epoch: Option<Epoch>,
     history: History,
-    /// The dead of the operator's order.
-    order: Nodes,
+    /// Of a leader: what a change of members waits for, when that is cut off.
+    need: Index,
+    order: Option<Order>,
     /// What it may be granted in the present epoch.
     grants: BTreeSet<Message>,
+    /// Some of these are cut off.
+    grants_cut: bool,
     /// Terms and ends of the logs of those who led when it last lost its power.
     at_loss: BTreeMap<u8, (u8, u8)>,
+}
+
+/// What the operator told a replica, until somebody leads or the process ends.
+#[derive(Clone, Copy, Debug)]
+struct Order {
+    dead: Nodes,
+    expect_history: History,
+    number: u32,
 }
 
 /// Why a step is not followed.
@@ -142,12 +157,26 @@ impl TraceChecker {
         self.look(core, |checker, number| checker.restart(number, core, lost_power))
     }
 
-    /// To be called before the operator's order is given to a replica: these nodes are off for good.
-    pub fn ordered(&mut self, node: NodeId, dead: &BTreeSet<NodeId>) {
-        let known = dead.iter().filter_map(|node| self.names.node(*node));
-        let dead = known.fold(0, |set, node| set | 1 << node);
-        if let Some(number) = self.names.node(node) {
-            self.replicas[usize::from(number)].order = dead;
+    /// To be called before an operator's order is given to a replica, with what is in the
+    /// [`flintmq_consensus::Input::ForceRecover`]: the named nodes are off for good.
+    pub fn ordered(
+        &mut self,
+        core: &Core,
+        dead: &BTreeSet<NodeId>,
+        expect_history: History,
+        number: u32,
+    ) {
+        let taken = expect_history == core.history()
+            && number > core.history()
+            && u64::from(number) > names::order_of(core.term())
+            && core.role() != Role::Ready
+            && core.config().is_voter(core.node())
+            && !dead.contains(&core.node());
+        if let Some(replica) = self.names.node(core.node()).filter(|_| taken) {
+            let known = dead.iter().filter_map(|node| self.names.node(*node));
+            let dead = known.fold(0, |set, node| set | 1 << node);
+            let order = Order { dead, expect_history, number };
+            self.replicas[usize::from(replica)].order = Some(order);
         }
     }
 

@@ -9,19 +9,19 @@ const LAST_TERM: u8 = 240;
 /// Room for the terms that those reach who have not heard of an operator's order.
 const ROOM: u8 = 16;
 
-/// The operator's orders jump to the next multiple of this many terms.
-const FORCED_TERMS: Term = 1 << 32;
+/// Each operator's order has terms of its own, as many as this.
+const ORDER_TERMS: Term = 1 << 32;
 
-/// True for a term that only a candidate by an operator's order stands in.
-pub(super) fn is_forced(term: Term) -> bool {
-    term > 0 && term.is_multiple_of(FORCED_TERMS)
+/// The number of the order in whose time a term is.
+pub(super) fn order_of(term: Term) -> u64 {
+    term / ORDER_TERMS
 }
 
 /// Translates the core's numbers, keeping their order.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     nodes: Vec<NodeId>,
-    /// What each run of terms begins with: the multiple, and the model's number for it.
+    /// The orders that were met, and the model's number for the first term of each.
     eras: Vec<(Term, u8)>,
 }
 
@@ -32,17 +32,9 @@ impl Names {
         Self { nodes: voters.iter().chain(rest).copied().collect(), eras: vec![(0, 0)] }
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// The model's number of a node, as far as it is one of the group's.
     pub(super) fn node(&self, node: NodeId) -> Option<u8> {
         self.nodes.iter().position(|known| *known == node).map(|at| at as u8)
-    }
-
-    pub(super) fn real(&self, node: u8) -> NodeId {
-        self.nodes[usize::from(node)]
     }
 
     /// None when a node is not one of the group's.
@@ -52,16 +44,16 @@ impl Names {
 
     /// Prepares for a term that may be the first behind an operator's order.
     pub(super) fn meet(&mut self, term: Term, highest: u8) {
-        let era = term / FORCED_TERMS;
-        if self.eras.last().is_none_or(|last| last.0 < era) {
-            self.eras.push((era, highest.saturating_add(ROOM)));
+        let order = order_of(term);
+        if self.eras.last().is_none_or(|last| last.0 < order) {
+            self.eras.push((order, highest.saturating_add(ROOM)));
         }
     }
 
     /// None for a term that cannot be followed.
     pub(super) fn term(&self, term: Term) -> Option<u8> {
-        let at = self.eras.iter().position(|era| era.0 == term / FORCED_TERMS)?;
-        let number = u64::from(self.eras[at].1) + term % FORCED_TERMS;
+        let at = self.eras.iter().position(|era| era.0 == order_of(term))?;
+        let number = u64::from(self.eras[at].1) + term % ORDER_TERMS;
         let end = self.eras.get(at + 1).map_or(LAST_TERM, |next| next.1);
         u8::try_from(number).ok().filter(|number| *number < end)
     }

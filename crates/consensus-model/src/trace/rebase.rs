@@ -52,13 +52,17 @@ impl TraceChecker {
         });
         let replicas = self.replicas.iter();
         let views = replicas.flat_map(|replica| replica.pending.iter().chain(&replica.last));
-        logs.chain(sent).chain(views.map(|view| &view.log)).copied().collect()
+        let installed = self.replicas.iter().flat_map(|replica| &replica.installed);
+        logs.chain(sent).chain(views.map(|view| &view.log)).chain(installed).copied().collect()
     }
 
     fn cut_off(&mut self, len: u8) {
         let rest = |log: &Log| Log::of(log.terms().get(usize::from(len)..).unwrap_or_default());
         let before = self.state.clone();
-        for node in &mut self.state.nodes {
+        for (node, replica) in self.state.nodes.iter_mut().zip(&mut self.replicas) {
+            if (1..=len).contains(&node.need) {
+                replica.need = self.base + Index::from(node.need);
+            }
             node.log = rest(&node.log);
             node.versions = node.versions.iter().map(rest).collect();
             node.need = node.need.saturating_sub(len);
@@ -93,7 +97,10 @@ impl TraceChecker {
                 (self.base == 0 || replica.acked_base) && below.len() == usize::from(len);
             replica.acked =
                 replica.acked.iter().filter(|e| e.0 > len).map(|e| (e.0 - len, e.1)).collect();
-            replica.grants = replica.grants.iter().filter_map(message).collect();
+            let grants: BTreeSet<Message> = replica.grants.iter().filter_map(message).collect();
+            replica.grants_cut |= grants.len() < replica.grants.len();
+            replica.grants = grants;
+            replica.installed = replica.installed.iter().map(rest).collect();
             for (_, end) in replica.at_loss.values_mut() {
                 *end = end.saturating_sub(len);
             }

@@ -31,6 +31,9 @@ impl TraceChecker {
         if replica.epoch != core.recovering() {
             replica.epoch = core.recovering();
             replica.grants.clear();
+            replica.grants_cut = false;
+        } else if view.recovering && replica.grants_cut {
+            return Err(Trouble::Over("an old target"));
         }
         replica.last = Some(view);
         let node = self.state.node(number);
@@ -60,7 +63,10 @@ impl TraceChecker {
                 return Err(Trouble::Wrong("it has a hard state that it did not save last".into()));
             }
         }
-        self.replicas[usize::from(number)].pending.clear();
+        let replica = &mut self.replicas[usize::from(number)];
+        replica.order = None;
+        replica.pending.clear();
+        logs.append(&mut replica.installed);
         Ok(logs)
     }
 

@@ -19,8 +19,8 @@ pub(super) enum Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct View {
     pub(super) term: u8,
-    /// The term is one of an operator's order.
-    pub(super) forced: bool,
+    /// Elections of this term are by the operator's order.
+    pub(super) ordered: bool,
     pub(super) vote: Option<u8>,
     pub(super) log: Log,
     pub(super) recovering: bool,
@@ -85,7 +85,10 @@ impl TraceChecker {
         }
         Ok(View {
             term,
-            forced: names::is_forced(core.term()),
+            ordered: self.replicas[usize::from(number)].order.is_some_and(|order| {
+                order.expect_history == core.history()
+                    && u64::from(order.number) == names::order_of(core.term())
+            }),
             vote,
             log: self.log(number, core)?,
             recovering: core.recovering().is_some(),
@@ -150,7 +153,7 @@ impl TraceChecker {
     }
 
     /// The log that ends with this entry.
-    fn known_log(&self, number: u8, index: u8, term: u8) -> Option<Log> {
+    pub(super) fn known_log(&self, number: u8, index: u8, term: u8) -> Option<Log> {
         if index == 0 {
             return Some(Log::default());
         }

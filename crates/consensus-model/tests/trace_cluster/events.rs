@@ -53,7 +53,11 @@ impl Cluster {
             188 => self.compact(node),
             189 => {
                 let peer = self.any();
-                if peer == node { Ok(()) } else { self.input(node, Input::PeerDown { peer }) }
+                if peer == node || !self.random.percent(self.profile.cuts) {
+                    Ok(())
+                } else {
+                    self.input(node, Input::PeerDown { peer })
+                }
             }
             190..194 => {
                 let peer = self.any();
@@ -76,7 +80,11 @@ impl Cluster {
         if self.network.is_empty() {
             return Ok(());
         }
-        let at = if self.random.percent(70) { 0 } else { self.random.below(self.network.len()) };
+        let at = if self.random.percent(self.profile.overtakes) {
+            self.random.below(self.network.len())
+        } else {
+            0
+        };
         let message =
             if self.random.percent(4) { self.network[at].clone() } else { self.network.remove(at) };
         if self.random.percent(self.profile.drops) {
@@ -196,8 +204,13 @@ impl Cluster {
         }
         self.gone.extend(&off);
         let dead = self.gone.clone();
-        self.checker.ordered(node, &dead);
-        self.input(node, Input::ForceRecover { dead, expect_history })
+        // Every order has a greater number than all before, and than every history.
+        self.orders += 100;
+        let number = self.orders;
+        if let Some(core) = &self.hosts[node.0 as usize - 1].core {
+            self.checker.ordered(core, &dead, expect_history, number);
+        }
+        self.input(node, Input::ForceRecover { dead, expect_history, number })
     }
 
     fn compact(&mut self, node: NodeId) -> Result<(), End> {

@@ -52,6 +52,8 @@ struct Profile {
     crashes: usize,
     losses: usize,
     drops: usize,
+    overtakes: usize,
+    cuts: usize,
     stands: usize,
     changes: usize,
     orders: usize,
@@ -69,6 +71,8 @@ pub(crate) struct Cluster {
     profile: Profile,
     /// Off for good.
     gone: BTreeSet<NodeId>,
+    /// Number of the operator's last order.
+    orders: u32,
     verbose: bool,
 }
 
@@ -98,6 +102,8 @@ impl Cluster {
             crashes: random.below(40),
             losses: random.below(60),
             drops: random.below(20),
+            overtakes: random.below(100),
+            cuts: random.below(100),
             stands: random.below(60),
             changes: if random.percent(50) { random.below(100) } else { 0 },
             orders: if random.percent(20) { random.below(100) } else { 0 },
@@ -112,6 +118,7 @@ impl Cluster {
             settings: Arc::new(settings),
             profile,
             gone: BTreeSet::new(),
+            orders: 0,
             verbose,
         }
     }
