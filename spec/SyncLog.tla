@@ -47,6 +47,7 @@ CONSTANTS
 (*  "cede"     a leader may stop leading for good and stay in its term     *)
 (*  "single"   changes of one voter at a time                              *)
 (*  "wipe"     a removed node may delete its log, but not what is durable  *)
+(*  "marked"   a witness is not counted in the sync phase                  *)
 (*  "shy"      acks of recovering nodes are not counted: also safe         *)
 (*  "all"      forced recovery once every voter reported                   *)
 (*                                                                         *)
@@ -179,7 +180,8 @@ Follow(i) == role' = [role EXCEPT ![i] = "F"] /\ Retire(i)
 
 (* ------------------------------- election ----------------------------- *)
 Answer(i, l, t) == [m |-> "V", term |-> t, src |-> i, dst |-> l,
-                    log |-> log[i], rec |-> rec[i], history |-> history[i]]
+                    log |-> log[i], history |-> history[i],
+                    rec |-> rec[i] \/ (Has("marked") /\ i \in Witness)]
 
 \* A forced election takes a term that no dead node can have led: it is above
 \* a number that comes with the order, and every order has a greater one.
