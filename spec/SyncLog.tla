@@ -568,8 +568,11 @@ ForceSync(l) ==
             ELSE Serve(l, best, c, h, D)
          /\ committed' = committed \ lost
          /\ gone' = gone \cup lost
-         /\ failed' = (failed \/ \E e \in lost, m \in R :
-                                    HasEntry(LogOf(l, m), e))
+         /\ failed' = \/ failed
+                      \/ \E e \in lost, m \in R : HasEntry(LogOf(l, m), e)
+                      \* or there was a newer configuration before this term
+                      \/ D = {} /\ \E j \in Alive : /\ Less(cfg[l], cfg[j])
+                                                   /\ cfg[j].t < term[l]
   /\ spent' = [spent EXCEPT !.forces = @ + 1]
 
 \* The dead are dropped once a majority of the others has everything, and the
@@ -636,7 +639,8 @@ QuorumHolds ==
   \A S \in SUBSET {i \in Voters : ~rec[i]} : Most(Voters, S) =>
      \A e \in committed : \E i \in S : Holds(i, e)
 
-\* A forced recovery keeps what any of those that answered has.
+\* A forced recovery keeps what any of those that answered has, and where it is
+\* nobody's order, there are no other voters who could have more.
 ForceKeeps == ~failed
 
 \* Once a leader serves, leaders of lesser terms commit nothing more.

@@ -225,7 +225,7 @@ mod tests {
     fn a_search_that_ends_without_a_finding_holds() {
         let output = "\
 Model checking completed. No error has been found.
-Progress(9) at 2026-01-01 00:00:00: 1,100 states generated (9 s/min), 170 distinct states found (1 ds/min), 3 states left on queue.
+Progress(9) at 2026-01-01 00:00:00: 1,100 states generated, 170 distinct states found.
 3493910 states generated, 340338 distinct states found, 0 states left on queue.
 The depth of the complete state graph search is 21.
 ";
