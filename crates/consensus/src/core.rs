@@ -333,8 +333,9 @@ impl Core {
             Body::Quiesce { last, lagging: _ } => self.on_quiesce(turn, from, term, last),
             Body::Quiesced { last } => self.on_quiesced(turn, from, term, last),
             Body::Wake => self.on_wake(turn, from, term),
-            Body::SnapshotOffer { id, history, config } => {
-                self.on_snapshot_offer(turn, from, term, id, history, config);
+            Body::SnapshotOffer { id, history, config, newer } => {
+                let newer = newer.as_deref();
+                self.on_snapshot_offer(turn, from, term, id, history, config, newer);
             }
             Body::SnapshotWanted { id, cursor } => {
                 self.on_snapshot_wanted(turn, from, term, id, cursor);

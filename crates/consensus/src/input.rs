@@ -77,7 +77,9 @@ pub enum Input {
     /// Give the leadership up, if there is one (clean stop, failing host).
     Cede,
     /// Operator: go on without the voters named, which are off for good, even if nobody can tell
-    /// what was acknowledged (design, section 9). The order holds until somebody leads; the voters
+    /// what was acknowledged (design, section 9). To be given to a node whose configuration is the
+    /// newest of all nodes that are left, learners and others included: one that missed a change
+    /// does not know whom to ask. The order holds until somebody leads; the voters
     /// leave the configuration once the others have everything. A leader that stops before that
     /// leaves it to a new order.
     ForceRecover {

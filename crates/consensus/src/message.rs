@@ -223,6 +223,8 @@ pub enum Body {
         /// Stamp of the sender's configuration, when it leads; a source of a syncing leader has
         /// none.
         config: Option<ConfigStamp>,
+        /// The configuration itself, where the receiver's may be older.
+        newer: Option<Arc<ConfigRegister>>,
     },
     /// The receiver wants the chunk at this cursor; the empty cursor is the beginning.
     SnapshotWanted {

@@ -36,6 +36,9 @@ pub struct Progress {
     pub synced: Index,
     /// The configuration that is durable there.
     pub config: ConfigStamp,
+    /// The configuration by which it became a member, or which the leader found. What it
+    /// acknowledged with an older one is about a log that it may have deleted since.
+    pub(crate) joined: ConfigStamp,
     /// Set while it recovers.
     pub recovering: Option<Epoch>,
     pub(crate) grant: Option<RejoinTarget>,
@@ -65,6 +68,7 @@ impl Progress {
             flow: Flow::Probe { sent: false },
             synced: 0,
             config: ConfigStamp::default(),
+            joined: ConfigStamp::default(),
             recovering: None,
             grant: None,
             commit_sent: 0,

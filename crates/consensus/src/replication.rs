@@ -200,6 +200,12 @@ impl Core {
         else {
             return;
         };
+        // Of a time before it became a member, perhaps with another log.
+        if ack.config < peer.joined {
+            peer.config = ack.config;
+            self.send_empty(turn, from);
+            return;
+        }
         peer.synced = peer.synced.max(ack.synced.min(last));
         let held_before = peer.config;
         peer.config = peer.config.max(ack.config);

@@ -1,6 +1,8 @@
 //! Snapshots for replicas whose next entry is compacted: offered, taken piece by piece, checked,
 //! and switched to at once (design, section 11).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::core::{Core, Turn};
@@ -8,7 +10,8 @@ use crate::durability::After;
 use crate::progress::Flow;
 use crate::replication::backed_off;
 use crate::{
-    Body, ConfigStamp, Effect, History, LogPosition, LogTerms, NodeId, Role, SnapshotId, Term,
+    Body, ConfigRegister, ConfigStamp, Effect, History, LogPosition, LogTerms, NodeId, Role,
+    SnapshotId, Term,
 };
 
 /// A snapshot on its way to somebody.
@@ -76,8 +79,16 @@ impl Core {
 
     fn offer(&mut self, turn: &mut Turn<'_>, to: NodeId, id: SnapshotId) {
         let history = self.hard.history;
-        let config = self.leading.is_some().then_some(self.hard.config.stamp);
-        self.send(turn, to, Body::SnapshotOffer { id, history, config }, After::HardState);
+        let stamp = self.hard.config.stamp;
+        let config = self.leading.is_some().then_some(stamp);
+        let older = self
+            .leading
+            .as_ref()
+            .and_then(|leading| leading.progress(to))
+            .is_some_and(|peer| peer.config < stamp);
+        let newer = older.then(|| Arc::new(self.hard.config.clone()));
+        let body = Body::SnapshotOffer { id, history, config, newer };
+        self.send(turn, to, body, After::HardState);
     }
 
     pub(crate) fn on_snapshot_opened(&mut self, turn: &mut Turn<'_>, to: NodeId, id: SnapshotId) {
@@ -204,6 +215,7 @@ impl Core {
         }
     }
 
+    #[allow(clippy::too_many_arguments)] // the fields of one message
     pub(crate) fn on_snapshot_offer(
         &mut self,
         turn: &mut Turn<'_>,
@@ -212,9 +224,10 @@ impl Core {
         id: SnapshotId,
         history: History,
         config: Option<ConfigStamp>,
+        newer: Option<&ConfigRegister>,
     ) {
         let welcome = match config {
-            Some(config) => self.follow(turn, from, term, config, None),
+            Some(config) => self.follow(turn, from, term, config, newer),
             None => self.takes_snapshot_from(turn, from, term),
         };
         if !welcome {

@@ -421,14 +421,16 @@ impl Core {
     /// Fits the list of members' progress to the configuration.
     pub(crate) fn arrange_progress(&mut self, new: impl Fn(NodeId) -> Progress) {
         let members = self.hard.config.members();
-        let node = self.node;
+        let (node, joined) = (self.node, self.hard.config.stamp);
         let Some(leading) = &mut self.leading else { return };
         leading.progress.retain(|peer| members.contains(&peer.node));
         for member in members {
             if member != node
                 && let Err(at) = leading.progress.binary_search_by_key(&member, |peer| peer.node)
             {
-                leading.progress.insert(at, new(member));
+                let mut progress = new(member);
+                progress.joined = joined;
+                leading.progress.insert(at, progress);
             }
         }
     }
