@@ -562,6 +562,8 @@ impl World {
                 .chain(&newest.outgoing)
                 .filter_map(|id| self.nodes.get(id))
                 .filter(|node| !node.dead)
+                // What is stepped and not flushed yet, nobody knows of.
+                .filter(|node| node.process.as_ref().is_none_or(|process| !process.flushing))
                 .filter(|node| {
                     let core = node.process.as_ref().and_then(|process| process.core.group(group));
                     core.is_some_and(|core| {

@@ -225,7 +225,11 @@ impl World {
                     let applied = live.machine.applied.index;
                     if core.read_at(token, applied) == TokenRead::Ready {
                         self.coverage.saw(Situation::FollowerRead);
-                        ensure!(applied >= index, "I14 ReadLinear", "node {id} is behind {token:?}");
+                        ensure!(
+                            applied >= index,
+                            "I14 ReadLinear",
+                            "node {id} is behind {token:?}"
+                        );
                     }
                 }
                 Ok(())

@@ -275,8 +275,7 @@ impl Disk {
         self.lossy = true;
         let all = self.written.len() as u64;
         let keep = if random.chance(250_000) { all } else { random.below(all + 1) };
-        let lost: Vec<Change> =
-            self.written.drain(usize::try_from(keep).unwrap_or(0)..).collect();
+        let lost: Vec<Change> = self.written.drain(usize::try_from(keep).unwrap_or(0)..).collect();
         self.sync_all();
         self.current.clone_from(&self.synced);
         lost.len() as u64

@@ -10,10 +10,17 @@ use crate::network::Weather;
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    Propose { sequenced: Option<ProducerSequence>, payload: u64, bytes: u64 },
+    Propose {
+        sequenced: Option<ProducerSequence>,
+        payload: u64,
+        bytes: u64,
+    },
     Read,
     /// Of any replica, with what was seen last.
-    ReadAt { history: u32, index: Index },
+    ReadAt {
+        history: u32,
+        index: Index,
+    },
 }
 
 /// What a client is told.
@@ -46,7 +53,7 @@ pub(crate) enum Event {
     ResetWeather { weather: Weather },
     Resumed { node: NodeId, run: u64 },
     LosePower { node: NodeId, down: u64 },
-    Delete { node: NodeId, run: u64, group: GroupId },
+    Delete { node: NodeId, run: u64, group: GroupId, born: u64 },
     Client { client: usize },
     Arrive { client: usize, node: NodeId, request: Request },
     Answered { client: usize, reply: Reply },

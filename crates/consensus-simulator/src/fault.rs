@@ -227,8 +227,7 @@ pub(crate) fn draw_faults(seed: u64, profile: &Profile) -> Vec<Fault> {
         let Some(kind) = kind else { continue };
         let group = GroupId(u32::try_from(random.below(profile.groups.len() as u64)).unwrap_or(0));
         let moment = draw_moment(&mut random, kind, profile.ambushes);
-        let target =
-            if moment.is_some() { Target::There } else { draw_target(&mut random, group) };
+        let target = if moment.is_some() { Target::There } else { draw_target(&mut random, group) };
         let lasts = random.skewed(20_000, profile.longest_fault);
         let weather = draw_weather(&mut random);
         let choice = random.number();

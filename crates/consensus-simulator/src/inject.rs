@@ -10,7 +10,7 @@ use crate::coverage::Situation;
 use crate::event::Event;
 use crate::fault::{Fault, FaultKind, Target};
 use crate::ghost::Check;
-use crate::node::Node;
+use crate::node::{Live, Node};
 use crate::random::Random;
 use crate::world::{World, creation};
 
@@ -258,8 +258,7 @@ impl World {
     }
 
     fn other(&self, id: NodeId, random: &mut Random) -> Option<NodeId> {
-        let others: Vec<NodeId> =
-            self.cluster.iter().copied().filter(|peer| *peer != id).collect();
+        let others: Vec<NodeId> = self.cluster.iter().copied().filter(|peer| *peer != id).collect();
         random.pick(&others)
     }
 
@@ -343,8 +342,7 @@ impl World {
                     .any(|voter| *voter != id && self.cluster.contains(voter) && knows(*voter))
             };
             newest.is_some_and(|config| {
-                !others(&config.voters)
-                    || !(config.outgoing.is_empty() || others(&config.outgoing))
+                !others(&config.voters) || !(config.outgoing.is_empty() || others(&config.outgoing))
             })
         })
     }
@@ -373,6 +371,7 @@ impl World {
         }
         node.disk.create(group, creation(group), flintmq_consensus::HardState::default());
         let hard_state = node.disk.hard_state(group).cloned().unwrap_or_default();
+        let hard_state_history = hard_state.history;
         let restored = flintmq_consensus::Restored {
             group,
             creation: creation(group),
@@ -382,14 +381,20 @@ impl World {
             applied: 0,
             recovering: None,
         };
-        process.groups.insert(group, crate::node::Live::default());
+        let live = Live { born: self.steps, history: hard_state_history, ..Live::default() };
+        process.groups.insert(group, live);
         if let Err(why) = process.core.add_group_with(local, restored, settings) {
             return crate::ghost::violated("Restore", why.to_string());
         }
         self.flush(id)
     }
 
-    pub(crate) fn change(&mut self, leader: NodeId, group: GroupId, change: &MemberChange) -> Check {
+    pub(crate) fn change(
+        &mut self,
+        leader: NodeId,
+        group: GroupId,
+        change: &MemberChange,
+    ) -> Check {
         let now = self.schedule.now;
         let Some(node) = self.nodes.get_mut(&leader) else { return Ok(()) };
         let local = node.local(now);

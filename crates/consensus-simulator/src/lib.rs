@@ -21,6 +21,8 @@ mod fault;
 mod ghost;
 mod inject;
 mod machine;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod network;
 mod node;
 mod operator;

@@ -68,6 +68,8 @@ pub(crate) struct Reading {
 /// What a process holds of one group beside the core.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
+    /// The step in which it was made, when that was while the process ran.
+    pub(crate) born: u64,
     pub(crate) machine: Machine,
     /// Decided, as far as the host was told.
     pub(crate) commit: Index,

@@ -140,8 +140,7 @@ impl World {
                 return Some(("L1", format!("group {group}: {member} is {:?}", core.role())));
             }
         }
-        (lead.last().index != self.decided(group)).then(|| {
-            ("L2", format!("group {group}: {:?} is not all that is decided", lead.last()))
-        })
+        (lead.last().index != self.decided(group))
+            .then(|| ("L2", format!("group {group}: {:?} is not all that is decided", lead.last())))
     }
 }

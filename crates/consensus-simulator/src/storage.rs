@@ -155,7 +155,10 @@ impl World {
         let Some(live) = process.groups.get_mut(&group) else { return };
         let next = live.machine.applied.index + 1;
         if node.disk.may_apply(process.core.group(group), group, next)
-            && next <= live.commit && !live.applying && !live.installing {
+            && next <= live.commit
+            && !live.applying
+            && !live.installing
+        {
             live.applying = true;
             let delay = self.random.between(5, 400);
             self.schedule.after(delay, Event::Apply { node: id, run, group });
@@ -179,7 +182,9 @@ impl World {
             if index > live.commit || !node.disk.may_apply(core, group, index) {
                 break;
             }
-            let Some(entry) = node.disk.replica(group).and_then(|r| r.log.get(index)) else { break };
+            let Some(entry) = node.disk.replica(group).and_then(|r| r.log.get(index)) else {
+                break;
+            };
             let outcome = live.machine.apply(entry);
             self.ghosts[at].applied(id, index, live.machine.digest)?;
             let waiting = live.waiting.remove(&index).filter(|w| w.term == entry.term);
@@ -246,7 +251,8 @@ impl World {
         let Some(process) = &node.process else { return };
         let mut checkpoints = Vec::new();
         for (group, live) in &process.groups {
-            let (Some(core), Some(replica)) = (process.core.group(*group), node.disk.replica(*group))
+            let (Some(core), Some(replica)) =
+                (process.core.group(*group), node.disk.replica(*group))
             else {
                 continue;
             };
@@ -254,7 +260,8 @@ impl World {
             if live.installing || applied <= replica.machine.applied {
                 continue;
             }
-            let limit = core.compaction_limit(max_log).min(applied.index.saturating_sub(max_log / 4));
+            let limit =
+                core.compaction_limit(max_log).min(applied.index.saturating_sub(max_log / 4));
             let floor = core.log().position_at(limit).filter(|floor| *floor > core.log().floor());
             checkpoints.push((*group, Arc::new(live.machine.clone()), floor));
         }
@@ -268,10 +275,32 @@ impl World {
         }
     }
 
+    /// True when the removal of this node is in force for sure: the leader's word, not the node's
+    /// own configuration, which may be one that nobody else ever holds.
+    fn may_delete(&self, id: NodeId, group: GroupId) -> bool {
+        let Some(own) = self.core(id, group).filter(|core| !core.config().is_member(id)) else {
+            return false;
+        };
+        let Some(lead) = self.leader(group).and_then(|leader| self.core(leader, group)) else {
+            return false;
+        };
+        let matched = lead.config().quorum_index(|node| {
+            let peer = lead.progress().iter().find(|peer| peer.node == node);
+            peer.map_or(lead.last().index, |peer| peer.matched)
+        });
+        !lead.config().is_member(id)
+            && lead.config().stamp >= own.config().stamp
+            && lead.is_serving()
+            && lead.config_held()
+            && matched >= lead.commit_index()
+    }
+
     /// Deletes the log and state of a group that this node is no longer a member of.
     pub(crate) fn delete_replica(&mut self, id: NodeId, run: u64, group: GroupId) -> Check {
         let now = self.schedule.now;
-        if self.core(id, group).is_none_or(|core| core.config().is_member(id)) {
+        if !self.may_delete(id, group) {
+            let born = self.live(id, group).map_or(0, |live| live.born);
+            self.schedule.after(1_000_000, Event::Delete { node: id, run, group, born });
             return Ok(());
         }
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };

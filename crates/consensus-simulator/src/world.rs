@@ -67,7 +67,10 @@ impl World {
             faults,
             schedule: Schedule::default(),
             nodes: BTreeMap::new(),
-            cluster: (1..=profile.nodes).filter_map(|n| u32::try_from(n).ok()).map(NodeId).collect(),
+            cluster: (1..=profile.nodes)
+                .filter_map(|n| u32::try_from(n).ok())
+                .map(NodeId)
+                .collect(),
             ghosts: vec![Ghost::default(); groups],
             snapshots: Snapshots::default(),
             clients: Vec::new(),
@@ -99,7 +102,9 @@ impl World {
         for (number, spec) in self.profile.groups.clone().into_iter().enumerate() {
             let group = GroupId(u32::try_from(number).unwrap_or(0));
             let voters = (0..spec.voters)
-                .filter_map(|at| ids.get(usize::try_from((spec.first + at) % ids.len() as u64).ok()?))
+                .filter_map(|at| {
+                    ids.get(usize::try_from((spec.first + at) % ids.len() as u64).ok()?)
+                })
                 .copied();
             let state =
                 HardState { config: ConfigRegister::of_voters(voters), ..HardState::default() };
@@ -124,8 +129,8 @@ impl World {
     pub(crate) fn make_node(&mut self, id: NodeId) {
         let mut random = Random::new(self.seed, 100 + u64::from(id.0));
         let drift = random.below(2 * self.profile.drift_ppm + 1);
-        let drift = i64::try_from(drift).unwrap_or(0)
-            - i64::try_from(self.profile.drift_ppm).unwrap_or(0);
+        let drift =
+            i64::try_from(drift).unwrap_or(0) - i64::try_from(self.profile.drift_ppm).unwrap_or(0);
         let offset = random.below(1_000_000_000);
         self.nodes.insert(
             id,
@@ -235,7 +240,11 @@ impl World {
                 }
             }
             Event::LosePower { node, down } => self.lose_power(node, down),
-            Event::Delete { node, run, group } => self.delete_replica(node, run, group)?,
+            Event::Delete { node, run, group, born } => {
+                if self.live(node, group).is_some_and(|live| live.born == born) {
+                    self.delete_replica(node, run, group)?;
+                }
+            }
             Event::Client { client } => self.on_client(client),
             Event::Arrive { client, node, request } => self.on_request(client, node, request)?,
             Event::Answered { client, reply } => self.on_reply(client, reply)?,
@@ -405,9 +414,10 @@ impl World {
             }
         }
         for other in self.nodes.values() {
-            let fetches = other.process.as_ref().is_some_and(|process| {
-                process.groups.values().any(|live| live.source == Some(id))
-            });
+            let fetches = other
+                .process
+                .as_ref()
+                .is_some_and(|process| process.groups.values().any(|live| live.source == Some(id)));
             if fetches {
                 self.coverage.saw(Situation::FetchSourceLost);
             }

@@ -1,8 +1,8 @@
 //! Runs seeds, replays one, or makes a failing one shorter.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
@@ -58,9 +58,9 @@ fn main() -> ExitCode {
     match &arguments.seeds {
         None => one(&arguments),
         Some(seeds) => {
-            let range = seeds.split_once("..").and_then(|(from, to)| {
-                Some((from.parse::<u64>().ok()?, to.parse::<u64>().ok()?))
-            });
+            let range = seeds
+                .split_once("..")
+                .and_then(|(from, to)| Some((from.parse::<u64>().ok()?, to.parse::<u64>().ok()?)));
             let Some((from, to)) = range else {
                 eprintln!("--seeds takes FROM..TO");
                 return ExitCode::from(2);
@@ -120,7 +120,12 @@ fn one(arguments: &Arguments) -> ExitCode {
             println!("{number:>4} {:?}", plan.faults[*number]);
         }
         let list: Vec<String> = kept.iter().map(ToString::to_string).collect();
-        println!("{} of {} faults, {runs} runs: --faults {}", kept.len(), plan.faults.len(), list.join(","));
+        println!(
+            "{} of {} faults, {runs} runs: --faults {}",
+            kept.len(),
+            plan.faults.len(),
+            list.join(",")
+        );
         return ExitCode::FAILURE;
     }
     let Arguments { until, trace, trace_from, show, .. } = *arguments;

@@ -1,0 +1,54 @@
+//! Some hundred seeds hold, reach every situation, and are the same each time.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flintmq_consensus_simulator::{Coverage, Plan, Watching, run};
+
+/// Seeds of a normal test run; more with the crate's program.
+const SEEDS: u64 = 300;
+
+#[test]
+fn some_hundred_seeds_hold_and_reach_every_situation() {
+    let next = AtomicU64::new(0);
+    let sum = Mutex::new((Coverage::default(), Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= SEEDS {
+                        break;
+                    }
+                    let outcome = run(&Plan::new(seed), Watching::default());
+                    let mut sum = sum.lock().expect("no thread panics while it adds");
+                    sum.0.add(&outcome.coverage);
+                    sum.1.extend(outcome.failure.map(|failure| failure.to_string()));
+                }
+            });
+        }
+    });
+    let (coverage, failures) = sum.into_inner().expect("no thread panics while it adds");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert_eq!(coverage.missing(), [], "never seen in {SEEDS} seeds");
+}
+
+#[test]
+fn a_seed_is_the_same_run_each_time_and_another_seed_is_another_run() {
+    let hash = |seed| run(&Plan::new(seed), Watching::default()).hash;
+    let hashes: Vec<u64> = (0..6).map(hash).collect();
+    assert_eq!(hashes, (0..6).map(hash).collect::<Vec<u64>>());
+    let mut distinct = hashes.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), hashes.len());
+}
+
+#[test]
+fn a_run_stopped_early_is_the_beginning_of_the_whole_run() {
+    let part = Watching { until: Some(2_000), show: true, ..Watching::default() };
+    let (one, two) = (run(&Plan::new(1), part), run(&Plan::new(1), part));
+    assert_eq!(one, two);
+    assert_eq!(one.steps, 2_000);
+    assert!(one.state.is_some_and(|state| state.contains("node 1")));
+}
