@@ -1,7 +1,7 @@
 //! Logs as lists of terms: an entry is known by its index and its term.
 
 /// The longest log that the model can hold.
-pub const MAX_LEN: usize = 6;
+pub const MAX_LEN: usize = 12;
 
 /// A log, without payloads.
 #[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq, PartialOrd, Ord)]

@@ -127,12 +127,17 @@ impl TraceChecker {
         if receiver.role != Role::Candidate || receiver.term != term || own.term != term {
             return Ok(());
         }
-        let (log, recovering) = (own.log, own.recovering);
+        let recovering = own.recovering;
         let index = self.place(answer.last.index).ok_or(Trouble::Over("a long log"))?;
         let last = if index == 0 { 0 } else { self.term(answer.last.term)? };
-        if (last, index) != log.rank() || answer.recovering.is_some() != recovering {
+        // Of the log as it was before a snapshot took its place.
+        let replaced = self.replicas[usize::from(number)].replaced;
+        let replaced = replaced.filter(|(then, _)| *then == term).map(|(_, log)| log);
+        let mut logs = [Some(own.log), replaced].into_iter().flatten();
+        let log = logs.find(|log| (last, index) == log.rank());
+        let Some(log) = log.filter(|_| answer.recovering.is_some() == recovering) else {
             return Err(Trouble::Wrong("an answer that is not about the present log".into()));
-        }
+        };
         let reply = Message::Reply { term, from: number, to, log, recovering };
         let answered = |state: &State| {
             state.messages.iter().any(|message| {
@@ -145,7 +150,7 @@ impl TraceChecker {
         }
         if answered(&self.state) {
             // It lost something since, and says so.
-            if !recovering {
+            if !recovering && replaced.is_none() {
                 return Err(Trouble::Wrong("another answer than before".into()));
             }
             self.state.messages.insert(reply);
@@ -166,7 +171,9 @@ impl TraceChecker {
             }
             action
         };
+        let present = std::mem::replace(&mut self.state.node_mut(number).log, log);
         self.take(&action);
+        self.state.node_mut(number).log = present;
         Ok(())
     }
 

@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 /// States looked at before a change counts as not explained.
 const PATIENCE: usize = 300;
 
+/// A snapshot is in the place of the log after its sender was deposed.
+const LATE_SNAPSHOT: &str = "late snapshot";
+
 /// One way to go, not yet followed further.
 struct Path {
     distance: u32,
@@ -28,6 +31,10 @@ impl TraceChecker {
             return Err(Trouble::Wrong(format!("no steps of the model lead to {view:?}")));
         };
         let Path { state, steps, .. } = path;
+        if steps.contains(&LATE_SNAPSHOT) {
+            let before = self.state.node(number).log;
+            self.replicas[usize::from(number)].replaced = Some((view.term, before));
+        }
         self.state = state;
         for step in steps {
             if step == "Campaign" || step == "Order" {
@@ -119,6 +126,9 @@ impl TraceChecker {
         }
         if may_change {
             self.change(state, number, view, &mut moves);
+        }
+        if view.log != own.log && replica.installed.contains(&view.log) {
+            late_snapshot(state, number, view, &mut moves);
         }
         if own.role == Role::Candidate && state.is_elected(number) && view.log != own.log {
             fetch_before_fork(state, number, view, &mut moves);
@@ -250,6 +260,27 @@ impl TraceChecker {
     }
 }
 
+/// What a snapshot stands for is decided, so it may come at any time.
+fn late_snapshot(state: &State, number: u8, view: &View, moves: &mut Vec<(&'static str, State)>) {
+    let decided = |index: u8| {
+        let term = view.log.at(index);
+        state.committed.iter().any(|entry| entry.index == index && entry.term == term)
+    };
+    if (1..=view.log.len()).all(decided) {
+        moves.push((LATE_SNAPSHOT, with_log(state, number, view.log)));
+    }
+}
+
+fn with_log(state: &State, number: u8, log: Log) -> State {
+    let mut state = state.clone();
+    let node = state.node_mut(number);
+    if node.log.contradicts(&log) {
+        node.versions.insert(node.log);
+    }
+    node.log = log;
+    state
+}
+
 /// The model copies the log that a forced recovery chose at once.
 fn fetch_before_fork(
     state: &State,
@@ -267,13 +298,7 @@ fn fetch_before_fork(
     let copied =
         |best: &Log| (1..=best.len()).any(|len| own.log.merge(&best.prefix(len)) == view.log);
     if bests.iter().any(copied) {
-        let mut state = state.clone();
-        let node = state.node_mut(number);
-        if node.log.contradicts(&view.log) {
-            node.versions.insert(node.log);
-        }
-        node.log = view.log;
-        moves.push(("fetched before a fork", state));
+        moves.push(("fetched before a fork", with_log(state, number, view.log)));
     }
 }
 

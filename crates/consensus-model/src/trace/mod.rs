@@ -9,7 +9,8 @@
 //! only as far as its hard state is durable, or as far as what it says shows. Messages that are lost
 //! in the real network simply remain unhandled in the model. Left out of the model, and taken as
 //! they are: a term that a replica is told of, crashes of a process, learners, and a forced recovery
-//! that copies the chosen log in pieces.
+//! that copies the chosen log in pieces, and a snapshot that is installed only after its sender was
+//! deposed (it holds nothing but decided entries).
 
 mod effects;
 mod explain;
@@ -68,6 +69,8 @@ struct Replica {
     acked_base: bool,
     /// Snapshots that may be in the place of the log, although the core does not know yet.
     installed: Vec<Log>,
+    /// The term, and the log that a snapshot replaced in it although its leader did not ask for it.
+    replaced: Option<(u8, Log)>,
     epoch: Option<Epoch>,
     history: History,
     /// Of a leader: what a change of members waits for, when that is cut off.

@@ -52,7 +52,10 @@ impl TraceChecker {
         });
         let replicas = self.replicas.iter();
         let views = replicas.flat_map(|replica| replica.pending.iter().chain(&replica.last));
-        let installed = self.replicas.iter().flat_map(|replica| &replica.installed);
+        let installed = self.replicas.iter().flat_map(|replica| {
+            let replaced = replica.replaced.iter().map(|(_, log)| log);
+            replica.installed.iter().chain(replaced)
+        });
         logs.chain(sent).chain(views.map(|view| &view.log)).chain(installed).copied().collect()
     }
 
@@ -101,6 +104,7 @@ impl TraceChecker {
             replica.grants_cut |= grants.len() < replica.grants.len();
             replica.grants = grants;
             replica.installed = replica.installed.iter().map(rest).collect();
+            replica.replaced = replica.replaced.map(|(term, log)| (term, rest(&log)));
             for (_, end) in replica.at_loss.values_mut() {
                 *end = end.saturating_sub(len);
             }
