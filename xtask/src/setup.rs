@@ -76,9 +76,11 @@ pub(crate) fn compilers() -> Result<()> {
     system_packages(&COMPILERS.iter().collect::<Vec<_>>())
 }
 
-/// What the model checker needs.
-pub(crate) fn java() -> Result<()> {
-    system_packages(&PYTHON.iter().chain(JAVA).collect::<Vec<_>>())
+/// What the model checker needs: Java, and pip to fetch it with.
+pub(crate) fn model_checker() -> Result<()> {
+    system_packages(&PYTHON.iter().chain(JAVA).collect::<Vec<_>>())?;
+    let own = places::python_environment()?.join("bin/python").is_file();
+    if own || runs("pip3", "--version") { Ok(()) } else { python_client() }
 }
 
 fn system_packages(needs: &[&Need]) -> Result<()> {

