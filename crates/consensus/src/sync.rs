@@ -169,7 +169,7 @@ impl Core {
         if config.is_quorum(counts) || broken!(self, W07ServeWithoutSync) {
             return Some(false);
         }
-        if let Some(forced) = &self.election.forced {
+        if let Some(forced) = self.order_for(self.hard.term) {
             let everyone_else =
                 config.is_everyone(|node| answered(node) || forced.dead.contains(&node));
             if everyone_else {
