@@ -123,20 +123,25 @@ impl TraceChecker {
         if answer.vote && vote != Some(to) {
             return Err(Trouble::Wrong("a vote for another one than is durable".into()));
         }
-        let (own, receiver) = (self.state.node(number), self.state.node(to));
-        if receiver.role != Role::Candidate || receiver.term != term || own.term != term {
-            return Ok(());
-        }
-        let recovering = own.recovering;
         let index = self.place(answer.last.index).ok_or(Trouble::Over("a long log"))?;
         let last = if index == 0 { 0 } else { self.term(answer.last.term)? };
-        // Of the log as it was before a snapshot took its place.
-        let replaced = self.replicas[usize::from(number)].replaced;
-        let replaced = replaced.filter(|(then, _)| *then == term).map(|(_, log)| log);
-        let mut logs = [Some(own.log), replaced].into_iter().flatten();
-        let log = logs.find(|log| (last, index) == log.rank());
-        let Some(log) = log.filter(|_| answer.recovering.is_some() == recovering) else {
-            return Err(Trouble::Wrong("an answer that is not about the present log".into()));
+        let recovering = answer.recovering.is_some();
+        let (log, replaced) = loop {
+            let (own, receiver) = (self.state.node(number), self.state.node(to));
+            if receiver.role != Role::Candidate || receiver.term != term || own.term != term {
+                return Ok(());
+            }
+            // Also of the log as it was before a snapshot took its place.
+            let replaced = self.replicas[usize::from(number)].replaced;
+            let replaced = replaced.filter(|(then, _)| *then == term).map(|(_, log)| log);
+            let mut logs = [Some(own.log), replaced].into_iter().flatten();
+            let log = logs.find(|log| (last, index) == log.rank());
+            if let Some(log) = log.filter(|_| own.recovering == recovering) {
+                break (log, replaced);
+            }
+            if !self.advance(number)? {
+                return Err(Trouble::Wrong("an answer that is not about the present log".into()));
+            }
         };
         let reply = Message::Reply { term, from: number, to, log, recovering };
         let answered = |state: &State| {
