@@ -50,6 +50,9 @@ fn the_core_holds_in_walks() {
     walks_hold(Reach { slow_disks: true, ..three() }, 500);
     walks_hold(Reach { all_reported: true, losses: 3, slow_disks: true, ..three() }, 400);
     walks_hold(five(), 150);
+    walks_hold(Reach { scouting: true, dead: 1, ..three() }, 300);
+    let five_voters = Reach { voters: 5, changes: 0, losses: 2, ..five() };
+    walks_hold(Reach { scouting: true, dead: 2, slow_disks: true, ..five_voters }, 150);
 }
 
 #[test]
@@ -59,6 +62,7 @@ fn broken_rules_of_recovery_are_caught() {
     caught(three(), Mutant::W03GrantWithoutEpoch);
     caught(three(), Mutant::W08RejoinOnContact);
     caught(three(), Mutant::W08RejoinWithoutLog);
+    caught(Reach { scouting: true, ..three() }, Mutant::W09RejoinFromAnyPeer);
     caught(three(), Mutant::W10GrantWhileSyncing);
 }
 
@@ -162,4 +166,24 @@ fn a_deposed_leaders_change_leads_nowhere() {
     assert_ne!(right.role(1), Role::Ready);
     let wrong = deposed_change(Harness::broken(reach, Mutant::W15NoRestamp));
     assert!(wrong.violated.is_some(), "W15 loses what 2 and 3 committed");
+}
+
+/// Five voters: an entry is acknowledged by 1, 4 and 5; 4 and 5 are gone for good, and 1 lost power
+/// but still has the entry. The operator's order keeps it, and in the end leaves 1, 2 and 3.
+#[test]
+fn an_operators_order_keeps_what_survived() {
+    let reach = Reach { voters: 5, scouting: true, dead: 2, len: 9, ..five() };
+    let mut story = Story::of(Harness::new(reach));
+    story.lead(1, &[1, 4, 5]);
+    story.act(&Action::Propose(NodeId(1)));
+    story.talk(&[1, 4, 5]);
+    story.act(&Action::PowerLoss(NodeId(1), 0));
+    story.act(&Action::Order(NodeId(1), [NodeId(4), NodeId(5)].into()));
+    story.talk(&[1, 2, 3]);
+    assert_eq!((story.violated, story.role(1)), (None, Role::Ready));
+    let core = |node: u32| &story.state.replicas[&NodeId(node)].core;
+    for node in 1..=3 {
+        assert_eq!(core(node).config().voters, [NodeId(1), NodeId(2), NodeId(3)]);
+        assert!(core(node).last().index >= 3, "barrier, entry, barrier");
+    }
 }

@@ -12,8 +12,8 @@ const HELP: &str = "consensus-model [walk|script|core] [key=number ...] [option 
 
 bounds     n=3 voters=n candidates=8 terms=2 len=3 losses=2 changes=0 forks=0 dead=0
 options    versions partial joint ignore_recovering names goals trace
-core       the real core: n=3 voters=n candidates=n terms=2 len=2 crashes=0 losses=1 changes=0,
-           slow_disks all_reported, the name of a mutant
+core       the real core: n=3 voters=n candidates=n terms=2 len=2 crashes=0 losses=1 changes=0
+           dead=0 states=1000000000 slow_disks scouting all_reported, the name of a mutant
 effort     threads=1 secs=3600; walk: secs=60 depth=150 seed=1
 walk       random walks instead of a search
 script     the counterexamples of a deposed leader's change (W15) and of a failed order";
@@ -92,6 +92,7 @@ impl Run {
             "script" => self.script = true,
             "core" => self.core = true,
             "slow_disks" => self.reach.slow_disks = true,
+            "scouting" => self.reach.scouting = true,
             "all_reported" => self.reach.all_reported = true,
             name if name.starts_with('W') => {
                 let mutant = Mutant::ALL.into_iter().find(|m| format!("{m:?}").starts_with(name));
@@ -152,6 +153,7 @@ impl Run {
             "crashes" => reach.crashes = small?,
             "losses" => reach.losses = small?,
             "changes" => reach.changes = small?,
+            "dead" => self.reach.dead = small?.into(),
             "threads" => self.effort.threads = usize::from(small?),
             "secs" => self.secs = Some(number),
             "depth" => self.depth = number,

@@ -34,7 +34,7 @@ impl Harness {
                 applied_agrees(state)
             }),
         ];
-        if !self.reach.all_reported {
+        if !self.forks() {
             all.push(Property::<Self>::always("I7 HolderOrRecovering", |_, state| {
                 state.acked.iter().all(|acked| {
                     let keeps = |replica: &Arc<Replica>| {
@@ -45,10 +45,15 @@ impl Harness {
                 })
             }));
         }
-        if self.reach.changes == 0 && !self.reach.all_reported {
+        if self.reach.changes == 0 && !self.forks() {
             all.push(Property::<Self>::always("I8 QuorumHolds", |_, state| quorum_holds(state)));
         }
         all
+    }
+
+    /// True when entries may be given up knowingly.
+    fn forks(&self) -> bool {
+        self.reach.all_reported || self.reach.dead > 0
     }
 
     /// What can only be judged by comparing two states.
@@ -65,10 +70,9 @@ impl Harness {
                 state.broken = Some("I2 TermMonotone");
             }
             let restarted = state.losses > before.losses || state.crashes > before.crashes;
-            if !restarted && core.history() == old.core.history() {
-                if core.commit_index() < old.core.commit_index() {
-                    state.broken = Some("I10 CommitSound: the commit index fell");
-                }
+            let same_life = !restarted && core.history() == old.core.history();
+            if same_life && core.commit_index() < old.core.commit_index() {
+                state.broken = Some("I10 CommitSound: the commit index fell");
             }
             let raised = !restarted && core.commit_index() > old.core.commit_index();
             if raised && core.commit_index() > core.verified_index() {
@@ -134,6 +138,7 @@ impl Harness {
             .replicas
             .iter()
             .filter(|(node, _)| **node != core.node() && core.config().is_voter(**node))
+            .filter(|(node, _)| !state.dead.contains(node))
             .map(|(_, replica)| replica)
             .collect();
         let survives = |entry: &Entry| voters.iter().any(|voter| has(voter, entry));
@@ -198,7 +203,8 @@ fn has(replica: &Replica, entry: &Entry) -> bool {
 }
 
 fn applied_agrees(state: &State) -> bool {
-    let all = || state.replicas.values().map(|replica| &replica.disk.applied);
+    let alive = || state.replicas.iter().filter(|(node, _)| !state.dead.contains(node));
+    let all = || alive().map(|(_, replica)| &replica.disk.applied);
     all().all(|one| all().all(|other| one.iter().zip(&**other).all(|(one, other)| one == other)))
 }
 

@@ -5,7 +5,11 @@ use bytes::Bytes;
 use flintmq_consensus::{
     Body, Core, Effect, EntryKind, Input, MemberChange, Message, NodeId, Role,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// The number of the operator's order.
+const ORDER: u64 = 7;
 
 impl Replica {
     pub(super) fn new(core: Core, disk: super::Disk) -> Self {
@@ -19,9 +23,16 @@ impl Harness {
         let reach = &self.reach;
         for (node, replica) in &state.replicas {
             let (node, core, disk) = (*node, &replica.core, &replica.disk);
+            if state.dead.contains(&node) {
+                continue;
+            }
             let leads = matches!(core.role(), Role::Syncing | Role::Ready);
-            if node.0 <= reach.candidates && core.term() < reach.terms && !leads {
+            // The upper half of a term is the number of the operator's order.
+            if node.0 <= reach.candidates && core.term() & 0xffff < reach.terms && !leads {
                 actions.push(Action::Stand(node));
+            }
+            if reach.dead > 0 && core.role() != Role::Ready && core.term() < ORDER << 32 {
+                self.orders(state, node, core, actions);
             }
             if core.role() == Role::Ready {
                 if core.last().index < reach.len {
@@ -48,7 +59,22 @@ impl Harness {
                 actions.extend((0..versions).map(|version| Action::PowerLoss(node, version)));
             }
         }
-        actions.extend(state.network.iter().map(Arc::clone).map(Action::Deliver));
+        let arrives = |message: &&Arc<Message>| !state.dead.contains(&message.to);
+        actions.extend(state.network.iter().filter(arrives).map(Arc::clone).map(Action::Deliver));
+    }
+
+    /// One order, to any number of replicas.
+    fn orders(&self, state: &State, node: NodeId, core: &Core, actions: &mut Vec<Action>) {
+        let others: Vec<NodeId> = self.names().filter(|n| *n != node).collect();
+        for set in 1..1u32 << others.len() {
+            let chosen = others.iter().enumerate().filter(|(at, _)| set & (1 << at) != 0);
+            let dead: BTreeSet<NodeId> = chosen.map(|(_, node)| *node).collect();
+            let first = state.dead.is_empty() && dead.len() <= self.reach.dead;
+            let voters = dead.iter().all(|node| core.config().is_voter(*node));
+            if voters && (first || dead == state.dead) {
+                actions.push(Action::Order(node, dead));
+            }
+        }
     }
 
     fn changes(&self, node: NodeId, core: &Core, actions: &mut Vec<Action>) {
@@ -72,7 +98,16 @@ impl Harness {
     pub fn take(&self, before: &State, action: &Action) -> Option<State> {
         let mut state = before.clone();
         match action {
-            Action::Stand(node) => self.step(&mut state, *node, Input::Stand { scout: false }),
+            Action::Stand(node) => {
+                self.step(&mut state, *node, Input::Stand { scout: self.reach.scouting });
+            }
+            Action::Order(node, dead) => {
+                let expect_history = state.replicas.get(node)?.core.history();
+                let (dead, number) = (dead.clone(), ORDER as u32);
+                state.dead.clone_from(&dead);
+                let order = Input::ForceRecover { dead, expect_history, number };
+                self.step(&mut state, *node, order);
+            }
             Action::Deliver(message) => self.deliver(&mut state, message),
             Action::Propose(node) => {
                 let term = state.replicas.get(node)?.core.term();
@@ -149,7 +184,7 @@ impl Harness {
     fn deliver(&self, state: &mut State, message: &Message) {
         let to = message.to;
         let Some(replica) = state.replicas.get(&to) else { return };
-        let vote = matches!(message.body, Body::Propose { .. });
+        let vote = matches!(message.body, Body::Propose { .. } | Body::Scout { .. });
         // Whoever is asked for a vote has just lost sight of its leader, or of its followers.
         let leader = replica.core.leader().filter(|_| vote);
         match leader {

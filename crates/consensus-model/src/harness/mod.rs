@@ -45,6 +45,10 @@ pub struct Reach {
     pub changes: u8,
     /// Writes and fsyncs take their time, and a crash may come before.
     pub slow_disks: bool,
+    /// Replicas scout before they stand.
+    pub scouting: bool,
+    /// Voters that the operator may name dead, with one order; needs scouting.
+    pub dead: usize,
     /// Groups go on by themselves once every voter told what it has.
     pub all_reported: bool,
 }
@@ -61,6 +65,8 @@ impl Default for Reach {
             losses: 1,
             changes: 0,
             slow_disks: false,
+            scouting: false,
+            dead: 0,
             all_reported: false,
         }
     }
@@ -106,17 +112,21 @@ pub struct State {
     crashes: u8,
     losses: u8,
     changes: u8,
+    /// They take no step any more.
+    dead: BTreeSet<NodeId>,
     /// What the last step did wrong.
     pub broken: Option<&'static str>,
 }
 
 impl PartialEq for State {
     fn eq(&self, other: &Self) -> bool {
-        self.replicas.iter().map(|(_, r)| r.print).eq(other.replicas.iter().map(|(_, r)| r.print))
+        let prints = |state: &Self| state.replicas.values().map(|r| r.print).collect::<Vec<_>>();
+        prints(self) == prints(other)
             && self.network == other.network
             && self.elected == other.elected
             && self.led == other.led
             && self.acked == other.acked
+            && self.dead == other.dead
             && (self.crashes, self.losses, self.changes, self.broken)
                 == (other.crashes, other.losses, other.changes, other.broken)
     }
@@ -131,6 +141,7 @@ impl Hash for State {
         self.elected.hash(state);
         self.led.hash(state);
         self.acked.hash(state);
+        self.dead.hash(state);
         (self.crashes, self.losses, self.changes, self.broken).hash(state);
     }
 }
@@ -142,6 +153,8 @@ pub enum Action {
     Stand(NodeId),
     /// A message arrives.
     Deliver(Arc<Message>),
+    /// The operator's order to go on without these, who are off for good.
+    Order(NodeId, BTreeSet<NodeId>),
     /// Proposes an entry.
     Propose(NodeId),
     /// Begins a change of members.
@@ -225,6 +238,7 @@ impl Harness {
             crashes: 0,
             losses: 0,
             changes: 0,
+            dead: BTreeSet::new(),
             broken: None,
         };
         for node in self.names() {
@@ -239,7 +253,7 @@ impl Action {
     #[must_use]
     pub fn weight(&self) -> u64 {
         match self {
-            Self::PowerLoss(..) | Self::Crash(..) => 1,
+            Self::PowerLoss(..) | Self::Crash(..) | Self::Order(..) => 1,
             Self::Stand(_) => 4,
             Self::Change(..) => 6,
             Self::Propose(_) => 8,

@@ -62,10 +62,15 @@ impl Harness {
         match &message.body {
             // The sender stands no more: all that it could do is to raise the receiver's term.
             Body::Propose { .. } => !old && stands(from) && message.term > to.term(),
+            Body::Scout { next, .. } => from.role() == Role::Scout && *next > to.term(),
+            Body::ScoutReply { next, .. } => to.role() == Role::Scout && *next > to.term(),
             Body::SyncRequest { .. } => !old && from.role() == Role::Syncing && stands(from),
             Body::Reply(_) | Body::FetchReply { .. } => stands(to),
             Body::Fetch { .. } => !old && stands(from),
-            Body::Append { .. } => !old && !(to.role() == Role::Ready && to.term() == message.term),
+            Body::Append { .. } => {
+                let leads = to.role() == Role::Ready && to.term() == message.term;
+                !old && !leads
+            }
             Body::Ack { .. } => {
                 self.breaks(Mutant::W12CountAcksOfOlderTerms)
                     || (message.term == to.term() && to.role() == Role::Ready)

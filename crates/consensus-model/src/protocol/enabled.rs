@@ -39,14 +39,14 @@ impl Protocol {
         if !own.stands || !own.config.is_voter(node) {
             return;
         }
-        if self.next_term(state, node, own.order != 0) <= self.bounds.terms {
+        if self.next_term(state, node) <= self.bounds.terms {
             actions.push(Action::Campaign(node));
         }
         if self.bounds.dead == 0
             || own.order != 0
             || own.role == Role::Leader
             || state.forks >= self.bounds.forks
-            || self.next_term(state, node, true) > self.bounds.terms
+            || self.ordered_term(state, node) > self.bounds.terms
         {
             return;
         }
@@ -65,13 +65,22 @@ impl Protocol {
         }
     }
 
-    /// The term that a node would stand in. By the operator's order it is one that the dead cannot
-    /// have used: the real core skips as many terms as nobody ever gets through; here it is known.
-    pub(super) fn next_term(&self, state: &State, node: u8, ordered: bool) -> u8 {
-        if ordered && !self.breaks(Shortcut::ForceInNextTerm) {
-            1 + state.nodes.iter().map(|node| node.term).max().unwrap_or(0)
+    /// The term that a node stands in by itself: under an order still one that the dead cannot have
+    /// used.
+    pub(super) fn next_term(&self, state: &State, node: u8) -> u8 {
+        let own = state.node(node);
+        let dead = (0..self.bounds.nodes).filter(|peer| own.order & only(*peer) != 0);
+        let used = dead.map(|peer| state.node(peer).term).max().unwrap_or(0);
+        if self.breaks(Shortcut::ForceInNextTerm) { 1 + own.term } else { 1 + own.term.max(used) }
+    }
+
+    /// The term that a node stands in when it takes the operator's order: one that nobody can have
+    /// used. The real core skips as many terms as no group gets through; here it is known.
+    pub(super) fn ordered_term(&self, state: &State, node: u8) -> u8 {
+        if self.breaks(Shortcut::ForceInNextTerm) {
+            self.next_term(state, node)
         } else {
-            1 + state.node(node).term
+            1 + state.nodes.iter().map(|node| node.term).max().unwrap_or(0)
         }
     }
 

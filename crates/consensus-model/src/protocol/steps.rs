@@ -16,12 +16,16 @@ impl Protocol {
 
     fn apply(&self, state: &mut State, action: &Action) {
         match action {
-            Action::Campaign(node) => self.campaign(state, *node),
+            Action::Campaign(node) => {
+                let term = self.next_term(state, *node);
+                self.campaign(state, *node, term);
+            }
             Action::Order(node, dead) => {
                 state.dead |= dead;
                 state.node_mut(*node).order = *dead;
                 // Also when it was elected already: the dead may have voted for another since.
-                self.campaign(state, *node);
+                let term = self.ordered_term(state, *node);
+                self.campaign(state, *node, term);
             }
             Action::Vote(node, Message::Propose { term, from, config }) => {
                 self.answer(state, *node, *term, *from);
@@ -112,8 +116,7 @@ impl Protocol {
         }
     }
 
-    fn campaign(&self, state: &mut State, node: u8) {
-        let term = self.next_term(state, node, state.node(node).order != 0);
+    fn campaign(&self, state: &mut State, node: u8, term: u8) {
         let own = state.node_mut(node);
         (own.term, own.role) = (term, Role::Candidate);
         let (config, log, recovering, order) = (own.config, own.log, own.recovering, own.order);
