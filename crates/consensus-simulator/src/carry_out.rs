@@ -38,7 +38,11 @@ impl World {
         if rejoined > 1 {
             self.coverage.saw(Situation::RejoinedInBulk);
         }
+        let mut doubted = Vec::new();
         for effect in effects {
+            if let NodeEffect::Group { group, effect: Effect::Rejoined { .. } } = &effect {
+                doubted.push(*group);
+            }
             effect.hash(&mut self.trace);
             if self.verbose {
                 self.tell_effect(id, &effect);
@@ -46,6 +50,9 @@ impl World {
             self.carry_out(id, effect)?;
         }
         self.check_touched(id)?;
+        for group in doubted {
+            self.check_quorums(group)?;
+        }
         self.plan_timer(id);
         let failed = self.nodes.get(&id).and_then(|node| node.process.as_ref());
         if failed.is_some_and(|process| process.failed) {
@@ -363,6 +370,16 @@ impl World {
             for peer in core.progress() {
                 if core.config().is_voter(peer.node) {
                     ghost.held_by(peer.node, peer.matched.min(upto));
+                    let holder = self
+                        .nodes
+                        .get(&peer.node)
+                        .and_then(|node| node.process.as_ref()?.core.group(group));
+                    if let Some(holder) = holder {
+                        let log = holder.log();
+                        let recovers = holder.recovering().is_some();
+                        let floor = log.floor().index;
+                        ghost.check_holder(peer.node, recovers, floor, |i| log.term_at(i))?;
+                    }
                     if peer.matched >= upto {
                         self.moments.push((Moment::Acknowledged, peer.node));
                     }
@@ -546,16 +563,15 @@ impl World {
     }
 
     /// I8: whoever could decide a sync phase now has everything that is acknowledged.
-    pub(crate) fn check_quorums(&mut self) -> Check {
-        for (number, ghost) in self.ghosts.iter().enumerate() {
-            let group = GroupId(u32::try_from(number).unwrap_or(0));
-            let newest = self
-                .cluster
-                .iter()
-                .filter_map(|id| self.nodes.get(id)?.disk.hard_state(group))
-                .map(|state| &state.config)
-                .max_by_key(|config| config.stamp);
-            let Some(newest) = newest else { continue };
+    pub(crate) fn check_all_quorums(&self) -> Check {
+        (0..self.ghosts.len())
+            .try_for_each(|number| self.check_quorums(GroupId(u32::try_from(number).unwrap_or(0))))
+    }
+
+    /// I8, for one group.
+    pub(crate) fn check_quorums(&self, group: GroupId) -> Check {
+        let ghost = &self.ghosts[group.0 as usize];
+        if let Some(newest) = self.newest_config(group) {
             let lacks: Vec<NodeId> = newest
                 .voters
                 .iter()

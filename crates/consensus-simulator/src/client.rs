@@ -193,10 +193,8 @@ impl World {
                 self.after_step(id)
             }
             Request::Read => {
-                let core = process.core.group(group);
-                if core.is_none_or(|core| core.leader() != Some(id)) {
-                    let leader = core.and_then(|core| core.leader());
-                    self.reply(client, Reply::NotLeader { leader });
+                if process.core.group(group).is_none() {
+                    self.reply(client, Reply::NotLeader { leader: None });
                     return Ok(());
                 }
                 let read = self.steps;

@@ -213,10 +213,13 @@ pub(crate) fn draw_faults(seed: u64, profile: &Profile) -> Vec<Fault> {
     let total: u64 = profile.weights.iter().map(|(_, weight)| weight).sum();
     let mut faults = Vec::new();
     let mut at = 500_000;
-    while total > 0 {
+    if total == 0 {
+        return faults;
+    }
+    loop {
         at += random.below(2 * profile.fault_gap) + 1;
         if at >= profile.faults_end {
-            break;
+            return faults;
         }
         let mut ticket = random.below(total);
         let kind = profile.weights.iter().find_map(|(kind, weight)| {
@@ -233,5 +236,4 @@ pub(crate) fn draw_faults(seed: u64, profile: &Profile) -> Vec<Fault> {
         let choice = random.number();
         faults.push(Fault { at, moment, kind, target, group, lasts, weather, choice });
     }
-    faults
 }

@@ -180,6 +180,13 @@ impl Ghost {
                     acked.term
                 );
             } else if let Some(leader) = leads {
+                // Rule 7.3: entries of earlier terms are decided only together with an own one.
+                ensure!(
+                    log.term_at(upto) == Some(leader),
+                    "I10 CommitSound",
+                    "the leader of {leader} decides {upto}, of term {:?}",
+                    log.term_at(upto)
+                );
                 self.acked.push(Acked { term, leader });
                 ensure!(
                     self.acked() == index,

@@ -236,6 +236,14 @@ impl World {
             }
             FaultKind::Stand => {
                 let scout = random.chance(500_000);
+                // Who knows least of the members is the most tempting.
+                let outdated = self
+                    .up()
+                    .into_iter()
+                    .filter_map(|id| self.core(id, group))
+                    .filter(|core| core.config().is_voter(core.node()));
+                let outdated = outdated.min_by_key(|core| core.config().stamp).map(|c| c.node());
+                let id = outdated.filter(|_| random.chance(500_000)).unwrap_or(id);
                 self.answer(id, group, Input::Stand { scout })?;
             }
             FaultKind::Stall => {

@@ -14,9 +14,12 @@ use crate::run::{Failure, Plan, Watching, run};
 pub enum Catcher {
     /// This simulator, within the trial's seeds.
     Simulator,
-    /// The search over all interleavings in the crate `flintmq-consensus-model`: the few runs in
-    /// which it matters are too rare to be drawn.
-    Search,
+    /// The searches and stories of the crate `flintmq-consensus-model` around bare cores: here it
+    /// takes too much of a coincidence, or the node's rules about processes that are no more stand
+    /// before it.
+    Harness,
+    /// The model of the protocol only: in the core another rule makes it harmless.
+    Model,
 }
 
 /// What is tried to catch one mutant.
@@ -34,28 +37,32 @@ pub struct Trial {
 
 use FaultKind::{
     Cede, ChangeMember, ChangeMembers, Crash, ForcedTransfer, Isolate, OneWay, PowerLoss,
-    PowerLossOfSeveral, PowerLossTwice, Split, Stand, Suspend, Transfer,
+    PowerLossTwice, Split, Stand, Suspend, Transfer,
 };
 
 const LOSSES: &[FaultKind] = &[PowerLoss, PowerLossTwice, Isolate, Cede, Stand];
-const ROLLING: &[FaultKind] =
-    &[PowerLoss, PowerLossTwice, PowerLossOfSeveral, Isolate, Cede, Crash];
+const ROLLING: &[FaultKind] = &[PowerLoss, PowerLossTwice, PowerLossTwice, Isolate, Cede];
 const ELECTIONS: &[FaultKind] = &[Isolate, Split, OneWay, Cede, Stand, ForcedTransfer, Crash];
 const MEMBERS: &[FaultKind] =
     &[ChangeMember, ChangeMember, ChangeMembers, Isolate, Split, Cede, Stand, Crash];
+const OLD_CONFIGS: &[FaultKind] = &[ChangeMembers, ChangeMembers, Isolate, Split, Stand, Stand];
 const LEASES: &[FaultKind] = &[Transfer, ForcedTransfer, Cede, Suspend];
 
 const fn trial(mutant: Mutant, seeds: u64, nodes: u64, faults: &'static [FaultKind]) -> Trial {
     Trial { mutant, catcher: Catcher::Simulator, seeds, faults, nodes }
 }
 
+const fn leave(mutant: Mutant, catcher: Catcher) -> Trial {
+    Trial { mutant, catcher, seeds: 0, faults: ROLLING, nodes: 3 }
+}
+
 /// All trials, one per mutant.
 pub const TRIALS: [Trial; 20] = [
     trial(Mutant::W01LossUndetected, 50, 3, LOSSES),
     trial(Mutant::W02RecoveringCountsInSync, 50, 3, LOSSES),
-    trial(Mutant::W03GrantWithoutEpoch, 400, 3, ROLLING),
+    leave(Mutant::W03GrantWithoutEpoch, Catcher::Harness),
     trial(Mutant::W04TermNotDurable, 20, 3, LOSSES),
-    trial(Mutant::W05GrantOfOlderTerm, 400, 3, ROLLING),
+    leave(Mutant::W05GrantOfOlderTerm, Catcher::Model),
     trial(Mutant::W06CommitOldTermsByCounting, 400, 3, ELECTIONS),
     trial(Mutant::W07ServeWithoutSync, 50, 3, ELECTIONS),
     trial(Mutant::W08RejoinOnContact, 100, 3, LOSSES),
@@ -63,10 +70,10 @@ pub const TRIALS: [Trial; 20] = [
     trial(Mutant::W09RejoinFromAnyPeer, 400, 3, ROLLING),
     trial(Mutant::W10GrantWhileSyncing, 400, 3, ROLLING),
     trial(Mutant::W11AckUnverified, 200, 3, ELECTIONS),
-    trial(Mutant::W12CountAcksOfOlderTerms, 400, 5, ELECTIONS),
+    leave(Mutant::W12CountAcksOfOlderTerms, Catcher::Harness),
     trial(Mutant::W13ChooseLongestLog, 200, 3, ELECTIONS),
-    trial(Mutant::W14VoteForAnyConfig, 400, 5, MEMBERS),
-    trial(Mutant::W15NoRestamp, 400, 5, MEMBERS),
+    trial(Mutant::W14VoteForAnyConfig, 400, 5, OLD_CONFIGS),
+    leave(Mutant::W15NoRestamp, Catcher::Harness),
     trial(Mutant::W16ChangeBeforeConfigIsHeld, 400, 5, MEMBERS),
     trial(Mutant::W17ChangeBeforeLogIsHeld, 400, 5, MEMBERS),
     trial(Mutant::W18ResumeLeadership, 20, 3, LOSSES),
@@ -86,21 +93,35 @@ pub fn names() -> Vec<String> {
 }
 
 impl Trial {
-    /// The plan of a seed of this trial.
+    /// The plan of a seed of this trial, with the rule broken.
     #[must_use]
     pub fn plan(&self, seed: u64) -> Plan {
+        self.plan_with(seed, Some(self.mutant))
+    }
+
+    /// The same plan with all rules kept: nothing may be found in it.
+    #[must_use]
+    pub fn sound_plan(&self, seed: u64) -> Plan {
+        self.plan_with(seed, None)
+    }
+
+    fn plan_with(&self, seed: u64, mutant: Option<Mutant>) -> Plan {
         let mut random = Random::new(seed, 9);
         let random = &mut random;
         let mut profile = Profile::draw(seed);
         profile.nodes = self.nodes;
         profile.weights = self.faults.iter().map(|kind| (*kind, random.between(1, 10))).collect();
-        profile.fault_gap = random.skewed(30_000, 600_000);
+        profile.fault_gap = random.skewed(30_000, 400_000);
         profile.longest_fault = random.skewed(100_000, 1_500_000);
-        profile.faults_end = 6_000_000;
+        profile.faults_end = 8_000_000;
+        // What is looked for shows at once, if at all.
+        profile.settles = false;
         profile.ambushes = random.below(800_000);
         profile.disk.sync_interval = 3_000_000;
         profile.checkpoint_interval = 5_000_000;
-        profile.load.pause = random.skewed(3_000, 60_000);
+        profile.load.pause = random.skewed(3_000, 100_000);
+        profile.load.producers = 1;
+        profile.load.readers = u64::from(self.faults == LEASES);
         let lease = profile.groups.first().and_then(|group| group.settings.lease);
         let lease = (self.faults == LEASES).then_some(lease.unwrap_or(flintmq_consensus::Lease {
             duration: std::time::Duration::from_millis(400),
@@ -109,17 +130,18 @@ impl Trial {
         let settings = Settings {
             recovery: RecoveryPolicy::Strict,
             lease,
-            mutant: Some(self.mutant),
+            mutant,
+            message_entries: u32::try_from(random.between(1, 4)).unwrap_or(1),
             ..Settings::default()
         };
-        let changes = self.faults == MEMBERS;
+        let changes = self.faults == MEMBERS || self.faults == OLD_CONFIGS;
         let group = |random: &mut Random| GroupSpec {
             voters: if changes { 3 } else { self.nodes },
             first: random.below(self.nodes),
             durability: Durability::Background,
             settings: Arc::new(settings.clone()),
         };
-        profile.groups = (0..4).map(|_| group(random)).collect();
+        profile.groups = (0..2).map(|_| group(random)).collect();
         Plan::with_profile(seed, profile)
     }
 

@@ -99,6 +99,8 @@ pub struct Profile {
     pub notices_loss: u64,
     /// The clients.
     pub load: Load,
+    /// Everything is mended at the end and has to come right.
+    pub settles: bool,
 }
 
 impl Profile {
@@ -165,6 +167,7 @@ impl Profile {
                 payload: random.skewed(8, 1_000),
                 readers: random.below(3),
             },
+            settles: true,
         }
     }
 }

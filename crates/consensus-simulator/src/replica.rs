@@ -193,7 +193,7 @@ mod tests {
                 term: *term,
                 history: 0,
                 kind: EntryKind::Commands,
-                payload: Bytes::new(),
+                payload: Bytes::from_static(b"x"),
             })
             .collect();
         Action::Append { truncate_from: from, entries }
@@ -208,7 +208,9 @@ mod tests {
         assert_eq!(replica.log.read(1, 3, 0).len(), 1, "at least one");
         assert_eq!(replica.log.read(1, 9, 1000).len(), 3);
         let applied = LogPosition { term: 1, index: 2 };
-        let machine = Arc::new(Machine { applied, ..Machine::default() });
+        let mut machine = Machine::default();
+        machine.applied = applied;
+        let machine = Arc::new(machine);
         Action::Checkpoint { machine, floor: applied }.apply(&mut replica).expect("fits");
         assert_eq!(replica.log.read(1, 9, 1000), [], "compacted");
         assert_eq!(replica.log.shape().term_at(2), Some(1));

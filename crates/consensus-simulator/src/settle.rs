@@ -14,6 +14,7 @@ const LEADERSHIPS: u64 = 40;
 impl World {
     pub(crate) fn heal(&mut self) {
         let now = self.schedule.now;
+        self.done = !self.profile.settles;
         self.healed_at = Some(now);
         self.network.heal();
         self.ambushes.clear();
@@ -46,7 +47,7 @@ impl World {
         match self.unsettled() {
             None => {
                 self.done = true;
-                self.check_quorums()
+                self.check_all_quorums()
             }
             Some((invariant, why)) if now > healed + PATIENCE => violated(invariant, why),
             Some(_) => {

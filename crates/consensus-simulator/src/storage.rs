@@ -142,6 +142,7 @@ impl World {
                 self.ghosts[group.0 as usize].has_term(id, term)?;
             }
             self.check_configs(group)?;
+            self.check_quorums(group)?;
         }
         self.begin_saving(id);
         self.input(id, NodeInput::HardStatesSynced { batch })
@@ -286,7 +287,7 @@ impl World {
         };
         let matched = lead.config().quorum_index(|node| {
             let peer = lead.progress().iter().find(|peer| peer.node == node);
-            peer.map_or(lead.last().index, |peer| peer.matched)
+            peer.map_or_else(|| lead.last().index, |peer| peer.matched)
         });
         !lead.config().is_member(id)
             && lead.config().stamp >= own.config().stamp

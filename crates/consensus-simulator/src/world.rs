@@ -396,7 +396,7 @@ impl World {
         let checkpoint = self.random.below(2 * self.profile.checkpoint_interval);
         self.schedule.after(checkpoint, Event::Checkpoint { node: id, run });
         self.flush(id)?;
-        self.check_quorums()
+        self.check_all_quorums()
     }
 
     /// Ends a process, if there is one. What its disk keeps is decided by the caller.

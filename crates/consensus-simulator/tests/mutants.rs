@@ -1,6 +1,7 @@
 //! Every rule of the protocol is broken once, and every time the invariants notice.
 
 use flintmq_consensus_simulator::mutants::{Catcher, TRIALS};
+use flintmq_consensus_simulator::{Watching, run};
 
 #[test]
 fn every_mutant_is_caught() {
@@ -15,4 +16,16 @@ fn every_mutant_is_caught() {
         }
     }
     assert_eq!(escaped, [], "these rules can be broken unnoticed");
+}
+
+#[test]
+fn nothing_is_found_where_no_rule_is_broken() {
+    for trial in &TRIALS {
+        for seed in 0..10 {
+            let outcome = run(&trial.sound_plan(seed), Watching::default());
+            if let Some(failure) = outcome.failure {
+                panic!("{:?} without the mutant: {failure}", trial.mutant);
+            }
+        }
+    }
 }

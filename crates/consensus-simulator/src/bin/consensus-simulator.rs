@@ -51,6 +51,10 @@ struct Arguments {
     #[cfg(feature = "mutants")]
     #[arg(long)]
     mutant: Option<String>,
+    /// Break nothing after all, in the runs that are made for the mutant.
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    sound: bool,
 }
 
 fn main() -> ExitCode {
@@ -89,6 +93,7 @@ impl Arguments {
         match &self.mutant {
             None => Plan::new(seed),
             Some(name) => match mutants::find(name) {
+                Some(trial) if self.sound => trial.sound_plan(seed),
                 Some(trial) => trial.plan(seed),
                 None => panic!("no such mutant: {name}; there are {:?}", mutants::names()),
             },
