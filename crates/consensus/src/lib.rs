@@ -24,8 +24,8 @@
 //!
 //! **Any node may lead** (`election`). Votes do not compare logs. A replica without a living leader
 //! waits for a random while, *scouts* whether anybody would vote for it, which changes nothing at
-//! the others, then raises its term durably and asks for votes. Who follows a living leader is loyal
-//! to it, unless shown its *cession*: a leader that stops says so, and may name its successor
+//! the others, then raises its term durably and asks for votes. Who follows a living leader is
+//! loyal to it, unless shown its *cession*: a leader that stops says so, and may name its successor
 //! (`cession`).
 //!
 //! **The elected synchronises before it serves** (`sync`). It asks all voters for the ends of their
@@ -37,9 +37,9 @@
 //!
 //! **Whoever may have lost its tail says so** (`recovery`). After a power loss a replica starts as
 //! *recovering*. It votes, takes entries and acknowledges them, but its word does not count in a
-//! sync phase, for its log may lack what it once acknowledged. A ready leader that hears of the loss
-//! names its own last entry as a target; a replica that has the target has everything again, and
-//! rejoins. Terms and votes are fsynced, always: only entries may get lost.
+//! sync phase, for its log may lack what it once acknowledged. A ready leader that hears of the
+//! loss names its own last entry as a target; a replica that has the target has everything again,
+//! and rejoins. Terms and votes are fsynced, always: only entries may get lost.
 //!
 //! The rest is what a broker needs of a log: pipelined replication within windows (`replication`,
 //! [`Progress`], `append`), members that change one at a time or all at once through a register
@@ -53,9 +53,9 @@
 //!
 //! 1. [`Core::new`] with what the store knows, then [`Input::Started`].
 //! 2. Carry out effects in their order. Writes are reported when they are done:
-//!    [`Effect::SaveHardState`], fsynced, by [`Input::HardStateSynced`]; [`Effect::Append`], written
-//!    in order, by [`Input::Appended`]. Several may be under way. What depends on them is held back
-//!    by the core.
+//!    [`Effect::SaveHardState`], fsynced, by [`Input::HardStateSynced`]; [`Effect::Append`],
+//!    written in order, by [`Input::Appended`]. Several may be under way. What depends on them is
+//!    held back by the core.
 //! 3. [`Input::Tick`] whenever [`Core::next_deadline`] is reached, [`Input::PeerDown`] and
 //!    [`Input::PeerUp`] when a peer's *process* is lost or back. Groups send no heartbeats.
 //! 4. [`Core::propose`] at a ready leader; apply entries up to each [`Effect::Commit`];

@@ -170,8 +170,8 @@ impl Progress {
         self.quiesced = false;
     }
 
-    /// Starts again after it was out of reach, where its log most likely ends: where it was last, or
-    /// where the first guess was.
+    /// Starts again after it was out of reach, where its log most likely ends: where it was last,
+    /// or where the first guess was.
     pub(crate) fn resume(&mut self, restarted: bool, last: Index) {
         let known = if restarted { self.matched } else { self.acked };
         let next = if known > 0 { known + 1 } else { self.next };

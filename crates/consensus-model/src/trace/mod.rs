@@ -5,12 +5,12 @@
 //! Finds a core that is too permissive, and one that does what the model does not know of. It is
 //! independent of the checks of what must always be true, which only see the harm once it is done.
 //!
-//! What a core has changed but not fsynced may be gone after a crash, so the model follows a replica
-//! only as far as its hard state is durable, or as far as what it says shows. Messages that are lost
-//! in the real network simply remain unhandled in the model. Left out of the model, and taken as
-//! they are: a term that a replica is told of, crashes of a process, learners, and a forced recovery
-//! that copies the chosen log in pieces, and a snapshot that is installed only after its sender was
-//! deposed (it holds nothing but decided entries).
+//! What a core has changed but not fsynced may be gone after a crash, so the model follows a
+//! replica only as far as its hard state is durable, or as far as what it says shows. Messages that
+//! are lost in the real network simply remain unhandled in the model. Left out of the model, and
+//! taken as they are: a term that a replica is told of, crashes of a process, learners, and a
+//! forced recovery that copies the chosen log in pieces, and a snapshot that is installed only
+//! after its sender was deposed (it holds nothing but decided entries).
 
 mod effects;
 mod explain;
