@@ -660,7 +660,8 @@ NeverForced == ~ \E i \in Alive : role[i] = "L" /\ history[i] > 0
                     /\ \E e \in committed : e[4] > 0
 ScriptStops == Script = <<>> \/ at < Len(Script)
 
-\* nodes are interchangeable as far as the constants do not tell them apart
+\* Nodes are interchangeable as far as the constants do not tell them apart.
+\* (TLC refuses a symmetry of the identity alone: switch it off then.)
 Symmetry ==
   LET Image(p, S) == {p[i] : i \in S}
   IN  {p \in Permutations(Server) :
