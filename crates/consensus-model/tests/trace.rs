@@ -20,14 +20,17 @@ fn asked(name: &str) -> Option<u64> {
 #[test]
 fn the_model_explains_what_cores_do() {
     let one = asked("TRACE_SEED");
-    let seeds = one.map_or(0..asked("TRACE_SEEDS").unwrap_or(2000), |seed| seed..seed + 1);
+    let seeds = match one {
+        Some(seed) => seed..seed + 1,
+        None => 0..asked("TRACE_SEEDS").unwrap_or(2000),
+    };
     let (mut used, mut over) = (BTreeMap::new(), BTreeMap::new());
     let mut checked = 0;
     for seed in seeds {
         let mut cluster = Cluster::new(seed, None, one.is_some());
         if let Err(end) = cluster.run(EVENTS) {
             let replay =
-                "cargo test -p flintmq-consensus-model --test trace explains -- --nocapture";
+                "cargo test -p flintmq-consensus-model --test trace the_model -- --nocapture";
             panic!("{end}\nTRACE_SEED={seed} {replay}");
         }
         checked += cluster.checker.checked();
@@ -75,9 +78,29 @@ fn noticed(mutant: Mutant, seeds: u64) -> Option<u64> {
     })
 }
 
+/// Those that take more runs than a test should: the model would notice a commit by counting
+/// acknowledgements of an older term, and the choice of the longest log, but it seldom comes to
+/// that. It knows no leases at all.
+const RARE: [Mutant; 3] = [
+    Mutant::W12CountAcksOfOlderTerms,
+    Mutant::W13ChooseLongestLog,
+    Mutant::W19LeaseOutlivesCession,
+];
+
 #[test]
 fn broken_cores_are_noticed() {
-    for mutant in Mutant::ALL {
-        println!("{mutant:?}: {:?}", noticed(mutant, asked("TRACE_SEEDS").unwrap_or(2000)));
+    for mutant in Mutant::ALL.into_iter().filter(|mutant| !RARE.contains(mutant)) {
+        let runs = noticed(mutant, 4000);
+        println!("{mutant:?}: {runs:?}");
+        assert!(runs.is_some(), "{mutant:?} is not noticed");
+    }
+}
+
+/// `cargo test --release -p flintmq-consensus-model --test trace rare -- --ignored --nocapture`
+#[test]
+#[ignore = "takes minutes; a count, not a check"]
+fn rare_mistakes() {
+    for mutant in RARE {
+        println!("{mutant:?}: {:?}", noticed(mutant, asked("TRACE_SEEDS").unwrap_or(20_000)));
     }
 }

@@ -199,7 +199,10 @@ impl TraceChecker {
             let leader = self.state.node(to);
             let waits = leader.role == Role::Leader && leader.term == term && leader.need == 0;
             if waits && verified >= self.replicas[usize::from(to)].need {
-                let ack = |m: &Message| matches!(m, Message::Ack { term: t, from, to: l, .. } if (*t, *from, *l) == (term, number, to));
+                let ack = |message: &Message| {
+                    matches!(message, Message::Ack { term: t, from, to: leader, .. }
+                        if (*t, *from, *leader) == (term, number, to))
+                };
                 if verified > 0 && !self.state.messages.iter().any(ack) {
                     self.state.messages.insert(Message::Ack { term, from: number, to, index });
                 }

@@ -58,7 +58,7 @@ impl TraceChecker {
             }
             _ => None,
         });
-        proposal.unwrap_or(self.state.node(number).config)
+        proposal.unwrap_or_else(|| self.state.node(number).config)
     }
 
     /// The way that gets nearer fastest is followed first.

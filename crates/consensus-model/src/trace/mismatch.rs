@@ -41,7 +41,8 @@ pub(super) fn line(node: &Node) -> String {
     let Node { term, config, role, log, recovering, versions, order, .. } = node;
     let versions: Vec<&[u8]> = versions.iter().map(crate::protocol::Log::terms).collect();
     format!(
-        "term {term} {role:?} log {:?}{} config {}.{} {:b}/{:b} versions {versions:?} order {order:b}",
+        "term {term} {role:?} log {:?}{} config {}.{} {:b}/{:b} versions {versions:?} \
+         order {order:b}",
         log.terms(),
         if *recovering { " recovering" } else { "" },
         config.term,

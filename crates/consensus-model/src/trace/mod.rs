@@ -124,7 +124,8 @@ impl TraceChecker {
         };
         let options = Options { versions: true, partial: true, joint: true, ..Options::default() };
         let protocol = Protocol { bounds, options, shortcut: None };
-        let losing = Protocol { bounds: Bounds { losses: u8::MAX, ..bounds }, ..protocol.clone() };
+        let losing =
+            Protocol { bounds: Bounds { losses: u8::MAX, ..bounds }, options, shortcut: None };
         let state = protocol.first_state();
         Self {
             protocol,

@@ -39,7 +39,10 @@ impl TraceChecker {
         let node = self.state.node(number);
         if node.recovering {
             // What was granted for this loss still is.
-            let fresh = |message: &&Message| matches!(message, Message::Grant { term, .. } if *term >= node.term);
+            let fresh = |message: &&Message| {
+                matches!(message, Message::Grant { term, .. }
+                    if *term >= node.term)
+            };
             let grants: Vec<Message> = replica.grants.iter().filter(fresh).copied().collect();
             self.state.messages.extend(grants);
         }
@@ -50,8 +53,8 @@ impl TraceChecker {
     /// not saved. Returns the logs that it had in all that time.
     fn reach_saved(&mut self, number: u8, view: &View) -> Result<Vec<Log>, Trouble> {
         let saved = |checker: &Self| {
-            let (node, replica) =
-                (checker.state.node(number), &checker.replicas[usize::from(number)]);
+            let node = checker.state.node(number);
+            let replica = &checker.replicas[usize::from(number)];
             let vote = replica.votes.get(&node.term).copied().flatten();
             (node.term, vote, node.config, replica.history) == view.hard()
         };

@@ -40,10 +40,9 @@ impl Cluster {
             172..175 => self.crash(node),
             175..178 => self.lose_power(node),
             178..182 if !self.is_on(node) && !self.gone.contains(&node) => self.start(node, false),
-            182 if self.random.percent(self.profile.stands) => {
-                let scout = self.random.percent(50);
-                self.input(node, Input::Stand { scout })
-            }
+            182 => self.stand(node),
+            195..200 if self.profile.restless => self.stand(node),
+            195..200 => self.propose(),
             183 => {
                 let (to, force) = (self.any(), self.random.percent(50));
                 self.input(node, Input::Transfer { to, force })
@@ -90,7 +89,21 @@ impl Cluster {
         if self.random.percent(self.profile.drops) {
             return Ok(());
         }
-        self.input(message.to, Input::Message(message))
+        // Several at once, as a host of many groups shows them to the model.
+        let (to, mut together) = (message.to, vec![message]);
+        while self.random.percent(self.profile.batches) {
+            let Some(next) = self.network.iter().position(|message| message.to == to) else {
+                break;
+            };
+            together.push(self.network.remove(next));
+        }
+        self.with_core(to, |core, now, effects| {
+            let told = format!("{together:?}");
+            for message in together {
+                core.step(now, Input::Message(message), effects);
+            }
+            told
+        })
     }
 
     fn write(&mut self, node: NodeId) -> Result<(), End> {
@@ -124,6 +137,14 @@ impl Cluster {
             let proposed = core.propose(now, EntryKind::Commands, payload, effects);
             format!("propose: {proposed:?}")
         })
+    }
+
+    fn stand(&mut self, node: NodeId) -> Result<(), End> {
+        if !self.random.percent(self.profile.stands) {
+            return Ok(());
+        }
+        let scout = !self.profile.restless && self.random.percent(50);
+        self.input(node, Input::Stand { scout })
     }
 
     fn crash(&mut self, node: NodeId) -> Result<(), End> {
