@@ -140,7 +140,8 @@ impl Core {
         };
         let ack = Body::Ack {
             outcome,
-            synced: self.synced,
+            // What lies behind may not be the leader's.
+            synced: self.synced.min(self.verified),
             config: self.hard.config.stamp,
             recovering: self.recovering,
         };

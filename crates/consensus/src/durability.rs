@@ -13,11 +13,21 @@ pub(crate) struct Durability {
     pub(crate) saves_synced: u64,
     pub(crate) writes_issued: u64,
     pub(crate) writes_done: u64,
-    /// Writes under way, with the last index that the log has after each.
-    pub(crate) under_way: VecDeque<(u64, Index)>,
+    /// Writes under way.
+    pub(crate) under_way: VecDeque<UnderWay>,
     /// Last index of the log as it is written.
     written: Index,
     pub(crate) held: VecDeque<Held>,
+}
+
+/// A write of the log that is not reported yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct UnderWay {
+    pub(crate) number: u64,
+    /// The last index that the log has after it.
+    last: Index,
+    /// Up to where it leaves alone what is on the disk.
+    keeps: Index,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -80,7 +90,7 @@ impl Durability {
     /// How far a report about the disk can be about the log of now: a report that was on its way
     /// before the log was cut may tell of entries that are no more.
     pub(crate) fn written_for_good(&self) -> Index {
-        self.under_way.iter().map(|(_, last)| *last).min().unwrap_or(Index::MAX).min(self.written)
+        self.under_way.iter().map(|write| write.keeps).min().unwrap_or(Index::MAX).min(self.written)
     }
 
     /// A snapshot replaced what was written.
@@ -194,12 +204,13 @@ impl Core {
         {
             pending.extend(entries);
             if let Some(under_way) = disk.under_way.back_mut() {
-                under_way.1 = last;
+                under_way.last = last;
             }
             return;
         }
         disk.writes_issued += 1;
-        disk.under_way.push_back((disk.writes_issued, last));
+        let keeps = truncate_from.map_or(Index::MAX, |index| index - 1);
+        disk.under_way.push_back(UnderWay { number: disk.writes_issued, last, keeps });
         turn.effects.push(Effect::Append { write: disk.writes_issued, truncate_from, entries });
     }
 
@@ -212,13 +223,14 @@ impl Core {
         self.receiving = None;
         let disk = &mut self.durability;
         disk.writes_issued += 1;
-        disk.under_way.push_back((disk.writes_issued, 0));
+        let number = disk.writes_issued;
+        disk.under_way.push_back(UnderWay { number, last: 0, keeps: 0 });
         turn.effects.push(Effect::Reset { write: disk.writes_issued });
     }
 
     pub(crate) fn on_appended(&mut self, turn: &mut Turn<'_>, write: u64) {
         let disk = &mut self.durability;
-        while let Some((number, last)) = disk.under_way.front().copied() {
+        while let Some(UnderWay { number, last, .. }) = disk.under_way.front().copied() {
             if number > write {
                 break;
             }

@@ -12,8 +12,8 @@ impl Durability {
         self.saves_synced = 0;
         self.writes_issued -= writes;
         self.writes_done = 0;
-        for (number, _) in &mut self.under_way {
-            *number -= writes;
+        for write in &mut self.under_way {
+            write.number -= writes;
         }
         for held in &mut self.held {
             held.save = held.save.saturating_sub(saves);
