@@ -5,8 +5,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use flintmq_consensus::{
-    Body, Core, Effect, Flow, GroupId, Input, Message, NodeEffect, NodeId, Role, Settings,
-    SnapshotId, StopReason,
+    Body, ConfigRegister, Core, Effect, Flow, GroupId, Input, LogTerms, Message, NodeEffect,
+    NodeId, Role, Settings, SnapshotId, StopReason,
 };
 
 use crate::coverage::Situation;
@@ -522,6 +522,7 @@ impl World {
     fn check_touched(&mut self, id: NodeId) -> Check {
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let Some(process) = &mut node.process else { return Ok(()) };
+        let mut leaders = Vec::new();
         for group in std::mem::take(&mut process.touched) {
             let Some(core) = process.core.group(group) else { continue };
             let Some(live) = process.groups.get_mut(&group) else { continue };
@@ -532,6 +533,7 @@ impl World {
                     ghost.ready(id, core.term(), log)?;
                 }
                 check_memory(core, &self.profile.groups[group.0 as usize].settings)?;
+                leaders.push((group, core.synced_quorum(), core.config().clone(), log.clone()));
                 if live.changed.is_some() && core.config_held() {
                     live.changed = None;
                 }
@@ -559,6 +561,36 @@ impl World {
                 live.source = None;
             }
         }
+        for (group, synced, config, log) in leaders {
+            self.check_synced_quorum(id, group, synced.unwrap_or(0), &config, &log)?;
+        }
+        Ok(())
+    }
+
+    /// What a leader takes for safe from a power loss of all is on the disks of a quorum.
+    fn check_synced_quorum(
+        &self,
+        id: NodeId,
+        group: GroupId,
+        synced: u64,
+        config: &ConfigRegister,
+        log: &LogTerms,
+    ) -> Check {
+        let durable = |node: NodeId| {
+            let disk = self.nodes.get(&node).filter(|node| !node.dead).map(|node| &node.disk);
+            disk.is_none_or(|disk| {
+                disk.synced_replica(group).is_none_or(|replica| {
+                    let floor = replica.log.floor.index.max(log.floor().index);
+                    synced <= floor || replica.log.term_at(synced) == log.term_at(synced)
+                })
+            })
+        };
+        let memory = self.spec(group).durability == Durability::Memory;
+        ensure!(
+            memory || synced == 0 || config.is_quorum(durable),
+            "Synced",
+            "node {id} group {group} takes {synced} for fsynced by a quorum"
+        );
         Ok(())
     }
 
