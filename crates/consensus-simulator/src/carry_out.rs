@@ -29,6 +29,8 @@ impl World {
         process.flushing = false;
         let mut effects = Vec::new();
         process.core.flush(local, &mut effects);
+        #[cfg(feature = "model")]
+        self.follower.stepped(&process.core, &process.touched, &effects)?;
         let rejoined = effects
             .iter()
             .filter(|effect| {
@@ -60,6 +62,7 @@ impl World {
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.disk.lose_power(&mut node.random);
             }
+            self.schedule.after(200_000, Event::Start { node: id });
         }
         Ok(())
     }

@@ -221,7 +221,6 @@ impl World {
                 if let Some(process) = self.process(id, run) {
                     process.failed = true;
                     self.input(id, NodeInput::StorageFailed)?;
-                    self.schedule.after(lasts, Event::Start { node: id });
                 }
             }
             FaultKind::Replace => self.replace(id),
@@ -322,6 +321,8 @@ impl World {
         for ghost in &mut self.ghosts {
             ghost.forget_holder(id);
         }
+        #[cfg(feature = "model")]
+        self.follower.leave_all();
         let new = NodeId(newest + 1);
         self.cluster.remove(&id);
         self.cluster.insert(new);

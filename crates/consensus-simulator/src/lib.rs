@@ -18,6 +18,8 @@ mod coverage;
 mod disk;
 mod event;
 mod fault;
+#[cfg(feature = "model")]
+mod follower;
 mod ghost;
 mod inject;
 mod machine;

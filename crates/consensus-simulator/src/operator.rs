@@ -118,6 +118,14 @@ impl World {
         self.forced.insert(group);
         // As an operator's tool would do it: the time names the order.
         let number = u32::try_from(self.schedule.now / 1000).unwrap_or(u32::MAX);
+        #[cfg(feature = "model")]
+        if let Some(core) = self
+            .nodes
+            .get(&chosen)
+            .and_then(|node| node.process.as_ref().and_then(|process| process.core.group(group)))
+        {
+            self.follower.ordered(core, &dead, expect_history, number);
+        }
         self.answer(chosen, group, Input::ForceRecover { dead, expect_history, number })
     }
 }

@@ -76,6 +76,8 @@ pub struct Outcome {
     pub elections: u64,
     /// What it got to.
     pub coverage: Coverage,
+    /// Steps that the model explained, and why it stopped to look at groups.
+    pub explained: (u64, Vec<&'static str>),
     /// What went wrong.
     pub failure: Option<Failure>,
     /// Every node's state at the end, if asked for.
@@ -132,6 +134,10 @@ pub fn run(plan: &Plan, watching: Watching) -> Outcome {
         acknowledged: world.ghosts.iter().map(|ghost| ghost.acked()).sum(),
         elections: world.ghosts.iter().map(|ghost| ghost.elections()).sum(),
         coverage: world.coverage.clone(),
+        #[cfg(feature = "model")]
+        explained: world.follower.checked(),
+        #[cfg(not(feature = "model"))]
+        explained: (0, Vec::new()),
         failure,
         state: watching.show.then(|| world.show()),
     }

@@ -314,6 +314,8 @@ impl World {
         process.groups.remove(&group);
         node.disk.enqueue(Change { group, action: Action::Delete }, Report::Nothing);
         self.coverage.saw(Situation::Deleted);
+        #[cfg(feature = "model")]
+        self.follower.leave(group);
         self.ghosts[group.0 as usize].forget_holder(id);
         self.begin_writing(id);
         self.flush(id)

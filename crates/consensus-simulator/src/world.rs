@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) healed_at: Option<u64>,
     pub(crate) elections_at_heal: Vec<u64>,
     pub(crate) done: bool,
+    #[cfg(feature = "model")]
+    pub(crate) follower: crate::follower::Follower,
     pub(crate) verbose: bool,
     storm: (u64, u64),
 }
@@ -86,6 +88,8 @@ impl World {
             healed_at: None,
             elections_at_heal: vec![0; groups],
             done: false,
+            #[cfg(feature = "model")]
+            follower: crate::follower::Follower::default(),
             verbose: false,
             storm: (0, 0),
             profile,
@@ -108,6 +112,8 @@ impl World {
                 .copied();
             let state =
                 HardState { config: ConfigRegister::of_voters(voters), ..HardState::default() };
+            #[cfg(feature = "model")]
+            self.follower.add(group, &spec, &self.cluster, &state.config.voters);
             for voter in state.config.voters.clone() {
                 if let Some(node) = self.nodes.get_mut(&voter) {
                     node.disk.create(group, creation(group), state.clone());
@@ -318,6 +324,8 @@ impl World {
         node.suspended_until = 0;
         node.writing = false;
         node.saving = false;
+        #[cfg(feature = "model")]
+        let lost_power = node.disk.lossy && !node.disk.clean;
         node.disk.start();
         let run = node.disk.runs;
         let settings = NodeSettings { seed: self.seed, ..NodeSettings::new(id, run, peers) };
@@ -362,6 +370,10 @@ impl World {
                 recovering,
             };
             let settings = Arc::clone(&self.profile.groups[group.0 as usize].settings);
+            #[cfg(feature = "model")]
+            if run > 1 {
+                self.follower.restarted(&restored, &settings, lost_power)?;
+            }
             if let Err(why) = core.add_group_with(local, restored, settings) {
                 return crate::ghost::violated("Restore", why.to_string());
             }

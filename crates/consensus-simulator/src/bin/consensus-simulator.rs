@@ -167,6 +167,7 @@ struct Sum {
     runs: u64,
     steps: u64,
     acknowledged: u64,
+    explained: u64,
     coverage: Coverage,
     failures: Vec<Failure>,
 }
@@ -188,6 +189,7 @@ fn many(arguments: &Arguments, from: u64, to: u64) -> ExitCode {
                     sum.runs += 1;
                     sum.steps += outcome.steps;
                     sum.acknowledged += outcome.acknowledged;
+                    sum.explained += outcome.explained.0;
                     sum.coverage.add(&outcome.coverage);
                     if let Some(failure) = outcome.failure {
                         println!("{failure}");
@@ -209,6 +211,9 @@ fn many(arguments: &Arguments, from: u64, to: u64) -> ExitCode {
         sum.steps,
         sum.acknowledged
     );
+    if sum.explained > 0 {
+        println!("{} steps explained by the model", sum.explained);
+    }
     if arguments.coverage {
         print!("{}", sum.coverage);
     }
