@@ -236,7 +236,8 @@ impl World {
                 let history = live.history;
                 live.machine = Machine::default();
                 live.commit = 0;
-                self.ghosts[at].reset(id, history)?;
+                let recovers = self.core(id, group).is_some_and(|c| c.recovering().is_some());
+                self.ghosts[at].reset(id, history, recovers)?;
                 self.write(id, group, Action::Reset, Report::Appended { write });
             }
             Effect::ReadLog { read, after, upto, max_bytes } => {

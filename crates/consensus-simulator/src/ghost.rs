@@ -349,15 +349,17 @@ impl Ghost {
         Ok(())
     }
 
-    /// Only who was not asked in a forced recovery may have to give its past up.
-    pub(crate) fn reset(&mut self, node: NodeId, before: History) -> Check {
-        let asked = |fork: &&Fork| fork.history > before && fork.participants.contains(&node);
-        let outside = |fork: &&Fork| fork.history > before && !fork.participants.contains(&node);
+    /// Only who was not asked in a forced recovery may have to give its past up. After a power loss
+    /// it may have to do so again.
+    pub(crate) fn reset(&mut self, node: NodeId, before: History, recovering: bool) -> Check {
+        let outside = |fork: &Fork| {
+            !fork.participants.contains(&node) && (fork.history > before || recovering)
+        };
         ensure!(
-            self.forks.iter().any(|fork| outside(&fork)),
+            self.forks.iter().any(outside),
             "I13 ForceKeeps",
-            "node {node} of history {before} drops its past; asked in {:?}",
-            self.forks.iter().filter(asked).map(|fork| fork.history).collect::<Vec<_>>()
+            "node {node} of history {before} drops its past, and was asked in all of {:?}",
+            self.forks.iter().map(|fork| fork.history).collect::<Vec<_>>()
         );
         self.forget_holder(node);
         Ok(())
