@@ -134,7 +134,9 @@ impl World {
             if core.config() != lead.config() || core.history() != lead.history() {
                 return Some(("L2", format!("group {group}: {member} has an older configuration")));
             }
-            if !core.is_quiesced() || core.next_deadline().is_some() {
+            // A follower that does not know that its leader rests has no timer either.
+            let rests = core.is_quiesced() || member != leader;
+            if !rests || core.next_deadline().is_some() {
                 return Some(("Quiescence", format!("group {group}: {member} does not rest")));
             }
             if member != leader && core.role() != Role::Follower {
