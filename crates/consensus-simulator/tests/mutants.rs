@@ -1,7 +1,7 @@
 //! Every rule of the protocol is broken once, and every time the invariants notice.
 
-use flintmq_consensus_simulator::mutants::{Catcher, TRIALS};
-use flintmq_consensus_simulator::{Watching, run};
+use flintmq_consensus_simulator::mutants::{Catcher, TRIALS, find};
+use flintmq_consensus_simulator::{Plan, Watching, run, shrink};
 
 #[test]
 fn every_mutant_is_caught() {
@@ -28,4 +28,14 @@ fn nothing_is_found_where_no_rule_is_broken() {
             }
         }
     }
+}
+
+#[test]
+fn a_failing_run_is_made_shorter() {
+    let plan = find("W02").expect("it is one of them").plan(0);
+    let (kept, failure, _) = shrink(&plan, 300).expect("it fails");
+    assert!(kept.len() < plan.faults.len() / 2, "{} of {}", kept.len(), plan.faults.len());
+    let faults = kept.iter().map(|number| plan.faults[*number].clone()).collect();
+    let again = run(&Plan { faults, ..plan }, Watching::default());
+    assert_eq!(again.failure, Some(failure), "the same each time");
 }
