@@ -233,11 +233,8 @@ impl World {
             Effect::Reset { write } => {
                 self.coverage.saw(Situation::Reset);
                 let Some(live) = self.live(id, group) else { return Ok(()) };
-                let history = live.history;
                 live.machine = Machine::default();
                 live.commit = 0;
-                let recovers = self.core(id, group).is_some_and(|c| c.recovering().is_some());
-                self.ghosts[at].reset(id, history, recovers)?;
                 self.write(id, group, Action::Reset, Report::Appended { write });
             }
             Effect::ReadLog { read, after, upto, max_bytes } => {
@@ -530,7 +527,11 @@ impl World {
         for group in std::mem::take(&mut process.touched) {
             let Some(core) = process.core.group(group) else { continue };
             let Some(live) = process.groups.get_mut(&group) else { continue };
-            let ghost = &self.ghosts[group.0 as usize];
+            let ghost = &mut self.ghosts[group.0 as usize];
+            if core.hard_state().void && !live.void {
+                ghost.gives_way(id, live.history)?;
+            }
+            live.void = core.hard_state().void;
             let (log, floor) = (core.log(), core.log().floor().index);
             if live.role == Some(Role::Ready) && core.role() == Role::Ready {
                 if std::mem::take(&mut live.fresh) {

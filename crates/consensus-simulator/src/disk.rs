@@ -131,9 +131,9 @@ impl Disk {
         self.queue.iter().any(|queued| install(&queued.change)) || self.written.iter().any(install)
     }
 
-    /// Writes the first `count` that are asked for. `fsync` tells for which groups a write is
-    /// reported only once it is fsynced. What can be reported at once is returned. `observe` sees
-    /// the entries that are written, and the term before them.
+    /// Writes the first `count` that are asked for. `fsync` tells for which groups an append is
+    /// reported only once it is fsynced; what replaces the log always is. What can be reported at
+    /// once is returned. `observe` sees the entries that are written, and the term before them.
     pub(crate) fn write(
         &mut self,
         count: usize,
@@ -154,9 +154,9 @@ impl Disk {
                 invariant: "Write order",
                 detail: format!("group {group}: {why}"),
             })?;
+            let replaces = matches!(change.action, Action::Reset | Action::Install { .. });
             self.written.push_back(change);
-            if fsync(group) && matches!(report, Report::Appended { .. } | Report::Installed { .. })
-            {
+            if replaces || fsync(group) && matches!(report, Report::Appended { .. }) {
                 self.waiting.push_back((self.last_change(), group, report));
             } else {
                 reports.push((group, report));

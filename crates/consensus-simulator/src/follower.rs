@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flintmq_consensus::{
-    Core, Effect, GroupId, History, NodeCore, NodeEffect, NodeId, Restored, Settings,
+    ConfigRegister, Core, Effect, GroupId, History, NodeCore, NodeEffect, NodeId, Restored,
+    Settings,
 };
 use flintmq_consensus_model::trace::{Mismatch, TraceChecker};
 use std::sync::Arc;
@@ -104,10 +105,11 @@ impl Follower {
         core: &Core,
         dead: &BTreeSet<NodeId>,
         expect_history: History,
+        newest: &ConfigRegister,
         number: u32,
     ) {
         if let Some(checker) = self.groups.get_mut(&core.group()) {
-            checker.ordered(core, dead, expect_history, number);
+            checker.ordered(core, dead, expect_history, newest, number);
         }
     }
 

@@ -349,12 +349,9 @@ impl Ghost {
         Ok(())
     }
 
-    /// Only who was not asked in a forced recovery may have to give its past up. After a power loss
-    /// it may have to do so again.
-    pub(crate) fn reset(&mut self, node: NodeId, before: History, recovering: bool) -> Check {
-        let outside = |fork: &Fork| {
-            !fork.participants.contains(&node) && (fork.history > before || recovering)
-        };
+    /// Only who was not asked in a forced recovery may have to give its past up.
+    pub(crate) fn gives_way(&mut self, node: NodeId, before: History) -> Check {
+        let outside = |fork: &Fork| !fork.participants.contains(&node) && fork.history > before;
         ensure!(
             self.forks.iter().any(outside),
             "I13 ForceKeeps",

@@ -87,6 +87,8 @@ pub(crate) struct Live {
     pub(crate) fresh: bool,
     pub(crate) quiesced: bool,
     pub(crate) history: History,
+    /// It gave its past up and has not made that good.
+    pub(crate) void: bool,
     /// Who is being fetched from.
     pub(crate) source: Option<NodeId>,
     pub(crate) changed: Option<flintmq_consensus::ConfigStamp>,

@@ -101,6 +101,8 @@ impl World {
         if !everyone || trusted {
             return Ok(());
         }
+        let left = self.nodes.keys().filter_map(|id| Some(core(*id)?.config()));
+        let Some(newest) = left.max_by_key(|config| config.stamp).cloned() else { return Ok(()) };
         let alive: Vec<NodeId> = config
             .voters
             .iter()
@@ -124,8 +126,9 @@ impl World {
             .get(&chosen)
             .and_then(|node| node.process.as_ref().and_then(|process| process.core.group(group)))
         {
-            self.follower.ordered(core, &dead, expect_history, number);
+            self.follower.ordered(core, &dead, expect_history, &newest, number);
         }
-        self.answer(chosen, group, Input::ForceRecover { dead, expect_history, number })
+        let order = Input::ForceRecover { dead, expect_history, newest, number };
+        self.answer(chosen, group, order)
     }
 }

@@ -356,6 +356,7 @@ impl World {
             let live = Live {
                 commit: machine.applied.index,
                 history: hard_state.history,
+                void: hard_state.void,
                 machine,
                 ..Live::default()
             };

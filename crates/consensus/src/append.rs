@@ -30,7 +30,7 @@ impl Core {
         history: History,
         rejoin: Option<RejoinTarget>,
     ) {
-        if self.is_installing() || !follow_each_other(prev, &entries, self.hard.term) {
+        if self.is_replacing_log() || !follow_each_other(prev, &entries, self.hard.term) {
             return;
         }
         self.break_w08(turn);
@@ -45,7 +45,7 @@ impl Core {
         let outcome = match self.take_entries(turn, prev, &entries, later) {
             // A forced recovery without this replica: its past is not the group's any more.
             Err(_) if later => {
-                self.reset(turn);
+                self.reset(turn, history);
                 Ok(Err(LogPosition::default()))
             }
             outcome => outcome,

@@ -10,7 +10,7 @@ use crate::election::Election;
 use crate::jitter::Jitter;
 use crate::leading::Leading;
 use crate::mutants::broken;
-use crate::recovery::HeldGrant;
+use crate::recovery::{HeldGrant, void_epoch};
 use crate::snapshot::{Receiving, Sending};
 use crate::{
     Body, ConfigRegister, CreationId, Effect, EntryKind, Epoch, GroupId, HardState, History, Index,
@@ -133,6 +133,8 @@ pub struct Core {
     pub(crate) reads_issued: u64,
     /// Reads of the log for a syncing leader that fetches from here.
     pub(crate) fetch_read: Option<(u64, NodeId, LogPosition)>,
+    /// The write that drops a log which does not count any more.
+    pub(crate) resetting: Option<u64>,
 }
 
 impl Core {
@@ -147,6 +149,10 @@ impl Core {
         seed: u64,
     ) -> Result<Self, RestoreError> {
         let Restored { group, creation, node, hard_state, log, applied, recovering } = restored;
+        let (log, applied) =
+            if hard_state.void { (LogTerms::default(), 0) } else { (log, applied) };
+        let recovering =
+            recovering.or_else(|| hard_state.void.then(|| void_epoch(hard_state.history)));
         let (first, last) = (log.first(), log.last().index);
         if applied > last || applied + 1 < first {
             return Err(RestoreError::AppliedOutsideLog { group, applied, first, last });
@@ -175,6 +181,7 @@ impl Core {
             sending: Vec::new(),
             reads_issued: 0,
             fetch_read: None,
+            resetting: None,
         };
         if broken!(core, W01LossUndetected) {
             core.recovering = None;
@@ -210,8 +217,8 @@ impl Core {
             Input::Stand { scout } => self.on_stand(turn, scout),
             Input::Transfer { to, force } => self.on_transfer(turn, to, force),
             Input::Cede => self.cede(turn, None),
-            Input::ForceRecover { dead, expect_history, number } => {
-                self.on_force_recover(turn, dead, expect_history, number);
+            Input::ForceRecover { dead, expect_history, newest, number } => {
+                self.on_force_recover(turn, dead, expect_history, &newest, number);
             }
             Input::Wake => self.on_wake_asked(turn),
             Input::Allowance { peer, bytes } => self.on_allowance(turn, peer, bytes),
@@ -369,9 +376,14 @@ impl Core {
 
     /// A write of the log returned.
     pub(crate) fn after_write(&mut self, turn: &mut Turn<'_>) {
-        if self.role == Role::Ready {
-            self.advance_commit(turn);
-            self.go_on_changing(turn);
+        match self.role {
+            Role::Ready => {
+                self.advance_commit(turn);
+                self.go_on_changing(turn);
+            }
+            Role::Syncing if self.hard.void => self.go_on_syncing(turn),
+            _ if self.hard.void => self.try_rejoin(turn),
+            _ => {}
         }
     }
 

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use crate::core::{Core, Turn};
 use crate::mutants::broken;
-use crate::{Body, Effect, Entry, HardState, Index, LogTerms, Message, NodeId, Term};
+use crate::recovery::void_epoch;
+use crate::{Body, Effect, Entry, HardState, History, Index, LogTerms, Message, NodeId, Term};
 
 /// Counts of saves and writes, and what they hold back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -74,6 +75,11 @@ impl Durability {
     /// True when this write, and all before it, returned.
     pub(crate) fn is_written(&self, write: u64) -> bool {
         self.writes_done >= write
+    }
+
+    /// True when no write is under way.
+    pub(crate) fn is_all_written(&self) -> bool {
+        self.writes_done >= self.writes_issued
     }
 
     /// Last index of the log as far as its writes returned.
@@ -215,17 +221,50 @@ impl Core {
     }
 
     /// Gives way to a later history: neither the log nor what was applied of it counts any more.
-    pub(crate) fn reset(&mut self, turn: &mut Turn<'_>) {
+    /// That is made durable first, for a log of the old past at the new history's number would be
+    /// taken for the group's. What was acknowledged of the part that both have in common is gone
+    /// too, so the replica counts again only once a leader's grant is met.
+    pub(crate) fn reset(&mut self, turn: &mut Turn<'_>, history: History) {
+        self.hard.history = history;
+        self.hard.void = true;
+        self.save(turn);
+        self.recovering = self.recovering.or(Some(void_epoch(history)));
+        self.grant = None;
         self.log = LogTerms::default();
         self.commit = 0;
         self.verified = 0;
         self.synced = 0;
         self.receiving = None;
+        self.fetch_read = None;
+        self.drop_held_of_log();
+        self.reset_disk(turn);
+    }
+
+    /// Asks for the log on the disk to go. Nothing is written before that is done.
+    pub(crate) fn reset_disk(&mut self, turn: &mut Turn<'_>) {
         let disk = &mut self.durability;
         disk.writes_issued += 1;
-        let number = disk.writes_issued;
-        disk.under_way.push_back(UnderWay { number, last: 0, keeps: 0 });
-        turn.effects.push(Effect::Reset { write: disk.writes_issued });
+        let write = disk.writes_issued;
+        disk.under_way.push_back(UnderWay { number: write, last: 0, keeps: 0 });
+        self.resetting = Some(write);
+        self.hold(turn, Effect::Reset { write }, After::HardState);
+    }
+
+    /// True while the log on the disk is being replaced by none or by a snapshot: nothing may be
+    /// written to it.
+    pub(crate) fn is_replacing_log(&self) -> bool {
+        self.resetting.is_some() || self.is_installing()
+    }
+
+    /// What was to be told of a log that is no more.
+    fn drop_held_of_log(&mut self) {
+        self.durability.held.retain(|held| match &held.effect {
+            Effect::Send(message) => {
+                !matches!(message.body, Body::Ack { .. } | Body::FetchReply { .. })
+            }
+            Effect::ReadLog { .. } | Effect::SnapshotInstall { .. } => false,
+            _ => true,
+        });
     }
 
     pub(crate) fn on_appended(&mut self, turn: &mut Turn<'_>, write: u64) {
@@ -239,6 +278,9 @@ impl Core {
             disk.under_way.pop_front();
         }
         disk.release(turn.effects);
+        if self.resetting.is_some_and(|reset| self.durability.is_written(reset)) {
+            self.resetting = None;
+        }
         self.after_write(turn);
     }
 }

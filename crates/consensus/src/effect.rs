@@ -34,8 +34,8 @@ pub enum Effect {
         entries: Vec<Entry>,
     },
     /// A forced recovery that this replica had no part in changed the past: drop all of the log
-    /// **and** all of the machine's state, in one write, then report [`crate::Input::Appended`].
-    /// The leader's log, or a snapshot, follows.
+    /// **and** all of the machine's state, in one write, **fsync**, then report
+    /// [`crate::Input::Appended`]. The leader's log, or a snapshot, follows.
     Reset {
         /// Numbers the writes of this group, together with [`Effect::Append`].
         write: u64,
@@ -139,7 +139,7 @@ pub enum Effect {
         data: Bytes,
     },
     /// All pieces are there: switch to them in **one** write together with removing the log up to
-    /// the snapshot's position (all of it, unless `keep_log_after`), then report
+    /// the snapshot's position (all of it, unless `keep_log_after`), **fsync**, then report
     /// [`crate::Input::SnapshotInstalled`].
     SnapshotInstall {
         /// Which snapshot.

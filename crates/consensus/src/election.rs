@@ -63,6 +63,9 @@ impl Core {
     pub(crate) fn on_started(&mut self, turn: &mut Turn<'_>) {
         // A voter that restarted cannot know what it promised within the last lease.
         self.election.loyal_until = self.settings.lease.map(|lease| turn.now + lease.duration);
+        if self.hard.void {
+            self.reset_disk(turn);
+        }
         if broken!(self, W18ResumeLeadership) && self.hard.voted_for == Some(self.node) {
             self.resume_leadership(turn);
             return;
@@ -214,6 +217,14 @@ impl Core {
             // Whoever asks follows nobody any more. A leader at rest would not speak to it again.
             self.wake(turn);
             self.send_empty(turn, from);
+        }
+        if let Some(Cession { leader: followed, .. }) = leader
+            && next > self.hard.term + 1
+            && followed != self.node
+        {
+            // A later term than the own was led: the leader followed here may have gone on without
+            // a word, for whom it left out of the group in between.
+            self.send(turn, followed, Body::Wake, After::HardState);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::{Entry, History, Index, LogPosition, Message, NodeId, SnapshotId};
+use crate::{ConfigRegister, Entry, History, Index, LogPosition, Message, NodeId, SnapshotId};
 
 /// What happened outside of the core. Proposals and changes of members have methods of their own,
 /// because they have an answer: [`crate::Core::propose`], [`crate::Core::change_members`].
@@ -77,9 +77,7 @@ pub enum Input {
     /// Give the leadership up, if there is one (clean stop, failing host).
     Cede,
     /// Operator: go on without the voters named, which are off for good, even if nobody can tell
-    /// what was acknowledged (design, section 9). To be given to a node whose configuration is the
-    /// newest of all nodes that are left, learners and others included: one that missed a change
-    /// does not know whom to ask. The order holds until somebody leads; the voters
+    /// what was acknowledged (design, section 9). The order holds until somebody leads; the voters
     /// leave the configuration once the others have everything. A leader that stops before that
     /// leaves it to a new order.
     ForceRecover {
@@ -87,6 +85,9 @@ pub enum Input {
         dead: BTreeSet<NodeId>,
         /// The history number that the operator has seen; another one voids the order.
         expect_history: History,
+        /// The newest of all configurations on the nodes that are left, learners and others
+        /// included: a replica whose own is older would not know whom to ask.
+        newest: ConfigRegister,
         /// Names the order: greater than every number that an order for this group ever had, and
         /// than its history number. The time in seconds will do. The new history gets this number,
         /// for the dead may have used the next one.

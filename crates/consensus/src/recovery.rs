@@ -17,6 +17,14 @@ pub(crate) struct HeldGrant {
     target: RejoinTarget,
 }
 
+/// No node loses its power this often.
+const VOID: Epoch = 1 << 63;
+
+/// Names the loss of a replica that gave its past up for this history, which it does once.
+pub(crate) fn void_epoch(history: History) -> Epoch {
+    VOID | Epoch::from(history)
+}
+
 /// An operator's order to go on without some voters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Forced {
@@ -109,6 +117,10 @@ impl Core {
         if !reached && !broken!(self, W08RejoinWithoutLog) {
             return;
         }
+        if self.hard.void && !self.durability.is_all_written() {
+            // Saying that nothing is missing here has to wait until nothing is.
+            return;
+        }
         self.rejoined(turn, epoch);
         if let Some(leader) = self.leader.filter(|leader| *leader != self.node) {
             self.send_ack(turn, leader, Ok(self.verified));
@@ -118,11 +130,22 @@ impl Core {
     pub(crate) fn rejoined(&mut self, turn: &mut Turn<'_>, epoch: Epoch) {
         self.grant = None;
         self.recovering = None;
-        // The entry that completes the target may still be on its way to the disk.
-        self.hold(turn, Effect::Rejoined { epoch }, After::Writes);
+        if self.hard.void {
+            self.hard.void = false;
+            self.save(turn);
+        }
+        self.tell_rejoined(turn, epoch);
         // The longer delay of a recovering replica is over.
         if self.role == Role::Follower && self.election.deadline.is_some() {
             self.await_election(turn);
+        }
+    }
+
+    /// Lets the host remember that the loss of its node is made good.
+    pub(crate) fn tell_rejoined(&mut self, turn: &mut Turn<'_>, epoch: Epoch) {
+        if epoch < VOID {
+            // The entry that completes the target may still be on its way to the disk.
+            self.hold(turn, Effect::Rejoined { epoch }, After::Writes);
         }
     }
 
@@ -131,18 +154,21 @@ impl Core {
         turn: &mut Turn<'_>,
         dead: BTreeSet<NodeId>,
         expect_history: History,
+        newest: &ConfigRegister,
         number: u32,
     ) {
-        let config = &self.hard.config;
+        let own = &self.hard.config;
+        let config = if newest.stamp > own.stamp { newest } else { own };
         let possible = expect_history == self.hard.history
             && number > self.hard.history
-            && u64::from(number) > order_of(self.hard.term)
+            && u64::from(number) > order_of(self.hard.term.max(config.stamp.term))
             && config.is_voter(self.node)
             && !dead.contains(&self.node)
             && self.role != Role::Ready;
         if !possible {
             return;
         }
+        self.learn_config(turn, Some(newest));
         if self.leading.is_some() {
             self.announce_cession(turn, None);
             self.leave_leadership(turn);

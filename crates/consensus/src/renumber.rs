@@ -29,6 +29,7 @@ impl Core {
     /// counted anew when none is under way. For model checkers: a core behaves as before.
     pub fn renumber(&mut self) -> (u64, u64) {
         let (saves, writes) = self.durability.renumber();
+        self.resetting = self.resetting.map(|write| write.saturating_sub(writes));
         let mut reading = self.fetch_read.is_some();
         if let Some(leading) = &mut self.leading {
             leading.barrier_write = leading.barrier_write.saturating_sub(writes);

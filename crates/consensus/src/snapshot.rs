@@ -233,7 +233,7 @@ impl Core {
         if !welcome {
             return;
         }
-        if self.is_installing() {
+        if self.is_replacing_log() {
             return;
         }
         let decided = id.position.index <= self.commit && history <= self.hard.history;

@@ -109,7 +109,7 @@ impl Core {
     /// Takes the next step that is possible now; harmless at any time.
     pub(crate) fn go_on_syncing(&mut self, turn: &mut Turn<'_>) {
         // While a snapshot replaces the log there is no log to go on with.
-        if self.is_installing() {
+        if self.is_replacing_log() {
             return;
         }
         let Some(leading) = self.leading.as_ref().filter(|_| self.role == Role::Syncing) else {
@@ -248,6 +248,9 @@ impl Core {
             self.adopt_term(turn, term, None);
             return;
         }
+        if self.is_replacing_log() {
+            return;
+        }
         let Some(fetching) = self
             .leading
             .as_ref()
@@ -279,7 +282,7 @@ impl Core {
 
     fn on_fetched(&mut self, turn: &mut Turn<'_>, fetching: Fetching, entries: &[Entry]) {
         let Fetching { prev, upto, .. } = fetching;
-        if self.is_installing() || !follow_each_other(prev, entries, self.hard.term) {
+        if !follow_each_other(prev, entries, self.hard.term) {
             return;
         }
         match self.merge(turn, prev, entries) {
@@ -301,9 +304,14 @@ impl Core {
     fn on_source_contradicts(&mut self, turn: &mut Turn<'_>, fetching: Fetching) {
         let answers = self.leading.as_ref().map_or(&[][..], |leading| &leading.sync.answers);
         let source = answers.iter().find(|(node, _)| *node == fetching.source);
-        if source.is_some_and(|(_, answer)| answer.history > self.hard.history) {
-            self.reset(turn);
-            self.fetch(turn, Fetching { prev: LogPosition::default(), ..fetching });
+        let history = source.map_or(0, |(_, answer)| answer.history);
+        if history > self.hard.history {
+            self.reset(turn, history);
+            // Asked again once the old log is gone.
+            if let Some(leading) = &mut self.leading {
+                let prev = LogPosition::default();
+                leading.sync.fetching = Some(Fetching { prev, attempts: 0, ..fetching });
+            }
         } else {
             let reason = self.contradicted(fetching.prev.index);
             self.stop(turn, reason);
@@ -341,11 +349,16 @@ impl Core {
     /// The own log is the best there is. The re-stamped configuration (C3), and a forced recovery's
     /// history number, become durable before the barrier is appended.
     fn finish_sync(&mut self, turn: &mut Turn<'_>, forked: bool) {
+        if self.hard.void && !self.durability.is_all_written() {
+            // Saying that nothing is missing here has to wait until nothing is.
+            return;
+        }
         let Some(leading) = &self.leading else { return };
         let commit_bound =
             leading.sync.answers.iter().map(|(_, answer)| answer.commit).max().unwrap_or(0);
         let history = leading.sync.answers.iter().map(|(_, a)| a.history).max().unwrap_or(0);
         self.hard.history = self.hard.history.max(history);
+        self.hard.void = false;
         if !broken!(self, W15NoRestamp) {
             self.hard.config.stamp.term = self.hard.term;
         }
@@ -391,7 +404,7 @@ impl Core {
         }
         if let Some(epoch) = self.recovering.take() {
             self.grant = None;
-            self.hold(turn, Effect::Rejoined { epoch }, After::Writes);
+            self.tell_rejoined(turn, epoch);
         }
         self.raise_commit(turn, finishing.commit_bound.min(last.index));
         self.arrange_progress(|node| {

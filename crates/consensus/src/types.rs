@@ -172,4 +172,7 @@ pub struct HardState {
     pub config: ConfigRegister,
     /// Number of forced recoveries.
     pub history: History,
+    /// This replica gave its past up for a later history and has not made that good yet: whatever
+    /// log and state the disk holds may be of the past given up.
+    pub void: bool,
 }

@@ -112,7 +112,7 @@ pub fn hard_state(term: Term) -> HardState {
         outgoing: vec![NodeId(1), NodeId(3)],
         learners: vec![NodeId(2)],
     };
-    HardState { term, voted_for: Some(NodeId(1)), config, history: 3 }
+    HardState { term, voted_for: Some(NodeId(1)), config, history: 3, void: false }
 }
 
 const ONE: GroupId = GroupId(1);

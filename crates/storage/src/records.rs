@@ -16,6 +16,9 @@ const FORMAT: u8 = 1;
 /// that an older program can take the directory back as long as it would understand all of it.
 const FORMAT_JOINT: u8 = 2;
 
+/// The format of a hard state whose log does not count. Written only where it is needed.
+const FORMAT_VOID: u8 = 3;
+
 /// Bytes at the front of every entry: format, kind, two zero bytes, history, term. What the kind
 /// holds follows, then the payload.
 const ENTRY_HEADER: usize = 16;
@@ -157,13 +160,20 @@ pub(crate) fn decode_entry(index: Index, value: &[u8]) -> Result<Entry, String> 
 /// Value of `hard_state`.
 pub(crate) fn encode_hard_state(state: &HardState) -> Vec<u8> {
     let config = &state.config;
+    let format = if state.void {
+        FORMAT_VOID
+    } else if config.is_joint() {
+        FORMAT_JOINT
+    } else {
+        FORMAT
+    };
     let mut lists = vec![&config.voters, &config.learners];
-    if config.is_joint() {
+    if format >= FORMAT_JOINT {
         lists.push(&config.outgoing);
     }
     let members: usize = lists.iter().map(|list| list.len()).sum();
     let mut out = Vec::with_capacity(48 + 4 * members);
-    out.push(if config.is_joint() { FORMAT_JOINT } else { FORMAT });
+    out.push(format);
     out.extend_from_slice(&state.term.to_be_bytes());
     out.push(u8::from(state.voted_for.is_some()));
     out.extend_from_slice(&state.voted_for.map_or(0, |node| node.0).to_be_bytes());
@@ -176,13 +186,16 @@ pub(crate) fn encode_hard_state(state: &HardState) -> Vec<u8> {
             out.extend_from_slice(&member.0.to_be_bytes());
         }
     }
+    if format >= FORMAT_VOID {
+        out.push(u8::from(state.void));
+    }
     out
 }
 
 /// A hard state from its value.
 pub(crate) fn decode_hard_state(value: &[u8]) -> Result<HardState, String> {
     let mut fields = Fields { rest: value };
-    let format = fields.format_up_to(FORMAT_JOINT)?;
+    let format = fields.format_up_to(FORMAT_VOID)?;
     let term = fields.u64()?;
     let voted = fields.flag()?;
     let node = NodeId(fields.u32()?);
@@ -190,10 +203,11 @@ pub(crate) fn decode_hard_state(value: &[u8]) -> Result<HardState, String> {
     let stamp = ConfigStamp { term: fields.u64()?, version: fields.u64()? };
     let voters = fields.nodes()?;
     let learners = fields.nodes()?;
-    let outgoing = if format == FORMAT_JOINT { fields.nodes()? } else { Vec::new() };
+    let outgoing = if format >= FORMAT_JOINT { fields.nodes()? } else { Vec::new() };
+    let void = format >= FORMAT_VOID && fields.flag()?;
     fields.end()?;
     let config = ConfigRegister { stamp, voters, outgoing, learners };
-    Ok(HardState { term, voted_for: voted.then_some(node), config, history })
+    Ok(HardState { term, voted_for: voted.then_some(node), config, history, void })
 }
 
 /// Value of `group`.
@@ -326,7 +340,8 @@ mod tests {
             outgoing: Vec::new(),
             learners: vec![NodeId(9)],
         };
-        let state = HardState { term: 7, voted_for: Some(NodeId(3)), config, history: 2 };
+        let state =
+            HardState { term: 7, voted_for: Some(NodeId(3)), config, history: 2, void: false };
         assert_eq!(encode_hard_state(&state), value);
         assert_eq!(decode_hard_state(&value), Ok(state));
     }
@@ -360,10 +375,11 @@ mod tests {
             voters in nodes(),
             outgoing in nodes(),
             learners in nodes(),
+            void: bool,
         ) {
             let stamp = ConfigStamp { term: stamp.0, version: stamp.1 };
             let config = ConfigRegister { stamp, voters, outgoing, learners };
-            let state = HardState { term, voted_for: vote.map(NodeId), config, history };
+            let state = HardState { term, voted_for: vote.map(NodeId), config, history, void };
             let value = encode_hard_state(&state);
             prop_assert_eq!(decode_hard_state(&value), Ok(state));
             for cut in 0..value.len() {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Write {
     pub(super) number: u64,
+    /// All that was there goes, with an fsync.
+    pub(super) reset: bool,
     pub(super) truncate_from: Option<Index>,
     pub(super) entries: Vec<Entry>,
 }
@@ -59,6 +61,11 @@ impl Disk {
             self.remember();
         }
         let mut log = Vec::clone(&self.log);
+        if write.reset {
+            log.clear();
+            self.versions.clear();
+            self.applied = Arc::default();
+        }
         if let Some(from) = write.truncate_from {
             log.truncate(usize::try_from(from).unwrap_or(usize::MAX).saturating_sub(1));
         }

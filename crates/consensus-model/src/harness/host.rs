@@ -105,7 +105,10 @@ impl Harness {
                 let expect_history = state.replicas.get(node)?.core.history();
                 let (dead, number) = (dead.clone(), ORDER as u32);
                 state.dead.clone_from(&dead);
-                let order = Input::ForceRecover { dead, expect_history, number };
+                let left = state.replicas.iter().filter(|(node, _)| !state.dead.contains(node));
+                let configs = left.map(|(_, left)| left.core.config());
+                let newest = configs.max_by_key(|config| config.stamp)?.clone();
+                let order = Input::ForceRecover { dead, expect_history, newest, number };
                 self.step(&mut state, *node, order);
             }
             Action::Deliver(message) => self.deliver(&mut state, message),
@@ -252,7 +255,12 @@ impl Harness {
             Effect::Send(message) => self.send(state, replica, message),
             Effect::SaveHardState { save, state } => replica.disk.saves.push_back((save, state)),
             Effect::Append { write: number, truncate_from, entries } => {
-                let write = super::disk::Write { number, truncate_from, entries };
+                let write = super::disk::Write { number, reset: false, truncate_from, entries };
+                replica.disk.writes.push_back(write);
+            }
+            Effect::Reset { write: number } => {
+                let (truncate_from, entries) = (None, Vec::new());
+                let write = super::disk::Write { number, reset: true, truncate_from, entries };
                 replica.disk.writes.push_back(write);
             }
             Effect::ReadLog { read, after, upto, .. } => {

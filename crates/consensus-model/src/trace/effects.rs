@@ -14,7 +14,7 @@ impl TraceChecker {
         core: &Core,
         effects: &[Effect],
     ) -> Result<(), Trouble> {
-        if effects.iter().any(|effect| matches!(effect, Effect::Reset { .. })) {
+        if core.hard_state().void {
             return Err(Trouble::Over("a replica gave its past up for a later history"));
         }
         let view = self.view(number, core)?;

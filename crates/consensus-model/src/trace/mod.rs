@@ -25,7 +25,7 @@ pub use mismatch::Mismatch;
 use crate::protocol::{
     Action, Bounds, Config, Log, MAX_LEN, Message, Nodes, Options, Protocol, State,
 };
-use flintmq_consensus::{Core, Effect, Epoch, History, Index, NodeId, Role};
+use flintmq_consensus::{ConfigRegister, Core, Effect, Epoch, History, Index, NodeId, Role};
 use names::Names;
 use stateright::{Expectation, Model};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -168,13 +168,15 @@ impl TraceChecker {
         core: &Core,
         dead: &BTreeSet<NodeId>,
         expect_history: History,
+        newest: &ConfigRegister,
         number: u32,
     ) {
+        let config = if newest.stamp > core.config().stamp { newest } else { core.config() };
         let taken = expect_history == core.history()
             && number > core.history()
-            && u64::from(number) > names::order_of(core.term())
+            && u64::from(number) > names::order_of(core.term().max(config.stamp.term))
             && core.role() != Role::Ready
-            && core.config().is_voter(core.node())
+            && config.is_voter(core.node())
             && !dead.contains(&core.node());
         if let Some(replica) = self.names.node(core.node()).filter(|_| taken) {
             let known = dead.iter().filter_map(|node| self.names.node(*node));

@@ -11,6 +11,9 @@ impl TraceChecker {
         core: &Core,
         lost_power: bool,
     ) -> Result<(), Trouble> {
+        if core.hard_state().void {
+            return Err(Trouble::Over("a replica gave its past up for a later history"));
+        }
         let view = self.view(number, core)?;
         if self.state.dead & (1 << number) != 0 {
             return Err(Trouble::Over("a node is back that was off for good"));

@@ -217,6 +217,9 @@ impl Cluster {
         let off: BTreeSet<NodeId> =
             self.nodes().into_iter().filter(|node| !self.is_on(*node)).collect();
         let core = self.hosts[node.0 as usize - 1].core.as_ref();
+        let cores = self.hosts.iter().filter_map(|host| host.core.as_ref());
+        let configs = cores.map(flintmq_consensus::Core::config);
+        let newest = configs.max_by_key(|config| config.stamp).cloned().unwrap_or_default();
         let Some(expect_history) = core.map(flintmq_consensus::Core::history) else {
             return Ok(());
         };
@@ -229,9 +232,9 @@ impl Cluster {
         self.orders += 100;
         let number = self.orders;
         if let Some(core) = &self.hosts[node.0 as usize - 1].core {
-            self.checker.ordered(core, &dead, expect_history, number);
+            self.checker.ordered(core, &dead, expect_history, &newest, number);
         }
-        self.input(node, Input::ForceRecover { dead, expect_history, number })
+        self.input(node, Input::ForceRecover { dead, expect_history, newest, number })
     }
 
     fn compact(&mut self, node: NodeId) -> Result<(), End> {

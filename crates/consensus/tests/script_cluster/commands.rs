@@ -100,7 +100,12 @@ impl Cluster {
                 let expect_history = words.value("history").unwrap_or("0").parse().unwrap_or(0);
                 let dead = dead.into_iter().collect();
                 let number = words.value("number").unwrap_or("1").parse().unwrap_or(1);
-                self.input(node, Input::ForceRecover { dead, expect_history, number })?;
+                let left = self.hosts.values().filter_map(|host| host.core.as_ref());
+                let configs = left.map(flintmq_consensus::Core::config);
+                let newest = configs.max_by_key(|config| config.stamp).cloned();
+                let newest = newest.unwrap_or_default();
+                let order = Input::ForceRecover { dead, expect_history, newest, number };
+                self.input(node, order)?;
             }
             "compact" => self.compact(&mut words)?,
             "disk" => self.disk(&mut words)?,
