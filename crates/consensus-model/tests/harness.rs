@@ -1,6 +1,6 @@
 //! The real core within small bounds, and every broken rule caught.
 
-use flintmq_consensus::{MemberChange, Mutant, NodeId, Role};
+use flintmq_consensus::{MemberChange, Message, Mutant, NodeId, Role};
 use flintmq_consensus_model::harness::{Action, Harness, Reach, State};
 use flintmq_consensus_model::search::{Effort, search, violated, walk_once};
 
@@ -127,6 +127,32 @@ impl Story {
         }
     }
 
+    /// What this node has sent to that one so far arrives; answers are under way.
+    fn pass(&mut self, from: u32, to: u32) {
+        loop {
+            let before = self.state.clone();
+            let messages: Vec<_> = before.network.iter().cloned().collect();
+            let passes = |m: &Message| (m.from, m.to) == (NodeId(from), NodeId(to));
+            for message in messages.into_iter().filter(|message| passes(message)) {
+                self.act(&Action::Deliver(message));
+            }
+            if self.state == before {
+                return;
+            }
+        }
+    }
+
+    fn propose(&mut self, node: u32) {
+        let before = self.state.clone();
+        self.act(&Action::Propose(NodeId(node)));
+        assert_ne!(self.state, before, "the leader takes a proposal");
+    }
+
+    fn last(&self, node: u32) -> (u64, u64) {
+        let last = self.state.replicas[&NodeId(node)].core.last();
+        (last.term, last.index)
+    }
+
     fn role(&self, node: u32) -> Role {
         self.state.replicas[&NodeId(node)].core.role()
     }
@@ -156,6 +182,63 @@ fn deposed_change(harness: Harness) -> Story {
     story.act(&Action::Crash(NodeId(1), false));
     story.lead(1, &[1, 4, 5]);
     story
+}
+
+/// W12: what node 2 acknowledged in term 1 was cut off in term 2, and 1 leads again in term 3. If
+/// the acknowledgement of before arrives now and counts, two copies of five pass for three.
+fn late_acknowledgement(harness: Harness) -> Story {
+    let mut story = Story::of(harness);
+    story.lead(1, &[1, 2, 3]);
+    for _ in 0..3 {
+        story.propose(1);
+    }
+    story.pass(1, 2);
+    assert_eq!(story.last(2), (1, 4), "acknowledged, but the word is still under way");
+    // Elected by 3, 4 and 5, of whom only 3 has the first entry.
+    story.act(&Action::Stand(NodeId(3)));
+    for voter in [4, 5] {
+        story.pass(3, voter);
+        story.pass(voter, 3);
+    }
+    assert_eq!(story.role(3), Role::Ready);
+    // Node 1 probes where the logs meet, is told, and cuts its own; so does 2. Nobody else hears.
+    for follower in [1, 2] {
+        for _ in 0..3 {
+            story.pass(3, follower);
+            if story.last(follower) != (2, 2) {
+                story.pass(follower, 3);
+            }
+        }
+        assert_eq!(story.last(follower), (2, 2));
+    }
+    story.act(&Action::Stand(NodeId(1)));
+    for voter in [4, 5] {
+        for _ in 0..2 {
+            story.pass(1, voter);
+            story.pass(voter, 1);
+        }
+    }
+    assert_eq!(story.role(1), Role::Ready);
+    story.propose(1);
+    assert_eq!(story.last(1), (3, 4));
+    for _ in 0..3 {
+        story.pass(1, 4);
+        story.pass(4, 1);
+    }
+    assert_eq!(story.last(4), (3, 4));
+    story.pass(2, 1);
+    story.lead(2, &[2, 3, 5]);
+    story
+}
+
+#[test]
+fn an_acknowledgement_of_an_older_term_does_not_count() {
+    let reach = Reach { voters: 5, changes: 0, losses: 0, terms: 6, len: 9, ..five() };
+    let right = late_acknowledgement(Harness::new(reach));
+    assert_eq!(right.violated, None);
+    assert_eq!(right.role(2), Role::Ready);
+    let wrong = late_acknowledgement(Harness::broken(reach, Mutant::W12CountAcksOfOlderTerms));
+    assert!(wrong.violated.is_some(), "W12 loses what 1 and 4 hold");
 }
 
 #[test]

@@ -495,6 +495,7 @@ impl World {
                 self.coverage.saw(Situation::SyncedBySnapshot);
             }
         }
+        self.ghosts[group.0 as usize].installing.insert(id);
         let action = Action::Install { id: snapshot, keep_log_after, machine };
         self.write(id, group, action, Report::Installed { id: snapshot });
         Ok(())
@@ -559,7 +560,10 @@ impl World {
                 let quiet = live.quiesced;
                 self.coverage.saw(if quiet { Situation::Quiesced } else { Situation::Woke });
             }
-            live.history = core.history();
+            if live.history != core.history() {
+                live.history = core.history();
+                ghost.installing.remove(&id);
+            }
             if let Some(source) = live.source.filter(|_| core.role() == Role::Syncing) {
                 live.source = Some(source);
             } else {

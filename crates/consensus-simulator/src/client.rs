@@ -48,6 +48,11 @@ impl Client {
         }
     }
 
+    /// True while the answer to this proposal is awaited.
+    pub(crate) fn awaits(&self, sequence: u64) -> bool {
+        matches!(&self.work, Work::Produce { open, .. } if open.contains_key(&sequence))
+    }
+
     pub(crate) fn group(&self) -> GroupId {
         self.group
     }

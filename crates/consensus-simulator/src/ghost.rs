@@ -69,6 +69,8 @@ pub(crate) struct Ghost {
     acked: Vec<Acked>,
     /// Up to where an acknowledgement of this node was counted for what is acknowledged.
     holders: BTreeMap<NodeId, Index>,
+    /// Whose snapshot of a later history may be on the disk, the history's number not yet.
+    pub(crate) installing: BTreeSet<NodeId>,
     digests: BTreeMap<Index, u64>,
     sequences: BTreeMap<ProducerSequence, Index>,
     pub(crate) forks: Vec<Fork>,
@@ -349,9 +351,13 @@ impl Ghost {
         Ok(())
     }
 
-    /// Only who was not asked in a forced recovery may have to give its past up.
+    /// Only who was not asked in a forced recovery may have to give its past up, or who lost the
+    /// new history's number after its snapshot was installed and so cannot tell what it has.
     pub(crate) fn gives_way(&mut self, node: NodeId, before: History) -> Check {
-        let outside = |fork: &Fork| !fork.participants.contains(&node) && fork.history > before;
+        let installed = self.installing.contains(&node);
+        let outside = |fork: &Fork| {
+            (installed || !fork.participants.contains(&node)) && fork.history > before
+        };
         ensure!(
             self.forks.iter().any(outside),
             "I13 ForceKeeps",

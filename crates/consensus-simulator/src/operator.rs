@@ -110,6 +110,10 @@ impl World {
             .copied()
             .filter(|id| core(*id).is_some_and(|core| core.config().is_voter(*id)))
             .collect();
+        // Whoever has an older history would not get far.
+        let latest = alive.iter().filter_map(|id| Some(core(*id)?.history())).max();
+        let alive: Vec<NodeId> =
+            alive.into_iter().filter(|id| core(*id).map(|core| core.history()) == latest).collect();
         let Some(chosen) = self.random.pick(&alive) else { return Ok(()) };
         let Some(expect_history) = self.core(chosen, group).map(|core| core.history()) else {
             return Ok(());

@@ -6,8 +6,10 @@ use crate::event::Event;
 use crate::ghost::{Check, ensure, violated};
 use crate::world::World;
 
-/// How long it may take until all is well, in microseconds.
+/// How long nothing may be decided while not all is well, in microseconds.
 const PATIENCE: u64 = 90_000_000;
+/// How often that much time may pass in all: with the smallest budgets one entry crosses at a time.
+const LONGEST: u64 = 10;
 /// Leaderships that a group may go through once everything works again.
 const LEADERSHIPS: u64 = 40;
 
@@ -44,12 +46,18 @@ impl World {
     pub(crate) fn watch(&mut self) -> Check {
         let now = self.schedule.now;
         let healed = self.healed_at.unwrap_or(now);
+        let decided = (0..self.profile.groups.len() as u32).map(|g| self.decided(GroupId(g))).sum();
+        if self.progress.is_none_or(|(before, _)| decided > before) {
+            self.progress = Some((decided, now));
+        }
+        let since = self.progress.map_or(healed, |(_, at)| at);
+        let impatient = now > since + PATIENCE || now > healed + LONGEST * PATIENCE;
         match self.unsettled() {
             None => {
                 self.done = true;
                 self.check_all_quorums()
             }
-            Some((invariant, why)) if now > healed + PATIENCE => violated(invariant, why),
+            Some((invariant, why)) if impatient => violated(invariant, why),
             Some(_) => {
                 self.schedule.after(250_000, Event::Watch);
                 Ok(())

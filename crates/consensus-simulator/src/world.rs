@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub(crate) forced: BTreeSet<GroupId>,
     /// When faults ended.
     pub(crate) healed_at: Option<u64>,
+    /// All that was decided when the run was looked at, and since when it is no more.
+    pub(crate) progress: Option<(u64, u64)>,
     pub(crate) elections_at_heal: Vec<u64>,
     pub(crate) done: bool,
     #[cfg(feature = "model")]
@@ -86,6 +88,7 @@ impl World {
             leaderless: vec![0; groups],
             forced: BTreeSet::new(),
             healed_at: None,
+            progress: None,
             elections_at_heal: vec![0; groups],
             done: false,
             #[cfg(feature = "model")]

@@ -7,7 +7,8 @@ use crate::core::{Core, Turn};
 use crate::durability::After;
 use crate::mutants::broken;
 use crate::{
-    Body, ConfigRegister, Effect, Epoch, History, LogPosition, NodeId, RejoinTarget, Role, Term,
+    Answer, Body, ConfigRegister, Effect, Epoch, History, LogPosition, NodeId, RejoinTarget, Role,
+    Term,
 };
 
 /// A leader's word of what has to be here.
@@ -195,6 +196,13 @@ impl Core {
     /// The order, as far as it counts in an election or a sync phase of this term.
     pub(crate) fn order_for(&self, term: Term) -> Option<&Forced> {
         self.order().filter(|order| u64::from(order.number) == order_of(term))
+    }
+
+    /// True when somebody answered whose history the operator had not seen.
+    pub(crate) fn order_is_outdated(&self, answers: &[(NodeId, Answer)]) -> bool {
+        self.order_for(self.hard.term).is_some_and(|order| {
+            answers.iter().any(|(_, answer)| answer.history > order.expect_history)
+        })
     }
 
     /// Once the rest of the voters, by a majority of their own, hold the chosen log and the

@@ -189,7 +189,8 @@ impl Core {
             self.adopt_term(turn, term, None);
             return;
         }
-        let stale = term < self.hard.term && !broken!(self, W12CountAcksOfOlderTerms);
+        let any_counts = broken!(self, W12CountAcksOfOlderTerms);
+        let stale = term < self.hard.term && !any_counts;
         if stale || self.role != Role::Ready {
             return;
         }
@@ -201,10 +202,15 @@ impl Core {
             return;
         };
         // Of a time before it became a member, perhaps with another log.
-        if ack.config < peer.joined {
+        if ack.config < peer.joined && !any_counts {
             peer.config = ack.config;
             self.send_empty(turn, from);
             return;
+        }
+        if ack.recovering.is_some() && peer.recovering != ack.recovering {
+            // What it had is not what it has.
+            peer.synced = 0;
+            peer.acked = 0;
         }
         peer.synced = peer.synced.max(ack.synced.min(last));
         let held_before = peer.config;

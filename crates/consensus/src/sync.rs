@@ -125,7 +125,14 @@ impl Core {
         if !self.durability.is_hard_state_synced() && !broken!(self, W04TermNotDurable) {
             return;
         }
-        let Some(forked) = self.may_decide(&sync.answers) else { return };
+        let Some(forked) = self.may_decide(&sync.answers) else {
+            if self.order_is_outdated(&sync.answers) {
+                // The operator has to look again; whoever gets the next order needs this vote.
+                self.cede(turn, None);
+                self.election.forced = None;
+            }
+            return;
+        };
         let own = self.log.last();
         let best = sync.answers.iter().max_by_key(|(_, answer)| self.rank(answer.last));
         match best {
@@ -169,7 +176,9 @@ impl Core {
         if config.is_quorum(counts) || broken!(self, W07ServeWithoutSync) {
             return Some(false);
         }
-        if let Some(forced) = self.order_for(self.hard.term) {
+        if let Some(forced) = self.order_for(self.hard.term)
+            && !self.order_is_outdated(answers)
+        {
             let everyone_else =
                 config.is_everyone(|node| answered(node) || forced.dead.contains(&node));
             if everyone_else {
