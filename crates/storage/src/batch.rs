@@ -1,7 +1,22 @@
 //! What the log writer is asked to write, and what it reports.
 
 use crate::error::StorageError;
-use flintmq_consensus::{Entry, Index, LogPosition};
+use bytes::Bytes;
+use flintmq_consensus::{CreationId, Entry, GroupId, HardState, Index, LogPosition, SnapshotId};
+use std::fmt;
+
+/// A group to be created.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewGroup {
+    /// Which making of a group of this number it is.
+    pub creation: CreationId,
+    /// Its first hard state.
+    pub hard_state: HardState,
+    /// Whether each append of this group is fsynced before it is reported, whatever
+    /// [`crate::Durability`] says for the others. Such a group never counts as recovering. Stays
+    /// with the group.
+    pub synchronous: bool,
+}
 
 /// Whether a write makes the store larger or helps to make it smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +58,62 @@ pub struct CheckpointBatch {
     pub dead_entries: Vec<Index>,
 }
 
+/// Hard states of several groups, to be made durable with one fsync.
+pub struct HardStates {
+    /// The states, with the making of the group that they are for.
+    pub states: Vec<(GroupId, CreationId, HardState)>,
+    /// Called when all of them are on the disk.
+    pub then: OnSaved,
+}
+
+/// Told that hard states are on the disk, by the writer's thread: it must not block. Not called at
+/// all if the store fails or is closed before.
+pub type OnSaved = Box<dyn FnOnce() + Send>;
+
+impl fmt::Debug for HardStates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HardStates").field("states", &self.states).finish_non_exhaustive()
+    }
+}
+
+/// A piece of a snapshot that a peer sent, to be kept aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagedPiece {
+    /// Which snapshot.
+    pub id: SnapshotId,
+    /// Where the piece begins. Empty: the snapshot begins anew, and what was kept of any other is
+    /// dropped.
+    pub cursor: Bytes,
+    /// As [`crate::LogStore::read_snapshot`] gave it at the peer.
+    pub data: Bytes,
+}
+
+/// What became of a snapshot that is received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotReport {
+    /// The piece is kept; as durable as an append until the snapshot is installed.
+    Staged {
+        /// Which snapshot.
+        id: SnapshotId,
+        /// Where the piece began.
+        cursor: Bytes,
+    },
+    /// The snapshot is the group's state and log, and that is on the disk.
+    Installed {
+        /// Which snapshot.
+        id: SnapshotId,
+    },
+    /// The snapshot cannot be used: it is damaged, incomplete, or does not fit what
+    /// was asked for. The group is what it was, and goes on. What was staged is dropped: begin anew
+    /// with another snapshot.
+    Refused {
+        /// Which snapshot.
+        id: SnapshotId,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
 /// What became of the requests of a group; in the order of the requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
@@ -73,6 +144,10 @@ pub enum Report {
     Created,
     /// The group is gone, and that is on the disk. The sink is dropped after this report.
     Dropped,
+    /// Log and state of the group are gone, its hard state is not, and that is on the disk.
+    Removed,
+    /// About a snapshot on its way here.
+    Snapshot(SnapshotReport),
     /// The group no longer counts as recovering ([`crate::LogStore::mark_rejoined`]).
     Rejoined,
     /// The inbox has room again, after a request of this group was refused with
@@ -91,6 +166,13 @@ impl AppendBatch {
     pub fn size(&self) -> usize {
         BATCH_OVERHEAD
             + self.entries.iter().map(|entry| ENTRY_OVERHEAD + entry.payload.len()).sum::<usize>()
+    }
+}
+
+impl StagedPiece {
+    /// Bytes that the piece counts for in the inbox.
+    pub fn size(&self) -> usize {
+        BATCH_OVERHEAD + self.cursor.len() + self.data.len()
     }
 }
 

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)] // Scenarios are tests: a failed expectation is to panic.
 
+pub mod replacing;
+
 use crate::{
     AppendBatch, CheckpointBatch, GroupRecord, LogBounds, LogStore, ReadError, Report, StorageError,
 };
@@ -27,7 +29,7 @@ pub trait Subject {
 
 /// Runs every scenario, each on a new and empty store from `make`.
 pub fn run_all<S: Subject>(mut make: impl FnMut() -> S) {
-    let scenarios: [fn(&mut S); 12] = [
+    let scenarios: Vec<fn(&mut S)> = vec![
         appended_entries_are_read_back,
         reads_are_bounded,
         truncated_entries_are_replaced,
@@ -41,7 +43,7 @@ pub fn run_all<S: Subject>(mut make: impl FnMut() -> S) {
         the_synced_index_follows,
         reopening_changes_nothing,
     ];
-    for scenario in scenarios {
+    for scenario in scenarios.into_iter().chain(replacing::scenarios()) {
         scenario(&mut make());
     }
 }
@@ -77,6 +79,17 @@ impl Reports {
                 Report::Appended { upto, .. } if upto.index == index => return,
                 Report::Appended { upto, .. } if upto.index < index => {}
                 other => panic!("expected appended {index}, got {other:?}"),
+            }
+        }
+    }
+
+    /// Waits for a report but for those of appends.
+    pub fn expect(&self, expected: &Report) {
+        loop {
+            match self.next() {
+                found if found == *expected => return,
+                Report::Appended { .. } | Report::Checkpointed { .. } => {}
+                other => panic!("expected {expected:?}, got {other:?}"),
             }
         }
     }

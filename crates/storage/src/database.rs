@@ -2,8 +2,10 @@
 //! and the events that an operator must hear of.
 
 use crate::directory_lock::DirectoryLock;
+use crate::group_record::{Side, Slot};
 use crate::options::Tuning;
 use crate::statistics::Counters;
+use flintmq_consensus::GroupId;
 use rocksdb::event_listener::{
     BackgroundErrorRecoveryInfo, CompactionJobInfo, DBBackgroundErrorReason, DBWriteStallCondition,
     EventListener, FlushJobInfo, MemTableInfo, MutableStatus, WriteStallInfo,
@@ -12,9 +14,10 @@ use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
     DBCompressionType, DBRecoveryMode, FlushOptions, LogLevel, Options,
 };
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// The column families (docs/internals/storage.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub(crate) struct Database {
     db: DB,
     cache: Cache,
     path: PathBuf,
+    /// The groups whose second side is in use, as the group family has it.
+    second_sides: RwLock<BTreeSet<GroupId>>,
     _lock: DirectoryLock,
 }
 
@@ -67,7 +72,8 @@ impl Database {
         });
         let options = database_options(tuning, create, counters);
         let db = DB::open_cf_descriptors(&options, path, families)?;
-        Ok(Self { db, cache, path: path.to_owned(), _lock: lock })
+        let second_sides = RwLock::default();
+        Ok(Self { db, cache, path: path.to_owned(), second_sides, _lock: lock })
     }
 
     pub(crate) fn db(&self) -> &DB {
@@ -80,6 +86,35 @@ impl Database {
             // Opening fails unless all families are there, and none is ever dropped.
             None => unreachable!("family {} is open", family.name()),
         }
+    }
+
+    /// Where log and state of a group are now.
+    pub(crate) fn slot(&self, group: GroupId) -> Slot {
+        let second = self.second_sides.read().unwrap_or_else(PoisonError::into_inner);
+        Slot::new(group, if second.contains(&group) { Side::Second } else { Side::First })
+    }
+
+    /// Tells readers where log and state of a group are.
+    pub(crate) fn set_side(&self, group: GroupId, side: Side) {
+        let mut second = self.second_sides.write().unwrap_or_else(PoisonError::into_inner);
+        match side {
+            Side::First => second.remove(&group),
+            Side::Second => second.insert(group),
+        };
+    }
+
+    /// Fsyncs the write-ahead log as it was found. What a process that was killed had written may
+    /// still be in the page cache alone, and from here on counts as being there.
+    pub(crate) fn sync_found(&self) -> std::io::Result<()> {
+        for path in wal_files(&self.path)? {
+            match std::fs::File::open(path) {
+                Ok(file) => file.sync_all()?,
+                // RocksDB deletes those that nothing needs any more.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        std::fs::File::open(&self.path)?.sync_all()
     }
 
     /// Writes the memtables of the log family to table files; waits for it, and as long as writers
@@ -144,13 +179,19 @@ impl Database {
 
 /// RocksDB has no property for it: the sum of the files.
 fn wal_bytes(path: &Path) -> u64 {
-    let Ok(files) = std::fs::read_dir(path) else { return 0 };
-    files
-        .flatten()
-        .filter(|file| file.path().extension().is_some_and(|ending| ending == "log"))
-        .filter_map(|file| file.metadata().ok())
-        .map(|found| found.len())
-        .sum()
+    let files = wal_files(path).unwrap_or_default();
+    files.iter().filter_map(|file| file.metadata().ok()).map(|found| found.len()).sum()
+}
+
+fn wal_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(path)? {
+        let file = file?.path();
+        if file.extension().is_some_and(|ending| ending == "log") {
+            found.push(file);
+        }
+    }
+    Ok(found)
 }
 
 fn database_options(tuning: &Tuning, create: bool, counters: &Arc<Counters>) -> Options {

@@ -149,6 +149,40 @@ pub enum ReadError {
         /// What is wrong with it.
         detail: String,
     },
+    /// There is nothing of the group that a snapshot could hold: it has no checkpoint, or is gone.
+    #[error("the group has no checkpoint yet; write one, then try again group={group}")]
+    NothingApplied {
+        /// The group.
+        group: GroupId,
+    },
+    /// The snapshot was closed, or has lived for as long as one may.
+    #[error("the snapshot is closed; open another one group={group} snapshot={number}")]
+    SnapshotGone {
+        /// The group.
+        group: GroupId,
+        /// Its number.
+        number: u64,
+    },
+    /// The place to read from is none of this snapshot, or a record is larger than one may be.
+    #[error("the snapshot cannot be read here: {detail}; begin with an empty cursor group={group}")]
+    BadCursor {
+        /// The group.
+        group: GroupId,
+        /// What does not fit.
+        detail: String,
+    },
+    /// Too many reads wait, or too many snapshots are open.
+    #[error("too much is being read; try again later group={group}")]
+    Busy {
+        /// The group.
+        group: GroupId,
+    },
+    /// The store was closed.
+    #[error("the store was closed; open it again group={group}")]
+    Stopped {
+        /// The group.
+        group: GroupId,
+    },
     /// The disk did not give the record.
     #[error("reading failed: {detail}; check the disk group={group}")]
     Failed {

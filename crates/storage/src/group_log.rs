@@ -4,7 +4,7 @@
 //! hole in a log, or a truncation of applied entries, could not be repaired afterwards.
 
 use crate::batch::CheckpointBatch;
-use crate::records::GroupState;
+use crate::group_record::GroupState;
 use flintmq_consensus::{Entry, Index, LogPosition};
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -40,6 +40,18 @@ impl GroupLog {
     /// A log as it is found at a start, all of it in table files.
     pub(crate) fn new(state: GroupState, last: LogPosition, entry_bytes: u64) -> Self {
         Self { state, last, unflushed_first: last.index + 1, entry_bytes, ..Self::default() }
+    }
+
+    /// The log that takes the place of this one: with this state, ending here.
+    pub(crate) fn replaced(&self, state: GroupState, last: LogPosition) -> Self {
+        // What was told to be fsynced of the old one says nothing about the new.
+        let truncations = self.truncations + 1;
+        Self { truncations, ..Self::new(state, last, self.entry_bytes) }
+    }
+
+    /// Estimated bytes of an entry.
+    pub(crate) fn entry_bytes(&self) -> u64 {
+        self.entry_bytes
     }
 
     /// The indexes to delete for a truncation; empty if it deletes nothing.

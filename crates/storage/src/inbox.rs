@@ -3,9 +3,9 @@
 //! The room of a request is taken until the writer has reported it, so the bound holds for
 //! everything on its way to the disk.
 
-use crate::batch::{AppendBatch, CheckpointBatch, Report, Sink};
+use crate::batch::{AppendBatch, CheckpointBatch, HardStates, NewGroup, Report, Sink, StagedPiece};
 use crate::error::{Refused, RefusedReason, StorageError};
-use flintmq_consensus::{GroupId, HardState, Index};
+use flintmq_consensus::{GroupId, HardState, Index, SnapshotId};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
@@ -19,12 +19,17 @@ pub(crate) struct Request {
 /// What to do.
 pub(crate) enum Work {
     Register(Sink),
-    Create(HardState),
+    Create(NewGroup),
     Drop,
+    Remove,
     Append(AppendBatch),
+    Reset { write: u64 },
     HardState { save: u64, state: HardState },
+    HardStates(HardStates),
     Checkpoint(CheckpointBatch),
     Rejoined,
+    Stage(StagedPiece),
+    Install { id: SnapshotId, keep_log_after: bool },
 }
 
 /// Whether a batch brings new messages. What helps to get rid of old ones has a quarter of the room
@@ -209,11 +214,12 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// Waits until there is something to do and takes it: requests up to about `max_bytes`.
-    pub(crate) fn take(&self, max_bytes: usize, requests: Vec<Request>) -> Delivery {
+    /// Takes what there is to do: requests up to about `max_bytes`. Waits until there is something,
+    /// if it is to.
+    pub(crate) fn take(&self, max_bytes: usize, requests: Vec<Request>, wait: bool) -> Delivery {
         debug_assert!(requests.is_empty());
         let mut state = self.lock();
-        while state.queue.is_empty() && !state.delivery.has_news() {
+        while wait && state.queue.is_empty() && !state.delivery.has_news() {
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let mut delivery = std::mem::take(&mut state.delivery);
@@ -289,7 +295,7 @@ mod tests {
         let inbox = Inbox::new(100, 10);
         assert_eq!(push(&inbox, 60), Ok(()));
         assert_eq!(push(&inbox, 60), Err(RefusedReason::Full));
-        let taken = inbox.take(1000, Vec::new());
+        let taken = inbox.take(1000, Vec::new(), true);
         assert_eq!(taken.requests.len(), 1);
         assert_eq!(push(&inbox, 60), Err(RefusedReason::Full), "still being written");
         assert_eq!(inbox.release(60, 1), BTreeSet::from([GroupId(1)]));
@@ -332,9 +338,9 @@ mod tests {
         }
         let _closed = inbox.close().unwrap();
         assert_eq!(push(&inbox, 1), Err(RefusedReason::Stopped));
-        let first = inbox.take(20, Vec::new());
+        let first = inbox.take(20, Vec::new(), true);
         assert_eq!((first.requests.len(), first.close.is_some()), (2, false));
-        let second = inbox.take(20, Vec::new());
+        let second = inbox.take(20, Vec::new(), true);
         assert_eq!((second.requests.len(), second.close.is_some()), (1, true));
     }
 

@@ -86,6 +86,7 @@
 //! docs/internals/storage.md has the reasons and the measurements.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod background_reads;
 mod batch;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -94,16 +95,23 @@ mod directory_lock;
 mod disk_space;
 mod error;
 mod group_log;
+mod group_record;
+mod group_replacing;
 mod host;
 mod inbox;
+mod log_handle;
 mod log_store;
 mod log_writer;
 mod marker;
+mod memory_disk;
 mod memory_store;
 mod opening;
 mod options;
 mod records;
 mod shutdown_signal;
+mod side_clearing;
+mod snapshot_pieces;
+mod snapshot_staging;
 mod space_reclaim;
 mod statistics;
 mod store;
@@ -111,13 +119,19 @@ mod store_reader;
 mod wal_sync;
 mod witness;
 
-pub use batch::{AppendBatch, AppendKind, CheckpointBatch, Report, Sink};
+pub use batch::{
+    AppendBatch, AppendKind, CheckpointBatch, HardStates, NewGroup, OnSaved, Report, Sink,
+    SnapshotReport, StagedPiece,
+};
 pub use disk_space::{DiskListener, DiskState, FreeSpace};
 pub use error::{OpenError, ReadError, Refused, RefusedReason, StorageError};
-pub use log_store::{GroupRecord, LogBounds, LogStore, QueueRecord, QueueRecords};
-pub use log_writer::LogHandle;
+pub use log_handle::LogHandle;
+pub use log_store::{
+    GroupRecord, LogBounds, LogStore, OnRead, OpenSnapshot, QueueRecord, QueueRecords,
+};
 pub use memory_store::{Delivery, MemoryStore};
 pub use options::{Durability, NodeIdentity, StoreOptions, Tuning};
+pub use snapshot_pieces::SnapshotPiece;
 pub use statistics::{DurationHistogram, ENTRIES_PLACES, StoreStats};
 pub use store::{Opened, Shutdown, Store};
 pub use store_reader::StoreReader;

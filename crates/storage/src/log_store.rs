@@ -1,16 +1,22 @@
 //! The contract of a store, kept by RocksDB and by the in-memory double alike.
 
-use crate::batch::{AppendBatch, CheckpointBatch, Sink};
+use crate::batch::{AppendBatch, CheckpointBatch, HardStates, NewGroup, Sink, StagedPiece};
 use crate::disk_space::DiskState;
 use crate::error::{ReadError, Refused};
+use crate::snapshot_pieces::SnapshotPiece;
 use crate::statistics::StoreStats;
-use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition};
+use bytes::Bytes;
+use flintmq_consensus::{
+    CreationId, Entry, Epoch, GroupId, HardState, Index, LogPosition, SnapshotId,
+};
 
 /// A group as the store has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupRecord {
     /// The group.
     pub id: GroupId,
+    /// Which making of a group of this number it is.
+    pub creation: CreationId,
     /// The last hard state that was synced.
     pub hard_state: HardState,
     /// Where its log begins and ends.
@@ -21,7 +27,26 @@ pub struct GroupRecord {
     /// The node's loss epoch, while the tail of the group's log may be lost: entries that this
     /// replica acknowledged may be missing.
     pub recovering: Option<Epoch>,
+    /// Log and state were removed ([`LogStore::remove_group`]); only the hard state is there. Until
+    /// [`LogStore::create`] brings it back, the group takes nothing but hard states.
+    pub removed: bool,
+    /// Its appends are fsynced before they are reported ([`NewGroup::synchronous`]).
+    pub synchronous: bool,
 }
+
+/// A snapshot that was opened: the group's state as its last checkpoint has it, with the entries at
+/// or below that position that are alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenSnapshot {
+    /// Names it in the life of the node; the same number is never given to other content.
+    pub number: u64,
+    /// Up to where it stands for the log.
+    pub position: LogPosition,
+}
+
+/// Told what was read, by a thread of the store: it must neither block nor close the store. Not
+/// called at all if the store is closed before.
+pub type OnRead<T> = Box<dyn FnOnce(Result<T, ReadError>) + Send>;
 
 /// Where a group's log begins and ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,16 +73,36 @@ pub trait LogStore: Send + Sync {
     /// Sends the reports of `group` to `sink` from now on, replacing an earlier sink.
     fn register(&self, group: GroupId, sink: Sink);
 
-    /// Creates a group with its first hard state, synced. An existing group of that id is an error
-    /// of the caller and reported as such. Reports [`crate::Report::Created`]. What is refused is
-    /// not handed back: it is small, and the caller has it.
-    fn create_group(&self, group: GroupId, hard_state: HardState) -> Result<(), Refused<()>>;
+    /// Creates a group, synced. Reports [`crate::Report::Created`]. What is refused is not handed
+    /// back: it is small, and the caller has it.
+    ///
+    /// An existing group of that number is an error of the caller and reported as such, unless it
+    /// was removed ([`Self::remove_group`]): then it comes back, empty. If it is the same making of
+    /// the group, the hard state must not be behind the one that was kept, or it would forget a
+    /// vote. Numbers of groups end at 2^31 - 2.
+    fn create(&self, group: GroupId, new: NewGroup) -> Result<(), Refused<()>>;
 
-    /// Forgets a group with everything that it holds, synced. Reports [`crate::Report::Dropped`].
+    /// Creates a group of the default making, see [`Self::create`].
+    fn create_group(&self, group: GroupId, hard_state: HardState) -> Result<(), Refused<()>> {
+        self.create(group, NewGroup { hard_state, ..NewGroup::default() })
+    }
+
+    /// Removes the log and the state of a group in one write, synced, and keeps its hard state and
+    /// its creation for ever: should the group take this node back, it must know what it voted for.
+    /// Ask for it only once the group's leader says that nobody needs the data any more. Reports
+    /// [`crate::Report::Removed`]; a second time, too.
+    fn remove_group(&self, group: GroupId) -> Result<(), Refused<()>>;
+
+    /// Forgets a group with everything that it holds, its votes included, synced: for groups that
+    /// are deleted in the whole cluster. Reports [`crate::Report::Dropped`].
     fn drop_group(&self, group: GroupId) -> Result<(), Refused<()>>;
 
     /// Appends to a group's log. Reports [`crate::Report::Appended`].
     fn try_append(&self, group: GroupId, batch: AppendBatch) -> Result<(), Refused<AppendBatch>>;
+
+    /// Drops the group's log and state in one write, synced, hard state excepted. Reports
+    /// [`crate::Report::Appended`] with this number, in order with the appends.
+    fn reset(&self, group: GroupId, write: u64) -> Result<(), Refused<()>>;
 
     /// Replaces the group's hard state, synced. Reports [`crate::Report::HardStateSynced`] with the
     /// caller's number.
@@ -67,6 +112,10 @@ pub trait LogStore: Send + Sync {
         save: u64,
         hard_state: HardState,
     ) -> Result<(), Refused<()>>;
+
+    /// Replaces hard states of several groups with one fsync, then calls [`HardStates::then`]. What
+    /// does not fit its group ends that group, which is reported there; the others are saved.
+    fn save_hard_states(&self, batch: HardStates) -> Result<(), Refused<HardStates>>;
 
     /// Writes a checkpoint. Reports [`crate::Report::Checkpointed`].
     fn try_checkpoint(
@@ -78,6 +127,59 @@ pub trait LogStore: Send + Sync {
     /// Records that the group has everything again that it may have lost (consensus design, section
     /// 8). Reports [`crate::Report::Rejoined`].
     fn mark_rejoined(&self, group: GroupId) -> Result<(), Refused<()>>;
+
+    /// Keeps a piece of a snapshot aside. The pieces of one snapshot come in their order, each
+    /// once. Reports [`crate::SnapshotReport::Staged`] or [`crate::SnapshotReport::Refused`]. What
+    /// was kept is gone after a restart.
+    fn try_stage(&self, group: GroupId, piece: StagedPiece) -> Result<(), Refused<StagedPiece>>;
+
+    /// Makes the snapshot whose pieces were all staged the group's state, in one write together
+    /// with removing the log up to its position, or all of the log; synced. `keep_log_after`: the
+    /// log has the entry of the snapshot's position, and what is behind it stays. Reports
+    /// [`crate::SnapshotReport::Installed`] or [`crate::SnapshotReport::Refused`], which changes
+    /// nothing.
+    fn install(
+        &self,
+        group: GroupId,
+        id: SnapshotId,
+        keep_log_after: bool,
+    ) -> Result<(), Refused<()>>;
+
+    /// Opens a snapshot of the group's last checkpoint. It stays what it is while the group goes
+    /// on, keeps what dies meanwhile on the disk, and is therefore closed by itself when it is not
+    /// read from for long, and at a certain age ([`crate::StoreOptions::snapshot_idle`],
+    /// [`crate::StoreOptions::snapshot_life`]); a process that ends takes it along.
+    fn open_snapshot(&self, group: GroupId, then: OnRead<OpenSnapshot>);
+
+    /// Reads the piece that begins at `cursor`, the empty one being the beginning, of at most
+    /// `max_bytes` (1 KiB at least, and as much more as keys are longer than 64 bytes). Any piece
+    /// may be read again. [`ReadError::SnapshotGone`] if it is not open any more.
+    fn read_snapshot(
+        &self,
+        group: GroupId,
+        number: u64,
+        cursor: Bytes,
+        max_bytes: usize,
+        then: OnRead<SnapshotPiece>,
+    );
+
+    /// Closes a snapshot; nothing happens if it is closed already.
+    fn close_snapshot(&self, number: u64);
+
+    /// Reads consecutive entries behind `after` up to `upto`, beside the caller's thread: at least
+    /// one, then as many as `max_bytes` of payload allow. None if the first is not in the log. What
+    /// is read was in the log at one moment, whatever is appended and truncated meanwhile.
+    fn read_log(
+        &self,
+        group: GroupId,
+        after: Index,
+        upto: Index,
+        max_bytes: usize,
+        then: OnRead<Vec<Entry>>,
+    );
+
+    /// One group, or `None` if there is none of this number.
+    fn group(&self, group: GroupId) -> Result<Option<GroupRecord>, ReadError>;
 
     /// All groups, ascending. Groups whose creation is not reported yet may be missing.
     fn groups(&self) -> Result<Vec<GroupRecord>, ReadError>;

@@ -1,106 +1,29 @@
-//! The one thread that writes to the database, and the handle by which it is asked to.
+//! The one thread that writes to the database.
 //!
 //! Everything that waits in the inbox becomes one `WriteBatch`, so batches grow with the load by
 //! themselves and nobody waits for a timer. Reports go out only after the write call has returned
 //! and the witness knows of it.
 
-use crate::batch::{AppendBatch, AppendKind, CheckpointBatch, Report, Sink};
+use crate::batch::{AppendBatch, CheckpointBatch, HardStates, OnSaved, Report, Sink};
 use crate::database::{Database, Family};
-use crate::disk_space::{DiskMonitor, DiskState};
-use crate::error::{Refused, RefusedReason, StorageError};
+use crate::error::StorageError;
 use crate::group_log::{self, GroupLog, MemtableProgress};
-use crate::inbox::{Class, Delivery, Inbox, Request, SyncMark, SyncedMarks, Work};
+use crate::group_record::{self, GroupState, Slot};
+use crate::inbox::{Delivery, Inbox, Request, SyncMark, SyncedMarks, Work};
 use crate::options::Durability;
-use crate::records::{self, EntryHeader, GroupState};
+use crate::records::{self, EntryHeader};
+use crate::side_clearing::Clearing;
+use crate::snapshot_staging::Staging;
 use crate::statistics::Counters;
 use crate::wal_sync::Unsynced;
 use crate::witness::Witness;
 use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition};
 use rocksdb::{WriteBatch, WriteOptions};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
-
-/// Asks the log writer to write. Cheap to clone; never waits. See [`crate::LogStore`] for what each
-/// request does.
-#[derive(Clone)]
-pub struct LogHandle {
-    pub(crate) inbox: Arc<Inbox>,
-    pub(crate) disk: Arc<DiskMonitor>,
-    pub(crate) counters: Arc<Counters>,
-}
-
-impl LogHandle {
-    /// See [`crate::LogStore::register`].
-    pub fn register(&self, group: GroupId, sink: Sink) {
-        self.inbox.register(group, sink);
-    }
-
-    /// See [`crate::LogStore::create_group`].
-    pub fn create_group(&self, group: GroupId, hard_state: HardState) -> Result<(), Refused<()>> {
-        self.inbox.push_urgent(group, (), |()| Work::Create(hard_state))
-    }
-
-    /// See [`crate::LogStore::drop_group`].
-    pub fn drop_group(&self, group: GroupId) -> Result<(), Refused<()>> {
-        self.inbox.push_urgent(group, (), |()| Work::Drop)
-    }
-
-    /// See [`crate::LogStore::try_append`].
-    pub fn try_append(
-        &self,
-        group: GroupId,
-        batch: AppendBatch,
-    ) -> Result<(), Refused<AppendBatch>> {
-        if batch.kind == AppendKind::Growing
-            && let DiskState::Low { free, reserve } = self.disk.state()
-        {
-            self.counters.refused_disk_full.fetch_add(1, Relaxed);
-            let reason = RefusedReason::DiskFull { free, reserve };
-            return Err(Refused { returned: batch, reason });
-        }
-        let class = match batch.kind {
-            AppendKind::Growing => Class::Growing,
-            AppendKind::Relief => Class::Relief,
-        };
-        self.counted(self.inbox.push(group, (batch.size(), class), batch, Work::Append))
-    }
-
-    /// See [`crate::LogStore::save_hard_state`].
-    pub fn save_hard_state(
-        &self,
-        group: GroupId,
-        save: u64,
-        hard_state: HardState,
-    ) -> Result<(), Refused<()>> {
-        let state = hard_state;
-        self.inbox.push_urgent(group, (), |()| Work::HardState { save, state })
-    }
-
-    /// See [`crate::LogStore::try_checkpoint`].
-    pub fn try_checkpoint(
-        &self,
-        group: GroupId,
-        batch: CheckpointBatch,
-    ) -> Result<(), Refused<CheckpointBatch>> {
-        let size = (batch.size(), Class::Relief);
-        self.counted(self.inbox.push(group, size, batch, Work::Checkpoint))
-    }
-
-    /// See [`crate::LogStore::mark_rejoined`].
-    pub fn mark_rejoined(&self, group: GroupId) -> Result<(), Refused<()>> {
-        self.inbox.push_urgent(group, (), |()| Work::Rejoined)
-    }
-
-    fn counted<T>(&self, result: Result<(), Refused<T>>) -> Result<(), Refused<T>> {
-        if let Err(Refused { reason: RefusedReason::Full, .. }) = &result {
-            self.counters.refused_full.fetch_add(1, Relaxed);
-        }
-        result
-    }
-}
 
 /// Everything that the writer's thread needs.
 pub(crate) struct LogWriter {
@@ -113,6 +36,8 @@ pub(crate) struct LogWriter {
     pub(crate) write_bytes: usize,
     pub(crate) loss_epoch: Epoch,
     pub(crate) groups: HashMap<GroupId, Group>,
+    /// What is being deleted, oldest first.
+    pub(crate) clearing: VecDeque<Clearing>,
     pub(crate) pending: Pending,
 }
 
@@ -121,11 +46,15 @@ pub(crate) struct LogWriter {
 pub(crate) struct Group {
     /// `None`: the group does not exist; only its sink is known.
     pub(crate) log: Option<GroupLog>,
-    sink: Option<Sink>,
+    pub(crate) sink: Option<Sink>,
     /// A batch did not fit: nothing more is written for this group.
-    broken: bool,
+    pub(crate) broken: bool,
     /// Place in the reports of the last append of the present write: earlier ones are not sent.
-    last_append: usize,
+    pub(crate) last_append: usize,
+    /// The snapshot that comes in on the spare side.
+    pub(crate) staging: Option<Staging>,
+    /// The spare side may hold something.
+    pub(crate) is_spare_dirty: bool,
 }
 
 impl Group {
@@ -133,7 +62,11 @@ impl Group {
         Self { log: Some(log), ..Self::default() }
     }
 
-    fn report(&self, report: Report) {
+    fn is_synchronous(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.state.synchronous)
+    }
+
+    pub(crate) fn report(&self, report: Report) {
         if let Some(sink) = &self.sink {
             sink(report);
         }
@@ -143,17 +76,21 @@ impl Group {
 /// The write that is being put together.
 #[derive(Default)]
 pub(crate) struct Pending {
-    batch: WriteBatch,
+    pub(crate) batch: WriteBatch,
     /// Something in it must be on the disk before it is reported.
-    sync: bool,
+    pub(crate) sync: bool,
     entries: u64,
     requests: u64,
     /// What its deletions leave behind in table files.
     dead_entries: u64,
     dead_bytes: u64,
-    reports: Vec<(GroupId, Report)>,
+    pub(crate) reports: Vec<(GroupId, Report)>,
+    /// Who wants to know that hard states are saved.
+    saved: Vec<OnSaved>,
     /// How far it takes the log of each group that it appends to.
-    marks: Vec<(GroupId, SyncMark)>,
+    pub(crate) marks: Vec<(GroupId, SyncMark)>,
+    /// Sides that it puts out of use.
+    pub(crate) replaced: Vec<Slot>,
 }
 
 impl LogWriter {
@@ -162,7 +99,8 @@ impl LogWriter {
         let _end = End(Arc::clone(&self.inbox));
         let mut requests = Vec::new();
         loop {
-            let mut delivery = self.inbox.take(self.write_bytes, requests);
+            let idle = self.clearing.is_empty();
+            let mut delivery = self.inbox.take(self.write_bytes, requests, idle);
             if let Some(error) = delivery.failed {
                 return self.fail(error);
             }
@@ -178,6 +116,9 @@ impl LogWriter {
                 return;
             }
             requests = delivery.requests;
+            if let Err(error) = self.clear_some() {
+                return self.fail(error);
+            }
         }
     }
 
@@ -218,37 +159,28 @@ impl LogWriter {
             return Ok(());
         }
         let broken = self.groups.get(&group).is_some_and(|known| known.broken);
-        if broken && !matches!(work, Work::Drop) {
+        // Hard states of several groups look for themselves.
+        if broken && !matches!(work, Work::Drop | Work::Remove | Work::HardStates(_)) {
             return Ok(());
         }
         self.pending.requests += 1;
         match work {
             Work::Register(_) => Ok(()),
-            Work::Create(hard_state) => self.create(group, &hard_state),
+            Work::Create(new) => self.create(group, &new),
             Work::Drop => self.drop_group(group),
+            Work::Remove => self.remove_group(group),
             Work::Append(batch) => self.append(group, &batch),
+            Work::Reset { write } => self.reset(group, write),
             Work::HardState { save, state } => self.save_hard_state(group, save, &state),
+            Work::HardStates(batch) => {
+                self.save_hard_states(batch);
+                Ok(())
+            }
             Work::Checkpoint(batch) => self.checkpoint(group, &batch),
             Work::Rejoined => self.rejoined(group),
+            Work::Stage(piece) => self.stage(group, &piece),
+            Work::Install { id, keep_log_after } => self.install(group, id, keep_log_after),
         }
-    }
-
-    fn create(&mut self, group: GroupId, hard_state: &HardState) -> Result<(), Trouble> {
-        let known = self.groups.entry(group).or_default();
-        if known.log.is_some() {
-            return Err(Trouble::Misfit("the group exists already".to_owned()));
-        }
-        let state = GroupState {
-            contiguous_from: 1,
-            rejoined_epoch: self.loss_epoch,
-            ..GroupState::default()
-        };
-        known.log = Some(GroupLog::new(state, LogPosition::default(), 0));
-        self.put_hard_state(group, hard_state);
-        self.put_group(group, &state);
-        self.pending.sync = true;
-        self.pending.reports.push((group, Report::Created));
-        Ok(())
     }
 
     fn save_hard_state(
@@ -264,6 +196,29 @@ impl LogWriter {
         Ok(())
     }
 
+    /// A state that does not fit ends its group; the others' are saved.
+    fn save_hard_states(&mut self, HardStates { states, then }: HardStates) {
+        for (group, creation, state) in states {
+            let known = self.groups.get(&group);
+            if known.is_some_and(|known| known.broken) {
+                continue;
+            }
+            match known.and_then(|known| known.log.as_ref()) {
+                None => self.break_group(group, "there is no such group".to_owned()),
+                Some(log) if log.state.creation != creation => {
+                    let detail = format!(
+                        "the hard state is of another making of the group here={} given={}",
+                        log.state.creation.0, creation.0
+                    );
+                    self.break_group(group, detail);
+                }
+                Some(_) => self.put_hard_state(group, &state),
+            }
+        }
+        self.pending.sync = true;
+        self.pending.saved.push(then);
+    }
+
     fn rejoined(&mut self, group: GroupId) -> Result<(), Trouble> {
         let loss_epoch = self.loss_epoch;
         let log = self.log_of(group)?;
@@ -277,7 +232,7 @@ impl LogWriter {
     fn append(&mut self, group: GroupId, batch: &AppendBatch) -> Result<(), Trouble> {
         match batch.truncate_from {
             Some(from) => self.truncate(group, from, &batch.entries)?,
-            None => self.log_of(group)?.check_entries(&batch.entries)?,
+            None => self.live_log_of(group)?.check_entries(&batch.entries)?,
         }
         let memtables = self.memtables();
         let written = self.database.db().latest_sequence_number();
@@ -286,8 +241,9 @@ impl LogWriter {
         let Some(log) = known.log.as_mut() else { return Ok(()) };
         log.memtables_moved(memtables);
         let family = self.database.family(Family::Log);
+        let slot = log.state.slot(group);
         for entry in &batch.entries {
-            put_entry(&mut self.pending.batch, family, group, entry)?;
+            put_entry(&mut self.pending.batch, family, slot, entry)?;
             let position = LogPosition { term: entry.term, index: entry.index };
             log.appended(position, entry.payload.len());
         }
@@ -296,13 +252,14 @@ impl LogWriter {
         known.last_append = self.pending.reports.len();
         self.pending.reports.push((group, Report::Appended { write: batch.write, upto: log.last }));
         let mark = SyncMark { upto: log.last.index, truncations: log.truncations };
+        self.pending.sync |= log.state.synchronous;
         self.pending.marks.push((group, mark));
         Ok(())
     }
 
     /// Deletes the entries from `from` on, if `entries` fit behind what is left.
     fn truncate(&mut self, group: GroupId, from: Index, entries: &[Entry]) -> Result<(), Trouble> {
-        let doomed = self.log_of(group)?.check_truncation(from)?;
+        let doomed = self.live_log_of(group)?.check_truncation(from)?;
         if doomed.is_empty() {
             return Ok(self.log_of(group)?.check_entries(entries)?);
         }
@@ -313,30 +270,35 @@ impl LogWriter {
         let log = self.log_of(group)?;
         group_log::check_entries(new_last, entries)?;
         log.truncated(new_last);
+        let slot = log.state.slot(group);
         let family = self.database.family(Family::Log);
         for index in doomed {
-            self.pending.batch.single_delete_cf(family, records::log_key(group, index));
+            self.pending.batch.single_delete_cf(family, records::log_key(slot, index));
         }
         Ok(())
     }
 
     /// Term and index of an entry, which must be the applied one, in the log, or 0.
-    fn position(&mut self, group: GroupId, index: Index) -> Result<LogPosition, Trouble> {
-        let applied = self.log_of(group)?.applied();
+    pub(crate) fn position(
+        &mut self,
+        group: GroupId,
+        index: Index,
+    ) -> Result<LogPosition, Trouble> {
+        let log = self.log_of(group)?;
+        let (applied, slot) = (log.applied(), log.state.slot(group));
         if index == 0 || index == applied.index {
             return Ok(LogPosition { index, ..applied });
         }
         let family = self.database.family(Family::Log);
-        let value = self.database.db().get_pinned_cf(family, records::log_key(group, index));
+        let value = self.database.db().get_pinned_cf(family, records::log_key(slot, index));
         let value = value.map_err(|error| Trouble::Misfit(error.to_string()))?;
         let value = value.ok_or_else(|| Trouble::Misfit(format!("no entry index={index}")))?;
-        let entry = records::decode_entry(index, &value)?;
-        Ok(LogPosition { term: entry.term, index })
+        Ok(LogPosition { term: records::check_entry(&value)?, index })
     }
 
     fn checkpoint(&mut self, group: GroupId, batch: &CheckpointBatch) -> Result<(), Trouble> {
         let memtables = self.memtables();
-        let log = self.log_of(group)?;
+        let log = self.live_log_of(group)?;
         log.check_checkpoint(batch)?;
         log.checkpointed(batch);
         log.memtables_moved(memtables);
@@ -344,10 +306,11 @@ impl LogWriter {
         let state = log.state;
         self.pending.dead_entries += dead_entries;
         self.pending.dead_bytes += dead_bytes;
+        self.pending.sync |= state.synchronous;
         self.put_group(group, &state);
         let queue = self.database.family(Family::Queue);
         let write = &mut self.pending.batch;
-        let prefix = records::group_key(group);
+        let prefix = state.slot(group).prefix();
         for suffix in &batch.deletes {
             write.delete_cf_vectored(queue, &[IoSlice::new(&prefix), IoSlice::new(suffix)])?;
         }
@@ -357,27 +320,9 @@ impl LogWriter {
         }
         let log = self.database.family(Family::Log);
         for index in &batch.dead_entries {
-            write.single_delete_cf(log, records::log_key(group, *index));
+            write.single_delete_cf(log, records::log_key(state.slot(group), *index));
         }
         self.pending.reports.push((group, Report::Checkpointed { applied: batch.applied }));
-        Ok(())
-    }
-
-    /// Deletes a group in steps that each are synced: first it is marked, so that a crash half-way
-    /// is completed at the next start.
-    fn drop_group(&mut self, group: GroupId) -> Result<(), Trouble> {
-        let state = GroupState { dropping: true, ..self.log_of(group)?.state };
-        self.put_group(group, &state);
-        self.pending
-            .batch
-            .delete_cf(self.database.family(Family::HardState), records::group_key(group));
-        self.pending.sync = true;
-        self.write()?;
-        delete_group_data(&self.database, group)
-            .map_err(|error| StorageError::Write { detail: error.to_string() })?;
-        if let Some(gone) = self.groups.remove(&group) {
-            gone.report(Report::Dropped);
-        }
         Ok(())
     }
 
@@ -388,27 +333,36 @@ impl LogWriter {
         }
     }
 
-    fn log_of(&mut self, group: GroupId) -> Result<&mut GroupLog, Trouble> {
+    /// The log of a group, which must exist and not be removed.
+    pub(crate) fn live_log_of(&mut self, group: GroupId) -> Result<&mut GroupLog, Trouble> {
+        let log = self.log_of(group)?;
+        if log.state.removed {
+            return Err(Trouble::Misfit("the group was removed".to_owned()));
+        }
+        Ok(log)
+    }
+
+    pub(crate) fn log_of(&mut self, group: GroupId) -> Result<&mut GroupLog, Trouble> {
         self.groups
             .get_mut(&group)
             .and_then(|known| known.log.as_mut())
             .ok_or_else(|| Trouble::Misfit("there is no such group".to_owned()))
     }
 
-    fn put_hard_state(&mut self, group: GroupId, hard_state: &HardState) {
+    pub(crate) fn put_hard_state(&mut self, group: GroupId, hard_state: &HardState) {
         let family = self.database.family(Family::HardState);
         let value = records::encode_hard_state(hard_state);
         self.pending.batch.put_cf(family, records::group_key(group), value);
     }
 
-    fn put_group(&mut self, group: GroupId, state: &GroupState) {
+    pub(crate) fn put_group(&mut self, group: GroupId, state: &GroupState) {
         let family = self.database.family(Family::Group);
-        let value = records::encode_group(state);
+        let value = group_record::encode_group(state);
         self.pending.batch.put_cf(family, records::group_key(group), value);
     }
 
     /// Writes what is pending and reports it.
-    fn write(&mut self) -> Result<(), StorageError> {
+    pub(crate) fn write(&mut self) -> Result<(), StorageError> {
         if !self.pending.batch.is_empty() {
             let sync = self.pending.sync || self.durability == Durability::Sync;
             let mut options = WriteOptions::default();
@@ -447,9 +401,10 @@ impl LogWriter {
         self.pending.requests = 0;
         self.pending.dead_entries = 0;
         self.pending.dead_bytes = 0;
-        let synced = self.durability == Durability::Sync;
+        self.put_out_of_use();
         for (place, (group, report)) in self.pending.reports.drain(..).enumerate() {
             let Some(group) = self.groups.get(&group) else { continue };
+            let synced = self.durability == Durability::Sync || group.is_synchronous();
             match report {
                 Report::Appended { .. } if group.last_append != place => {}
                 Report::Appended { write, upto } if synced => {
@@ -458,6 +413,9 @@ impl LogWriter {
                 }
                 report => group.report(report),
             }
+        }
+        for then in self.pending.saved.drain(..) {
+            then();
         }
         Ok(())
     }
@@ -472,7 +430,7 @@ impl LogWriter {
         }
     }
 
-    fn break_group(&mut self, group: GroupId, detail: String) {
+    pub(crate) fn break_group(&mut self, group: GroupId, detail: String) {
         let error = StorageError::BrokenLog { group, detail };
         tracing::error!(%error, "nothing more is written for this group");
         // What the group has in the present write is whole and goes its way; its reports come
@@ -492,7 +450,7 @@ impl LogWriter {
             group.report(Report::Failed(error.clone()));
         }
         // Sinks that were still waiting to be registered must hear of it too.
-        for request in self.inbox.take(usize::MAX, Vec::new()).requests {
+        for request in self.inbox.take(usize::MAX, Vec::new(), false).requests {
             if let Work::Register(sink) = request.work {
                 sink(Report::Failed(error.clone()));
             }
@@ -509,42 +467,13 @@ impl Drop for End {
     }
 }
 
-/// Deletes whatever there is of a group but its hard state, the record of the group last; synced.
-pub(crate) fn delete_group_data(database: &Database, group: GroupId) -> Result<(), rocksdb::Error> {
-    const KEYS_PER_WRITE: usize = 4096;
-    let db = database.db();
-    let log = database.family(Family::Log);
-    let mut batch = WriteBatch::default();
-    // One by one: keys of the log may only ever be deleted by `SingleDelete`.
-    let mut keys = db.raw_iterator_cf(log);
-    keys.seek(records::group_key(group));
-    while let Some(key) = keys.key() {
-        if records::key_group(key) != Some(group) {
-            break;
-        }
-        batch.single_delete_cf(log, key);
-        if batch.len() >= KEYS_PER_WRITE {
-            db.write(&batch)?;
-            batch.clear();
-        }
-        keys.next();
-    }
-    keys.status()?;
-    let begin = records::group_key(group).to_vec();
-    batch.delete_range_cf(database.family(Family::Queue), begin, records::group_end(group));
-    batch.delete_cf(database.family(Family::Group), records::group_key(group));
-    let mut options = WriteOptions::default();
-    options.set_sync(true);
-    db.write_opt(&batch, &options)
-}
-
 fn put_entry(
     batch: &mut WriteBatch,
     family: &rocksdb::ColumnFamily,
-    group: GroupId,
+    slot: Slot,
     entry: &Entry,
 ) -> Result<(), rocksdb::Error> {
-    let key = records::log_key(group, entry.index);
+    let key = records::log_key(slot, entry.index);
     let header = EntryHeader::of(entry);
     batch.put_cf_vectored(
         &family,
@@ -554,7 +483,7 @@ fn put_entry(
 }
 
 /// Why a request was not done.
-enum Trouble {
+pub(crate) enum Trouble {
     /// It does not fit its group: that group ends.
     Misfit(String),
     /// The store ends.

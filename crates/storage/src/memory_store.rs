@@ -5,14 +5,18 @@
 //! within the call. With [`Delivery::Stepped`] requests wait until [`MemoryStore::step`], so a test
 //! decides what is written when, what is fsynced, and what a power loss takes away.
 
-use crate::batch::{AppendBatch, AppendKind, CheckpointBatch, Report, Sink};
+use crate::batch::{
+    AppendBatch, AppendKind, CheckpointBatch, HardStates, NewGroup, OnSaved, Report, Sink,
+    SnapshotReport, StagedPiece,
+};
 use crate::disk_space::DiskState;
 use crate::error::{ReadError, Refused, RefusedReason, StorageError};
-use crate::group_log::GroupLog;
-use crate::log_store::{GroupRecord, LogBounds, LogStore, QueueRecords};
-use crate::records::GroupState;
+use crate::log_store::{GroupRecord, LogBounds, LogStore, OnRead, OpenSnapshot, QueueRecords};
+use crate::memory_disk::{Change, Disk, Group, OpenedSnapshot};
+use crate::snapshot_pieces::SnapshotPiece;
 use crate::statistics::StoreStats;
-use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition};
+use bytes::Bytes;
+use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition, SnapshotId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -45,43 +49,33 @@ struct State {
     /// Groups that were appended to since their last `Synced` report.
     appended: BTreeSet<GroupId>,
     loss_epoch: Epoch,
-    waiting: VecDeque<(GroupId, Change)>,
+    waiting: VecDeque<Task>,
     /// Requests that may wait before batches are refused.
     capacity: usize,
     starved: Vec<GroupId>,
     sinks: BTreeMap<GroupId, Arc<Mutex<Sink>>>,
-    outbox: VecDeque<(GroupId, Report)>,
+    outbox: VecDeque<Outgoing>,
     /// Somebody empties the outbox.
     sending: bool,
+    snapshots: BTreeMap<u64, OpenedSnapshot>,
+    /// Goes on over all pretended processes: numbers are never given twice.
+    snapshots_opened: u64,
     broken: BTreeMap<GroupId, StorageError>,
     failed: Option<StorageError>,
     low_disk: Option<(u64, u64)>,
     stats: StoreStats,
 }
 
-/// The content of the pretended disk.
-#[derive(Clone, Default)]
-struct Disk {
-    groups: BTreeMap<GroupId, Group>,
+/// What waits.
+enum Task {
+    Change(GroupId, Change),
+    HardStates(HardStates),
 }
 
-#[derive(Clone, Default)]
-struct Group {
-    hard_state: HardState,
-    log: GroupLog,
-    entries: BTreeMap<Index, Entry>,
-    queue: BTreeMap<Vec<u8>, Vec<u8>>,
-}
-
-/// What a request does to the disk.
-#[derive(Clone)]
-enum Change {
-    Create(HardState),
-    Drop,
-    Append(Arc<AppendBatch>),
-    HardState { save: u64, state: HardState },
-    Checkpoint(Arc<CheckpointBatch>),
-    Rejoined,
+/// What is to be told to somebody outside.
+enum Outgoing {
+    Report(GroupId, Report),
+    Saved(OnSaved),
 }
 
 impl MemoryStore {
@@ -107,13 +101,15 @@ impl MemoryStore {
         if state.failed.is_some() {
             return false;
         }
-        let Some((group, change)) = state.waiting.pop_front() else {
-            return false;
+        let mut reports = match state.waiting.pop_front() {
+            None => return false,
+            Some(Task::Change(group, change)) => state.perform(group, change),
+            Some(Task::HardStates(batch)) => state.save_hard_states(batch),
         };
-        let mut reports = state.perform(group, change);
         if state.waiting.len() <= state.capacity / 2 {
             let starved = std::mem::take(&mut state.starved);
-            reports.extend(starved.into_iter().map(|group| (group, Report::Room)));
+            let room = |group| Outgoing::Report(group, Report::Room);
+            reports.extend(starved.into_iter().map(room));
         }
         self.send(state, reports);
         true
@@ -158,9 +154,15 @@ impl MemoryStore {
             disk.apply(*group, change, loss_epoch);
         }
         state.unsynced.clear();
+        disk.drop_staged();
         state.synced = disk.clone();
         state.disk = disk;
         state.loss_epoch += 1;
+    }
+
+    /// Closes all snapshots, as if each had lived for as long as one may.
+    pub fn expire_snapshots(&self) {
+        self.lock().snapshots.clear();
     }
 
     /// Makes the next write fail, which is final.
@@ -168,8 +170,8 @@ impl MemoryStore {
         let mut state = self.lock();
         state.failed = Some(error.clone());
         state.waiting.clear();
-        let reports =
-            state.sinks.keys().map(|group| (*group, Report::Failed(error.clone()))).collect();
+        let failed = |group: &GroupId| Outgoing::Report(*group, Report::Failed(error.clone()));
+        let reports = state.sinks.keys().map(failed).collect();
         self.send(state, reports);
     }
 
@@ -179,6 +181,16 @@ impl MemoryStore {
         value: T,
         urgent: bool,
         change: impl FnOnce(T) -> Change,
+    ) -> Result<(), Refused<T>> {
+        self.enqueue(group, value, urgent, |value| Task::Change(group, change(value)))
+    }
+
+    fn enqueue<T>(
+        &self,
+        group: GroupId,
+        value: T,
+        urgent: bool,
+        task: impl FnOnce(T) -> Task,
     ) -> Result<(), Refused<T>> {
         let mut state = self.lock();
         if state.failed.is_some() {
@@ -191,7 +203,7 @@ impl MemoryStore {
             state.stats.refused_full += 1;
             return Err(Refused { returned: value, reason: RefusedReason::Full });
         }
-        state.waiting.push_back((group, change(value)));
+        state.waiting.push_back(task(value));
         drop(state);
         if self.delivery == Delivery::Immediate {
             self.run();
@@ -201,13 +213,22 @@ impl MemoryStore {
 
     /// Calls the sinks, outside the lock, so that they may ask the store for something. One caller
     /// at a time does it for all, so that reports keep their order.
-    fn send<'a>(&'a self, mut state: MutexGuard<'a, State>, reports: Vec<(GroupId, Report)>) {
+    fn send<'a>(&'a self, mut state: MutexGuard<'a, State>, reports: Vec<Outgoing>) {
         state.outbox.extend(reports);
         if state.sending {
             return;
         }
         state.sending = true;
-        while let Some((group, report)) = state.outbox.pop_front() {
+        while let Some(outgoing) = state.outbox.pop_front() {
+            let (group, report) = match outgoing {
+                Outgoing::Report(group, report) => (group, report),
+                Outgoing::Saved(then) => {
+                    drop(state);
+                    then();
+                    state = self.lock();
+                    continue;
+                }
+            };
             let sink = match report {
                 Report::Dropped => state.sinks.remove(&group),
                 _ => state.sinks.get(&group).map(Arc::clone),
@@ -218,6 +239,12 @@ impl MemoryStore {
             state = self.lock();
         }
         state.sending = false;
+    }
+
+    fn while_there_is_room<T>(&self, request: T) -> Result<T, Refused<T>> {
+        let DiskState::Low { free, reserve } = self.disk_state() else { return Ok(request) };
+        self.lock().stats.refused_disk_full += 1;
+        Err(Refused { returned: request, reason: RefusedReason::DiskFull { free, reserve } })
     }
 
     fn read<T>(
@@ -235,34 +262,56 @@ impl MemoryStore {
 }
 
 impl State {
-    fn perform(&mut self, group: GroupId, change: Change) -> Vec<(GroupId, Report)> {
-        if self.broken.contains_key(&group) && !matches!(change, Change::Drop) {
+    fn perform(&mut self, group: GroupId, mut change: Change) -> Vec<Outgoing> {
+        let ends = matches!(change, Change::Drop | Change::Remove);
+        if self.broken.contains_key(&group) && !ends {
             return Vec::new();
         }
-        if matches!(change, Change::Drop) {
+        if let Err(detail) = self.disk.check(group, &change) {
+            return vec![self.break_group(group, detail)];
+        }
+        if ends {
             self.broken.remove(&group);
         }
-        if let Err(detail) = self.disk.check(group, &change) {
-            let error = StorageError::BrokenLog { group, detail };
-            self.broken.insert(group, error.clone());
-            return vec![(group, Report::Failed(error))];
+        let mut report = self.report_of(&change);
+        if let Err(detail) = self.disk.check_snapshot(group, &change)
+            && let Change::Stage(_) | Change::Install { .. } = &change
+        {
+            let id = match &change {
+                Change::Stage(piece) => Some(piece.id),
+                Change::Install { id, .. } => Some(*id),
+                _ => None,
+            };
+            report = id.map(|id| Report::Snapshot(SnapshotReport::Refused { id, detail }));
+            change = Change::Unstage;
         }
         self.disk.apply(group, &change, self.loss_epoch);
-        let must_sync =
-            matches!(change, Change::Create(_) | Change::Drop | Change::HardState { .. });
-        let report = match &change {
-            Change::Create(_) => Report::Created,
-            Change::Drop => Report::Dropped,
-            Change::HardState { save, .. } => Report::HardStateSynced { save: *save },
-            Change::Checkpoint(batch) => Report::Checkpointed { applied: batch.applied },
-            Change::Rejoined => Report::Rejoined,
-            Change::Append(batch) => {
-                self.appended.insert(group);
-                self.stats.log_write_entries += batch.entries.len() as u64;
-                let upto = self.disk.groups.get(&group).map(|group| group.log.last);
-                Report::Appended { write: batch.write, upto: upto.unwrap_or_default() }
-            }
-        };
+        let known = self.disk.groups.get(&group);
+        let synchronous = known.is_some_and(|known| known.log.state.synchronous);
+        let must_sync = synchronous
+            || matches!(
+                change,
+                Change::Create(_)
+                    | Change::Drop
+                    | Change::Remove
+                    | Change::Reset { .. }
+                    | Change::HardState { .. }
+                    | Change::Install { .. }
+            );
+        let upto = known.map(|group| group.log.last).unwrap_or_default();
+        let mut reports = Vec::new();
+        if let Change::Append(batch) = &change {
+            self.appended.insert(group);
+            self.stats.log_write_entries += batch.entries.len() as u64;
+            report = Some(Report::Appended { write: batch.write, upto });
+        }
+        reports.extend(report.map(|report| Outgoing::Report(group, report)));
+        if synchronous && matches!(change, Change::Append(_)) {
+            reports.push(Outgoing::Report(group, Report::Synced { upto: upto.index }));
+        }
+        if matches!(change, Change::Install { .. }) {
+            self.appended.insert(group);
+        }
         self.stats.log_write_batches += 1;
         self.unsynced.push((group, change));
         if must_sync {
@@ -270,16 +319,66 @@ impl State {
             self.synced = self.disk.clone();
             self.unsynced.clear();
         }
-        vec![(group, report)]
+        reports
     }
 
-    fn sync(&mut self) -> Vec<(GroupId, Report)> {
+    fn report_of(&self, change: &Change) -> Option<Report> {
+        Some(match change {
+            Change::Create(_) => Report::Created,
+            Change::Drop => Report::Dropped,
+            Change::Remove => Report::Removed,
+            Change::HardState { save, .. } => Report::HardStateSynced { save: (*save)? },
+            Change::Checkpoint(batch) => Report::Checkpointed { applied: batch.applied },
+            Change::Rejoined => Report::Rejoined,
+            Change::Reset { write } => {
+                Report::Appended { write: *write, upto: LogPosition::default() }
+            }
+            Change::Stage(piece) => {
+                let (id, cursor) = (piece.id, piece.cursor.clone());
+                Report::Snapshot(SnapshotReport::Staged { id, cursor })
+            }
+            Change::Install { id, .. } => Report::Snapshot(SnapshotReport::Installed { id: *id }),
+            Change::Append(_) | Change::Unstage => return None,
+        })
+    }
+
+    fn save_hard_states(&mut self, HardStates { states, then }: HardStates) -> Vec<Outgoing> {
+        let mut reports = Vec::new();
+        for (group, creation, state) in states {
+            let known = self.disk.groups.get(&group);
+            if known.is_some_and(|known| known.log.state.creation != creation) {
+                let detail = "the hard state is of another making of the group".to_owned();
+                reports.push(self.break_group(group, detail));
+            } else {
+                reports.extend(self.perform(group, Change::HardState { save: None, state }));
+            }
+        }
+        reports.push(Outgoing::Saved(then));
+        reports
+    }
+
+    fn open_snapshot(&mut self, group: GroupId) -> Result<OpenSnapshot, ReadError> {
+        let known = self.disk.groups.get(&group).ok_or(ReadError::NothingApplied { group })?;
+        self.snapshots_opened += 1;
+        let number = self.snapshots_opened;
+        let (content, opened) = OpenedSnapshot::new(group, known, number)?;
+        self.snapshots.insert(number, content);
+        Ok(opened)
+    }
+
+    fn break_group(&mut self, group: GroupId, detail: String) -> Outgoing {
+        let error = StorageError::BrokenLog { group, detail };
+        self.broken.insert(group, error.clone());
+        Outgoing::Report(group, Report::Failed(error))
+    }
+
+    fn sync(&mut self) -> Vec<Outgoing> {
         self.synced = self.disk.clone();
         self.unsynced.clear();
         let appended = std::mem::take(&mut self.appended);
         let synced = |group| {
             let upto = self.disk.groups.get(&group)?.log.last.index;
-            Some((group, Report::Synced { upto }))
+            Some(Outgoing::Report(group, Report::Synced { upto }))
         };
         appended.into_iter().filter_map(synced).collect()
     }
@@ -291,106 +390,9 @@ impl State {
         self.outbox.clear();
         self.appended.clear();
         self.broken.clear();
+        self.snapshots.clear();
+        self.disk.drop_staged();
         self.failed = None;
-    }
-}
-
-impl Disk {
-    fn check(&self, group: GroupId, change: &Change) -> Result<(), String> {
-        let known = self.groups.get(&group);
-        if let Change::Create(_) = change {
-            return match known {
-                Some(_) => Err("the group exists already".to_owned()),
-                None => Ok(()),
-            };
-        }
-        let known = known.ok_or("there is no such group")?;
-        match change {
-            Change::Append(batch) => {
-                let mut last = known.log.last;
-                if let Some(from) = batch.truncate_from
-                    && !known.log.check_truncation(from)?.is_empty()
-                {
-                    last = known.position(from - 1)?;
-                }
-                crate::group_log::check_entries(last, &batch.entries)
-            }
-            Change::Checkpoint(batch) => known.log.check_checkpoint(batch),
-            _ => Ok(()),
-        }
-    }
-
-    /// Applies a change that was checked.
-    fn apply(&mut self, group: GroupId, change: &Change, loss_epoch: Epoch) {
-        match change {
-            Change::Create(hard_state) => {
-                let state = GroupState {
-                    contiguous_from: 1,
-                    rejoined_epoch: loss_epoch,
-                    ..GroupState::default()
-                };
-                let log = GroupLog::new(state, LogPosition::default(), 0);
-                let hard_state = hard_state.clone();
-                self.groups.insert(group, Group { hard_state, log, ..Group::default() });
-            }
-            Change::Drop => {
-                self.groups.remove(&group);
-            }
-            _ => {
-                if let Some(known) = self.groups.get_mut(&group) {
-                    known.apply(change, loss_epoch);
-                }
-            }
-        }
-    }
-}
-
-impl Group {
-    fn position(&self, index: Index) -> Result<LogPosition, String> {
-        let applied = self.log.applied();
-        if index == 0 || index == applied.index {
-            return Ok(LogPosition { index, ..applied });
-        }
-        let entry = self.entries.get(&index).ok_or_else(|| format!("no entry index={index}"))?;
-        Ok(LogPosition { term: entry.term, index })
-    }
-
-    fn apply(&mut self, change: &Change, loss_epoch: Epoch) {
-        match change {
-            Change::Create(_) | Change::Drop => {}
-            Change::HardState { state, .. } => self.hard_state = state.clone(),
-            Change::Rejoined => self.log.state.rejoined_epoch = loss_epoch,
-            Change::Append(batch) => {
-                if let Some(from) = batch.truncate_from
-                    && from <= self.log.last.index
-                    && let Ok(last) = self.position(from - 1)
-                {
-                    self.entries.split_off(&from);
-                    self.log.truncated(last);
-                }
-                for entry in &batch.entries {
-                    self.entries.insert(entry.index, entry.clone());
-                    let last = LogPosition { term: entry.term, index: entry.index };
-                    self.log.appended(last, entry.payload.len());
-                }
-            }
-            Change::Checkpoint(batch) => {
-                self.log.checkpointed(batch);
-                for suffix in &batch.deletes {
-                    self.queue.remove(suffix);
-                }
-                self.queue.extend(batch.puts.iter().cloned());
-                for index in &batch.dead_entries {
-                    self.entries.remove(index);
-                }
-            }
-        }
-    }
-
-    fn bounds(&self) -> LogBounds {
-        let last = self.log.last;
-        let first_index = self.entries.keys().next().copied().unwrap_or(last.index + 1);
-        LogBounds { first_index, contiguous_from: self.log.state.contiguous_from, last }
     }
 }
 
@@ -399,12 +401,16 @@ impl LogStore for MemoryStore {
         let mut state = self.lock();
         state.sinks.insert(group, Arc::new(Mutex::new(sink)));
         if let Some(error) = state.failed.clone() {
-            self.send(state, vec![(group, Report::Failed(error))]);
+            self.send(state, vec![Outgoing::Report(group, Report::Failed(error))]);
         }
     }
 
-    fn create_group(&self, group: GroupId, hard_state: HardState) -> Result<(), Refused<()>> {
-        self.request(group, (), true, |()| Change::Create(hard_state))
+    fn create(&self, group: GroupId, new: NewGroup) -> Result<(), Refused<()>> {
+        self.request(group, (), true, |()| Change::Create(new))
+    }
+
+    fn remove_group(&self, group: GroupId) -> Result<(), Refused<()>> {
+        self.request(group, (), true, |()| Change::Remove)
     }
 
     fn drop_group(&self, group: GroupId) -> Result<(), Refused<()>> {
@@ -412,14 +418,19 @@ impl LogStore for MemoryStore {
     }
 
     fn try_append(&self, group: GroupId, batch: AppendBatch) -> Result<(), Refused<AppendBatch>> {
-        if batch.kind == AppendKind::Growing
-            && let DiskState::Low { free, reserve } = self.disk_state()
-        {
-            self.lock().stats.refused_disk_full += 1;
-            let reason = RefusedReason::DiskFull { free, reserve };
-            return Err(Refused { returned: batch, reason });
-        }
+        let batch = match batch.kind {
+            AppendKind::Growing => self.while_there_is_room(batch)?,
+            AppendKind::Relief => batch,
+        };
         self.request(group, batch, false, |batch| Change::Append(Arc::new(batch)))
+    }
+
+    fn reset(&self, group: GroupId, write: u64) -> Result<(), Refused<()>> {
+        self.request(group, (), true, |()| Change::Reset { write })
+    }
+
+    fn save_hard_states(&self, batch: HardStates) -> Result<(), Refused<HardStates>> {
+        self.enqueue(GroupId::CONTROLLER, batch, true, Task::HardStates)
     }
 
     fn save_hard_state(
@@ -428,7 +439,7 @@ impl LogStore for MemoryStore {
         save: u64,
         hard_state: HardState,
     ) -> Result<(), Refused<()>> {
-        let state = hard_state;
+        let (save, state) = (Some(save), hard_state);
         self.request(group, (), true, |()| Change::HardState { save, state })
     }
 
@@ -444,15 +455,71 @@ impl LogStore for MemoryStore {
         self.request(group, (), true, |()| Change::Rejoined)
     }
 
+    fn try_stage(&self, group: GroupId, piece: StagedPiece) -> Result<(), Refused<StagedPiece>> {
+        let piece = self.while_there_is_room(piece)?;
+        self.request(group, piece, false, |piece| Change::Stage(Arc::new(piece)))
+    }
+
+    fn install(
+        &self,
+        group: GroupId,
+        id: SnapshotId,
+        keep_log_after: bool,
+    ) -> Result<(), Refused<()>> {
+        self.request(group, (), true, |()| Change::Install { id, keep_log_after })
+    }
+
+    fn open_snapshot(&self, group: GroupId, then: OnRead<OpenSnapshot>) {
+        let opened = self.lock().open_snapshot(group);
+        then(opened);
+    }
+
+    fn read_snapshot(
+        &self,
+        group: GroupId,
+        number: u64,
+        cursor: Bytes,
+        max_bytes: usize,
+        then: OnRead<SnapshotPiece>,
+    ) {
+        let state = self.lock();
+        let found = state.snapshots.get(&number).filter(|open| open.group == group);
+        let piece = match found {
+            Some(open) => open.piece(&cursor, max_bytes),
+            None => Err(ReadError::SnapshotGone { group, number }),
+        };
+        drop(state);
+        then(piece);
+    }
+
+    fn close_snapshot(&self, number: u64) {
+        self.lock().snapshots.remove(&number);
+    }
+
+    fn read_log(
+        &self,
+        group: GroupId,
+        after: Index,
+        upto: Index,
+        max_bytes: usize,
+        then: OnRead<Vec<Entry>>,
+    ) {
+        let found = self.entries(group, after.saturating_add(1), upto, max_bytes);
+        then(match found {
+            Err(ReadError::Missing { .. }) => Ok(Vec::new()),
+            found => found,
+        });
+    }
+
+    fn group(&self, group: GroupId) -> Result<Option<GroupRecord>, ReadError> {
+        let state = self.lock();
+        let known = state.disk.groups.get(&group);
+        Ok(known.map(|known| known.record(group, state.loss_epoch)))
+    }
+
     fn groups(&self) -> Result<Vec<GroupRecord>, ReadError> {
         let state = self.lock();
-        let record = |(id, group): (&GroupId, &Group)| GroupRecord {
-            id: *id,
-            hard_state: group.hard_state.clone(),
-            bounds: group.bounds(),
-            applied: group.log.state.applied,
-            recovering: group.log.state.recovering(state.loss_epoch),
-        };
+        let record = |(id, group): (&GroupId, &Group)| group.record(*id, state.loss_epoch);
         Ok(state.disk.groups.iter().map(record).collect())
     }
 

@@ -5,19 +5,23 @@
 //! epoch is on the disk before the marker's new run can be vouched for. The new witness exists
 //! before the marker names its run, so that a crash in between is no loss.
 
+use crate::background_reads::{BackgroundReads, Limits};
 use crate::database::{Database, Family};
 use crate::directory_lock::DirectoryLock;
 use crate::disk_space::{DiskMonitor, FileSystemSpace};
 use crate::error::{OpenError, ReadError};
 use crate::group_log::GroupLog;
+use crate::group_record::{self, GroupState, Side, Slot};
+use crate::group_replacing;
 use crate::host;
 use crate::inbox::Inbox;
 use crate::log_store::GroupRecord;
-use crate::log_writer::{Group, LogWriter, Pending, delete_group_data};
+use crate::log_writer::{Group, LogWriter, Pending};
 use crate::marker::{self, Marker, State};
 use crate::options::{Durability, StoreOptions};
-use crate::records::{self, GroupState};
+use crate::records;
 use crate::shutdown_signal::ShutdownSignal;
+use crate::side_clearing::{self, Clearing};
 use crate::space_reclaim::{DiskWatch, SpaceReclaim};
 use crate::statistics::Counters;
 use crate::store::{self, Opened, Running, Shutdown, Store};
@@ -26,7 +30,7 @@ use crate::wal_sync::{Unsynced, WalSync};
 use crate::witness::Witness;
 use flintmq_consensus::{Epoch, GroupId, NodeId};
 use rocksdb::WriteOptions;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -47,14 +51,18 @@ impl Store {
         let found = find(&options)?;
         let counters = Arc::new(Counters::default());
         let database = open_database(&options, &found, &counters, lock)?;
+        let synced = database.sync_found();
+        synced.map_err(io_error("syncing the write-ahead log that was found", dir))?;
         let shutdown = judge(&options, &found, &database)?;
         let (marker, witness) = begin_run(&options, found, &shutdown, &database)?;
         let database = Arc::new(database);
-        complete_drops(&database)?;
+        complete_drops(&database, &counters)?;
+        let clearing = find_sides(&database)?;
         let reader = store::reader(&database, marker.loss_epoch);
         let groups = reader.groups().map_err(|error| damaged(&error))?;
         report(&shutdown, &groups, dir);
-        let store = start(options, database, reader, &groups, counters, marker, witness)?;
+        let found = FoundGroups { groups: &groups, clearing };
+        let store = start(options, database, reader, found, counters, marker, witness)?;
         Ok(Opened { store, groups, shutdown })
     }
 }
@@ -247,7 +255,8 @@ fn group_states(database: &Database) -> Result<Vec<(GroupId, GroupState)>, OpenE
     let mut groups = database.db().raw_iterator_cf(database.family(Family::Group));
     groups.seek_to_first();
     while let Some((key, value)) = groups.item() {
-        let state = records::decode_group(value).map_err(|detail| OpenError::Damaged { detail })?;
+        let state =
+            group_record::decode_group(value).map_err(|detail| OpenError::Damaged { detail })?;
         states.extend(records::key_group(key).map(|group| (group, state)));
         groups.next();
     }
@@ -256,20 +265,43 @@ fn group_states(database: &Database) -> Result<Vec<(GroupId, GroupState)>, OpenE
 }
 
 /// Completes the deletion of groups that a crash has interrupted.
-fn complete_drops(database: &Database) -> Result<(), OpenError> {
+fn complete_drops(database: &Database, counters: &Counters) -> Result<(), OpenError> {
     let failed = |error: rocksdb::Error| OpenError::Database { detail: error.to_string() };
     let states = group_states(database)?;
     for (group, _) in states.into_iter().filter(|(_, state)| state.dropping) {
-        delete_group_data(database, group).map_err(failed)?;
+        for side in [Side::First, Side::Second] {
+            let mut clearing = Clearing::new(Slot::new(group, side), 0);
+            while !clearing.step(database, counters).map_err(failed)? {}
+        }
+        group_replacing::delete_group_record(database, group).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Finds out which side of each group is in use. What the other sides hold, snapshots that were not
+/// finished and pasts that were replaced, is to be deleted.
+fn find_sides(database: &Database) -> Result<Vec<Slot>, OpenError> {
+    let states = group_states(database)?;
+    for (group, state) in &states {
+        database.set_side(*group, state.side);
+    }
+    let used: HashSet<Slot> = states.iter().map(|(group, state)| state.slot(*group)).collect();
+    let left = side_clearing::leftovers(database, |slot| used.contains(&slot));
+    let left = left.map_err(|error| OpenError::Database { detail: error.to_string() })?;
+    Ok(left.into_iter().collect())
+}
+
+/// What the writer has to know of the groups.
+struct FoundGroups<'a> {
+    groups: &'a [GroupRecord],
+    clearing: Vec<Slot>,
 }
 
 fn start(
     options: StoreOptions,
     database: Arc<Database>,
     reader: StoreReader,
-    groups: &[GroupRecord],
+    FoundGroups { groups, clearing }: FoundGroups<'_>,
     counters: Arc<Counters>,
     marker: Marker,
     witness: Option<Witness>,
@@ -285,6 +317,11 @@ fn start(
         let log = GroupLog::new(state.unwrap_or_default(), group.bounds.last, entry_bytes);
         known.insert(group.id, Group::with_log(log));
     }
+    for slot in &clearing {
+        if let Some(group) = known.get_mut(&slot.group()) {
+            group.is_spare_dirty = true;
+        }
+    }
     let writer = LogWriter {
         database: Arc::clone(&database),
         inbox: Arc::clone(&inbox),
@@ -295,8 +332,18 @@ fn start(
         write_bytes: options.write_bytes,
         loss_epoch: marker.loss_epoch,
         groups: known,
+        clearing: clearing.into_iter().map(|slot| Clearing::new(slot, entry_bytes)).collect(),
         pending: Pending::default(),
     };
+    let limits = Limits {
+        idle: options.snapshot_idle,
+        life: options.snapshot_life,
+        open: options.snapshots,
+    };
+    let first = host::random_number().map_err(io_error("reading random numbers", &options.dir))?;
+    // A number must not come again with other content, and this run gives many.
+    let (reads, log_reads, snapshot_reads) =
+        BackgroundReads::new(&reader, limits, first & !0xff_ffff);
     let sync = WalSync {
         database: Arc::clone(&database),
         inbox: Arc::clone(&inbox),
@@ -323,6 +370,7 @@ fn start(
     let mut store = Store {
         handle: store::handle(&inbox, &disk, &counters),
         reader,
+        reads,
         stop,
         running: Mutex::default(),
     };
@@ -334,12 +382,14 @@ fn start(
     };
     // From here on dropping the store ends the threads that could be started.
     store.running = Mutex::new(Some(running));
-    let threads = [
+    let mut threads = vec![
         spawn("log-writer", || writer.run()),
         spawn("wal-sync", || sync.run()),
         spawn("space-reclaim", || reclaim.run()),
         spawn("disk-watch", || watch.run()),
+        spawn("snapshot-reader", || snapshot_reads.run()),
     ];
+    threads.extend(log_reads.map(|reads| spawn("log-reader", || reads.run())));
     if let Ok(Some(running)) = store.running.get_mut() {
         for thread in threads {
             let thread = thread.map_err(io_error("starting a thread", &options.dir))?;

@@ -58,6 +58,13 @@ pub struct StoreOptions {
     pub inbox_batches: usize,
     /// About how many bytes go into one write. Default: 4 MiB.
     pub write_bytes: usize,
+    /// How long an open snapshot may go unread before it is closed by itself. An open snapshot
+    /// keeps what dies meanwhile on the disk. Default: 2 minutes.
+    pub snapshot_idle: Duration,
+    /// How long a snapshot may live, read from or not. Default: 1 hour.
+    pub snapshot_life: Duration,
+    /// Snapshots that may be open at a time. Default: 16.
+    pub snapshots: usize,
     /// Sizes and switches of RocksDB.
     pub tuning: Tuning,
     /// Where free space is learnt from. Default: the file system of `dir`.
@@ -106,6 +113,9 @@ impl StoreOptions {
             inbox_bytes: 32 << 20,
             inbox_batches: 65_536,
             write_bytes: 4 << 20,
+            snapshot_idle: Duration::from_secs(120),
+            snapshot_life: Duration::from_secs(3600),
+            snapshots: 16,
             tuning: Tuning::default(),
             free_space: None,
         }

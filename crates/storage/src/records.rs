@@ -3,10 +3,11 @@
 //! Keys are big-endian, so that RocksDB's order is ours. Every value starts with a format byte; a
 //! reader refuses what it does not know rather than guess.
 
+use crate::group_record::Slot;
 use bytes::Bytes;
 use flintmq_consensus::{
-    ConfigRegister, ConfigStamp, Entry, EntryKind, Epoch, GroupId, HardState, Index, LogPosition,
-    NodeId, ProducerSequence,
+    ConfigRegister, ConfigStamp, Entry, EntryKind, GroupId, HardState, History, Index, NodeId,
+    ProducerSequence, Term,
 };
 
 /// The format of every value but those that need more.
@@ -30,45 +31,20 @@ const KIND_BARRIER: u8 = 0;
 const KIND_COMMANDS: u8 = 1;
 const KIND_SEQUENCED: u8 = 2;
 
-/// What is kept of a group besides its hard state and its `queue` records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct GroupState {
-    /// The checkpoint; `None` before the first one.
-    pub(crate) applied: Option<LogPosition>,
-    /// Every entry from this index up to the last one is there.
-    pub(crate) contiguous_from: Index,
-    /// The loss epoch of the node at which the group last had everything.
-    pub(crate) rejoined_epoch: Epoch,
-    /// The group is being deleted: whatever is left of it goes away at the next start.
-    pub(crate) dropping: bool,
-}
-
-impl GroupState {
-    /// The node's loss epoch, while the group has not made that loss good.
-    pub(crate) fn recovering(&self, loss_epoch: Epoch) -> Option<Epoch> {
-        (self.rejoined_epoch < loss_epoch).then_some(loss_epoch)
-    }
-}
-
-/// Key of a group in `hard_state` and `group`, and prefix of its keys in `log` and `queue`.
+/// Key of a group in `hard_state` and `group`.
 pub(crate) fn group_key(group: GroupId) -> [u8; 4] {
     group.0.to_be_bytes()
 }
 
-/// The first key behind all keys of a group.
-pub(crate) fn group_end(group: GroupId) -> Vec<u8> {
-    match group.0.checked_add(1) {
-        Some(next) => next.to_be_bytes().to_vec(),
-        // Behind the last group there is no four-byte key; five bytes of 0xff and more sort behind
-        // any key of a log, and behind any queue key whose suffix is not all 0xff.
-        None => vec![0xff; 64],
-    }
+/// The group in a key of `hard_state` or `group`.
+pub(crate) fn key_group(key: &[u8]) -> Option<GroupId> {
+    key.try_into().ok().map(|group| GroupId(u32::from_be_bytes(group)))
 }
 
 /// Key of an entry in `log`.
-pub(crate) fn log_key(group: GroupId, index: Index) -> [u8; 12] {
+pub(crate) fn log_key(slot: Slot, index: Index) -> [u8; 12] {
     let mut key = [0; 12];
-    key[..4].copy_from_slice(&group.0.to_be_bytes());
+    key[..4].copy_from_slice(&slot.prefix());
     key[4..].copy_from_slice(&index.to_be_bytes());
     key
 }
@@ -79,17 +55,12 @@ pub(crate) fn log_key_index(key: &[u8]) -> Option<Index> {
     key.last_chunk::<8>().map(|index| Index::from_be_bytes(*index))
 }
 
-/// Key in `queue`: the group, then the caller's suffix.
-pub(crate) fn queue_key(group: GroupId, suffix: &[u8]) -> Vec<u8> {
+/// Key in `queue`: the slot, then the caller's suffix.
+pub(crate) fn queue_key(slot: Slot, suffix: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(4 + suffix.len());
-    key.extend_from_slice(&group.0.to_be_bytes());
+    key.extend_from_slice(&slot.prefix());
     key.extend_from_slice(suffix);
     key
-}
-
-/// The group in a key of any family.
-pub(crate) fn key_group(key: &[u8]) -> Option<GroupId> {
-    key.first_chunk::<4>().map(|group| GroupId(u32::from_be_bytes(*group)))
 }
 
 /// The bytes in front of an entry's payload.
@@ -139,22 +110,42 @@ pub(crate) fn payload_size(value: &[u8]) -> usize {
 
 /// An entry from its value in `log`; the payload is copied out.
 pub(crate) fn decode_entry(index: Index, value: &[u8]) -> Result<Entry, String> {
-    let mut fields = Fields { rest: value };
-    fields.format()?;
-    let kind = fields.u8()?;
-    fields.u16()?;
-    let history = fields.u32()?;
-    let term = fields.u64()?;
-    let kind = match kind {
-        KIND_BARRIER => EntryKind::Barrier,
-        KIND_COMMANDS => EntryKind::Commands,
-        KIND_SEQUENCED => {
-            let (producer, sequence) = (fields.u64()?, fields.u64()?);
-            EntryKind::Sequenced(ProducerSequence { producer, sequence })
-        }
-        other => return Err(format!("unknown kind of entry kind={other}")),
-    };
-    Ok(Entry { index, term, history, kind, payload: Bytes::copy_from_slice(fields.rest) })
+    let StoredEntry { term, history, kind, payload } = StoredEntry::of(value)?;
+    Ok(Entry { index, term, history, kind, payload: Bytes::copy_from_slice(payload) })
+}
+
+/// The term of an entry, if its value in `log` is one that can be read.
+pub(crate) fn check_entry(value: &[u8]) -> Result<Term, String> {
+    StoredEntry::of(value).map(|entry| entry.term)
+}
+
+/// What a value of `log` says, its payload where it lies.
+struct StoredEntry<'a> {
+    term: Term,
+    history: History,
+    kind: EntryKind,
+    payload: &'a [u8],
+}
+
+impl<'a> StoredEntry<'a> {
+    fn of(value: &'a [u8]) -> Result<Self, String> {
+        let mut fields = Fields { rest: value };
+        fields.format()?;
+        let kind = fields.u8()?;
+        fields.u16()?;
+        let history = fields.u32()?;
+        let term = fields.u64()?;
+        let kind = match kind {
+            KIND_BARRIER => EntryKind::Barrier,
+            KIND_COMMANDS => EntryKind::Commands,
+            KIND_SEQUENCED => {
+                let (producer, sequence) = (fields.u64()?, fields.u64()?);
+                EntryKind::Sequenced(ProducerSequence { producer, sequence })
+            }
+            other => return Err(format!("unknown kind of entry kind={other}")),
+        };
+        Ok(Self { term, history, kind, payload: fields.rest })
+    }
 }
 
 /// Value of `hard_state`.
@@ -210,37 +201,9 @@ pub(crate) fn decode_hard_state(value: &[u8]) -> Result<HardState, String> {
     Ok(HardState { term, voted_for: voted.then_some(node), config, history, void })
 }
 
-/// Value of `group`.
-pub(crate) fn encode_group(state: &GroupState) -> Vec<u8> {
-    let applied = state.applied.unwrap_or_default();
-    let mut out = Vec::with_capacity(40);
-    out.push(FORMAT);
-    out.push(u8::from(state.applied.is_some()));
-    out.push(u8::from(state.dropping));
-    out.extend_from_slice(&applied.term.to_be_bytes());
-    out.extend_from_slice(&applied.index.to_be_bytes());
-    out.extend_from_slice(&state.contiguous_from.to_be_bytes());
-    out.extend_from_slice(&state.rejoined_epoch.to_be_bytes());
-    out
-}
-
-/// A group's state from its value.
-pub(crate) fn decode_group(value: &[u8]) -> Result<GroupState, String> {
-    let mut fields = Fields { rest: value };
-    fields.format()?;
-    let has_applied = fields.flag()?;
-    let dropping = fields.flag()?;
-    let applied = LogPosition { term: fields.u64()?, index: fields.u64()? };
-    let contiguous_from = fields.u64()?;
-    let rejoined_epoch = fields.u64()?;
-    fields.end()?;
-    let applied = has_applied.then_some(applied);
-    Ok(GroupState { applied, contiguous_from, rejoined_epoch, dropping })
-}
-
 /// Reads fields off the front of a value.
-struct Fields<'a> {
-    rest: &'a [u8],
+pub(crate) struct Fields<'a> {
+    pub(crate) rest: &'a [u8],
 }
 
 impl Fields<'_> {
@@ -255,18 +218,18 @@ impl Fields<'_> {
         self.format_up_to(FORMAT).map(drop)
     }
 
-    fn format_up_to(&mut self, newest: u8) -> Result<u8, String> {
+    pub(crate) fn format_up_to(&mut self, newest: u8) -> Result<u8, String> {
         match self.u8()? {
             known if (FORMAT..=newest).contains(&known) => Ok(known),
             other => Err(format!("unknown record format format={other}")),
         }
     }
 
-    fn u8(&mut self) -> Result<u8, String> {
+    pub(crate) fn u8(&mut self) -> Result<u8, String> {
         self.take::<1>().map(|[byte]| byte)
     }
 
-    fn flag(&mut self) -> Result<bool, String> {
+    pub(crate) fn flag(&mut self) -> Result<bool, String> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -278,11 +241,11 @@ impl Fields<'_> {
         self.take().map(u16::from_be_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, String> {
+    pub(crate) fn u32(&mut self) -> Result<u32, String> {
         self.take().map(u32::from_be_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, String> {
+    pub(crate) fn u64(&mut self) -> Result<u64, String> {
         self.take().map(u64::from_be_bytes)
     }
 
@@ -295,7 +258,7 @@ impl Fields<'_> {
         (0..count).map(|_| self.u32().map(NodeId)).collect()
     }
 
-    fn end(&self) -> Result<(), String> {
+    pub(crate) fn end(&self) -> Result<(), String> {
         if self.rest.is_empty() {
             Ok(())
         } else {
@@ -388,20 +351,6 @@ mod tests {
         }
 
         #[test]
-        fn group_comes_back(
-            applied: Option<(u64, u64)>,
-            contiguous_from: u64,
-            rejoined_epoch: u64,
-            dropping: bool,
-        ) {
-            let applied = applied.map(|(term, index)| LogPosition { term, index });
-            let state = GroupState { applied, contiguous_from, rejoined_epoch, dropping };
-            let value = encode_group(&state);
-            prop_assert_eq!(decode_group(&value), Ok(state));
-            prop_assert!(decode_group(&value[..value.len() - 1]).is_err());
-        }
-
-        #[test]
         fn entry_comes_back(
             index: u64, term: u64, history: u32, kind in kinds(), payload: Vec<u8>,
         ) {
@@ -419,7 +368,7 @@ mod tests {
         #[test]
         fn nothing_on_disk_panics(value: Vec<u8>) {
             let _ = decode_hard_state(&value);
-            let _ = decode_group(&value);
+            let _ = check_entry(&value);
             let _ = decode_entry(1, &value);
             let _ = payload_size(&value);
             let _ = log_key_index(&value);
@@ -427,10 +376,12 @@ mod tests {
 
         #[test]
         fn keys_sort_like_their_numbers(a: (u32, u64), b: (u32, u64)) {
-            let key = |(group, index): (u32, u64)| log_key(GroupId(group), index);
+            let slot = |number: u32| Slot::of_key(&number.to_be_bytes()).unwrap();
+            let key = |(number, index): (u32, u64)| log_key(slot(number), index);
             prop_assert_eq!(key(a).cmp(&key(b)), a.cmp(&b));
             prop_assert_eq!(log_key_index(&key(a)), Some(a.1));
-            prop_assert!(key(a).as_slice() < group_end(GroupId(a.0)).as_slice());
+            prop_assert_eq!(Slot::of_key(&key(a)), Some(slot(a.0)));
+            prop_assert!(key(a).as_slice() < slot(a.0).end().as_slice());
         }
     }
 }

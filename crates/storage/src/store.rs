@@ -1,18 +1,21 @@
 //! The store of a node: opening and closing it.
 
-use crate::batch::{AppendBatch, CheckpointBatch, Sink};
+use crate::background_reads::{BackgroundReads, LogRead};
+use crate::batch::{AppendBatch, CheckpointBatch, HardStates, NewGroup, Sink, StagedPiece};
 use crate::database::Database;
 use crate::disk_space::{DiskListener, DiskMonitor, DiskState};
 use crate::error::{ReadError, Refused, StorageError};
 use crate::inbox::Inbox;
-use crate::log_store::{GroupRecord, LogBounds, LogStore, QueueRecords};
-use crate::log_writer::LogHandle;
+use crate::log_handle::LogHandle;
+use crate::log_store::{GroupRecord, LogBounds, LogStore, OnRead, OpenSnapshot, QueueRecords};
 use crate::marker::{Marker, State};
 use crate::shutdown_signal::ShutdownSignal;
+use crate::snapshot_pieces::SnapshotPiece;
 use crate::statistics::{Counters, StoreStats};
 use crate::store_reader::StoreReader;
 use crate::witness::Witness;
-use flintmq_consensus::{Entry, GroupId, HardState, Index, LogPosition};
+use bytes::Bytes;
+use flintmq_consensus::{Entry, GroupId, HardState, Index, LogPosition, SnapshotId};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -51,6 +54,7 @@ pub enum Shutdown {
 pub struct Store {
     pub(crate) handle: LogHandle,
     pub(crate) reader: StoreReader,
+    pub(crate) reads: BackgroundReads,
     pub(crate) stop: Arc<ShutdownSignal>,
     pub(crate) running: Mutex<Option<Running>>,
 }
@@ -103,6 +107,7 @@ impl Store {
 
     fn end_threads(&self, threads: Vec<JoinHandle<()>>) {
         self.stop.raise();
+        self.reads.end();
         // Payloads that are just being moved stay where they were.
         self.reader.database.db().disable_manual_compaction();
         for thread in threads {
@@ -127,8 +132,12 @@ impl LogStore for Store {
         self.handle.register(group, sink);
     }
 
-    fn create_group(&self, group: GroupId, hard_state: HardState) -> Result<(), Refused<()>> {
-        self.handle.create_group(group, hard_state)
+    fn create(&self, group: GroupId, new: NewGroup) -> Result<(), Refused<()>> {
+        self.handle.create(group, new)
+    }
+
+    fn remove_group(&self, group: GroupId) -> Result<(), Refused<()>> {
+        self.handle.remove_group(group)
     }
 
     fn drop_group(&self, group: GroupId) -> Result<(), Refused<()>> {
@@ -137,6 +146,14 @@ impl LogStore for Store {
 
     fn try_append(&self, group: GroupId, batch: AppendBatch) -> Result<(), Refused<AppendBatch>> {
         self.handle.try_append(group, batch)
+    }
+
+    fn reset(&self, group: GroupId, write: u64) -> Result<(), Refused<()>> {
+        self.handle.reset(group, write)
+    }
+
+    fn save_hard_states(&self, batch: HardStates) -> Result<(), Refused<HardStates>> {
+        self.handle.save_hard_states(batch)
     }
 
     fn save_hard_state(
@@ -158,6 +175,53 @@ impl LogStore for Store {
 
     fn mark_rejoined(&self, group: GroupId) -> Result<(), Refused<()>> {
         self.handle.mark_rejoined(group)
+    }
+
+    fn try_stage(&self, group: GroupId, piece: StagedPiece) -> Result<(), Refused<StagedPiece>> {
+        self.handle.try_stage(group, piece)
+    }
+
+    fn install(
+        &self,
+        group: GroupId,
+        id: SnapshotId,
+        keep_log_after: bool,
+    ) -> Result<(), Refused<()>> {
+        self.handle.install(group, id, keep_log_after)
+    }
+
+    fn open_snapshot(&self, group: GroupId, then: OnRead<OpenSnapshot>) {
+        self.reads.open_snapshot(group, then);
+    }
+
+    fn read_snapshot(
+        &self,
+        group: GroupId,
+        number: u64,
+        cursor: Bytes,
+        max_bytes: usize,
+        then: OnRead<SnapshotPiece>,
+    ) {
+        self.reads.read_snapshot(group, number, (cursor, max_bytes), then);
+    }
+
+    fn close_snapshot(&self, number: u64) {
+        self.reads.close_snapshot(number);
+    }
+
+    fn read_log(
+        &self,
+        group: GroupId,
+        after: Index,
+        upto: Index,
+        max_bytes: usize,
+        then: OnRead<Vec<Entry>>,
+    ) {
+        self.reads.read_log(LogRead { group, after, upto, max_bytes }, then);
+    }
+
+    fn group(&self, group: GroupId) -> Result<Option<GroupRecord>, ReadError> {
+        self.reader.group(group)
     }
 
     fn groups(&self) -> Result<Vec<GroupRecord>, ReadError> {

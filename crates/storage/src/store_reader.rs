@@ -2,10 +2,11 @@
 
 use crate::database::{Database, Family};
 use crate::error::ReadError;
+use crate::group_record::{self, GroupState, Slot};
 use crate::log_store::{GroupRecord, LogBounds, QueueRecords};
-use crate::records::{self, GroupState};
+use crate::records;
 use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition};
-use rocksdb::{DBRawIterator, ErrorKind, ReadOptions};
+use rocksdb::{DBRawIterator, ErrorKind, ReadOptions, Snapshot};
 use std::sync::Arc;
 
 /// Reads the store; cheap to clone, usable from any thread. It sees what has been reported, and
@@ -40,11 +41,26 @@ impl StoreReader {
         Ok(groups)
     }
 
+    /// See [`crate::LogStore::group`].
+    pub fn group(&self, group: GroupId) -> Result<Option<GroupRecord>, ReadError> {
+        let family = self.database.family(Family::HardState);
+        let value = self.database.db().get_pinned_cf(family, records::group_key(group));
+        let Some(value) = value.map_err(|error| state_error(group, &error))? else {
+            return Ok(None);
+        };
+        let corrupt = |detail| ReadError::CorruptState { group, detail };
+        let hard_state = records::decode_hard_state(&value).map_err(corrupt)?;
+        self.record(group, hard_state).map(Some)
+    }
+
     /// See [`crate::LogStore::bounds`].
     pub fn bounds(&self, group: GroupId) -> Result<LogBounds, ReadError> {
-        let state = self.group_state(group)?.unwrap_or_default();
+        // The log may be replaced while it is looked at.
+        let snapshot = self.database.db().snapshot();
+        let state = group_state_at(self, &snapshot, group)?.unwrap_or_default();
         let applied = state.applied.unwrap_or_default();
-        let mut log = self.log_iterator(group);
+        let family = self.database.family(Family::Log);
+        let mut log = snapshot.raw_iterator_cf_opt(&family, log_of(state.slot(group)));
         log.seek_to_last();
         let last = match log.item() {
             Some((key, value)) => {
@@ -67,7 +83,7 @@ impl StoreReader {
 
     /// See [`crate::LogStore::entry`].
     pub fn entry(&self, group: GroupId, index: Index) -> Result<Option<Entry>, ReadError> {
-        let key = records::log_key(group, index);
+        let key = records::log_key(self.database.slot(group), index);
         let family = self.database.family(Family::Log);
         match self.database.db().get_pinned_cf_opt(family, key, &read_once()) {
             Ok(Some(value)) => decode(group, index, &value).map(Some),
@@ -84,8 +100,10 @@ impl StoreReader {
         to: Index,
         max_bytes: usize,
     ) -> Result<Vec<Entry>, ReadError> {
-        let mut log = self.log_iterator(group);
-        log.seek(records::log_key(group, from));
+        let slot = self.database.slot(group);
+        let family = self.database.family(Family::Log);
+        let mut log = self.database.db().raw_iterator_cf_opt(family, log_of(slot));
+        log.seek(records::log_key(slot, from));
         let mut entries: Vec<Entry> = Vec::new();
         let mut bytes = 0;
         let mut next = from;
@@ -122,18 +140,22 @@ impl StoreReader {
         suffix: &[u8],
     ) -> Result<Option<Vec<u8>>, ReadError> {
         let family = self.database.family(Family::Queue);
-        let found = self.database.db().get_cf(family, records::queue_key(group, suffix));
+        let found = self
+            .database
+            .db()
+            .get_cf(family, records::queue_key(self.database.slot(group), suffix));
         found.map_err(|error| state_error(group, &error))
     }
 
     /// See [`crate::LogStore::queue_records`].
     pub fn queue_records(&self, group: GroupId, prefix: &[u8], from: &[u8]) -> QueueRecords<'_> {
+        let slot = self.database.slot(group);
         let mut options = read_once();
-        options.set_iterate_upper_bound(records::group_end(group));
+        options.set_iterate_upper_bound(slot.end());
         let family = self.database.family(Family::Queue);
         let mut found = self.database.db().raw_iterator_cf_opt(family, options);
-        let prefix = records::queue_key(group, prefix);
-        let from = records::queue_key(group, from);
+        let prefix = records::queue_key(slot, prefix);
+        let from = records::queue_key(slot, from);
         found.seek(prefix.clone().max(from));
         let mut ended = false;
         Box::new(std::iter::from_fn(move || {
@@ -157,7 +179,7 @@ impl StoreReader {
         let value = self.database.db().get_pinned_cf(family, records::group_key(group));
         let value = value.map_err(|error| state_error(group, &error))?;
         value
-            .map(|value| records::decode_group(&value))
+            .map(|value| group_record::decode_group(&value))
             .transpose()
             .map_err(|detail| ReadError::CorruptState { group, detail })
     }
@@ -170,20 +192,44 @@ impl StoreReader {
         let state = self.group_state(id)?.ok_or_else(missing)?;
         let bounds = self.bounds(id)?;
         let recovering = state.recovering(self.loss_epoch);
-        Ok(GroupRecord { id, hard_state, bounds, applied: state.applied, recovering })
-    }
-
-    fn log_iterator(&self, group: GroupId) -> DBRawIterator<'_> {
-        let mut options = read_once();
-        options.set_iterate_lower_bound(records::group_key(group));
-        options.set_iterate_upper_bound(records::group_end(group));
-        self.database.db().raw_iterator_cf_opt(self.database.family(Family::Log), options)
+        Ok(GroupRecord {
+            id,
+            creation: state.creation,
+            hard_state,
+            bounds,
+            applied: state.applied,
+            recovering,
+            removed: state.removed,
+            synchronous: state.synchronous,
+        })
     }
 
     fn check(&self, log: &DBRawIterator<'_>, group: GroupId) -> Result<(), ReadError> {
         // Where the iterator stumbled is not known; the end of the log is as good a name as any.
         log.status().map_err(|error| entry_error(group, 0, &error))
     }
+}
+
+/// What is kept of a group, as a snapshot of the database has it.
+pub(crate) fn group_state_at(
+    reader: &StoreReader,
+    snapshot: &Snapshot<'_>,
+    group: GroupId,
+) -> Result<Option<GroupState>, ReadError> {
+    let value = snapshot.get_cf(&reader.database.family(Family::Group), records::group_key(group));
+    let value = value.map_err(|error| state_error(group, &error))?;
+    value
+        .map(|value| group_record::decode_group(&value))
+        .transpose()
+        .map_err(|detail| ReadError::CorruptState { group, detail })
+}
+
+/// Reads the log of a slot and nothing else.
+fn log_of(slot: Slot) -> ReadOptions {
+    let mut options = read_once();
+    options.set_iterate_lower_bound(slot.prefix());
+    options.set_iterate_upper_bound(slot.end());
+    options
 }
 
 /// Payloads are read once or twice and would only push out of the cache what is read always.
@@ -209,7 +255,7 @@ fn decode(group: GroupId, index: Index, value: &[u8]) -> Result<Entry, ReadError
     })
 }
 
-fn entry_error(group: GroupId, index: Index, error: &rocksdb::Error) -> ReadError {
+pub(crate) fn entry_error(group: GroupId, index: Index, error: &rocksdb::Error) -> ReadError {
     let detail = error.to_string();
     if error.kind() == ErrorKind::Corruption {
         ReadError::CorruptEntry { group, index, detail }
@@ -218,7 +264,7 @@ fn entry_error(group: GroupId, index: Index, error: &rocksdb::Error) -> ReadErro
     }
 }
 
-fn state_error(group: GroupId, error: &rocksdb::Error) -> ReadError {
+pub(crate) fn state_error(group: GroupId, error: &rocksdb::Error) -> ReadError {
     let detail = error.to_string();
     if error.kind() == ErrorKind::Corruption {
         ReadError::CorruptState { group, detail }

@@ -277,7 +277,12 @@ impl Replica {
                 self.effects.clear();
                 Err(ReplicaError::Storage { group: self.group, source })
             }
-            Report::Created | Report::Dropped | Report::Rejoined => Ok(()),
+            // Nothing that it tells of is asked for here yet.
+            Report::Created
+            | Report::Dropped
+            | Report::Rejoined
+            | Report::Removed
+            | Report::Snapshot(_) => Ok(()),
         }
     }
 
