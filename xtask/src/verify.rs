@@ -18,8 +18,9 @@ const SYSTEM_TESTS: &str = "flintmq-system-tests";
 /// broken, which must not get into the binary that the whole-system tests run.
 const CHECKERS: [&str; 2] = ["flintmq-consensus-model", "flintmq-consensus-simulator"];
 
-/// The feature that lets tests break a rule of the protocol.
-const BROKEN_RULES: &str = "flintmq-consensus-simulator/mutants";
+/// The features that let tests break a rule of the protocol, and follow simulated groups in the
+/// model.
+const BROKEN_RULES: &str = "flintmq-consensus-simulator/model";
 
 /// Runs everything. Does not change a file of the checkout.
 pub(crate) fn run() -> Result<()> {

@@ -366,7 +366,9 @@ impl World {
         let core = node.process.as_ref().and_then(|process| process.core.group(group));
         let Some(core) = core else { return Ok(()) };
         let ghost = &mut self.ghosts[at];
-        ghost.decided(id, leads, after, upto, core.log())?;
+        if leads.is_some() || !ghost.is_left(core.history()) {
+            ghost.decided(id, leads, after, upto, core.log())?;
+        }
         if leads == Some(core.term()) && core.role() == Role::Ready {
             for peer in core.progress() {
                 if core.config().is_voter(peer.node) {

@@ -35,7 +35,8 @@ impl Follower {
         voters: &[NodeId],
     ) {
         // The model's losses go back to some earlier log; here all of it is gone at once.
-        if spec.durability != Durability::Memory {
+        let follows = spec.durability != Durability::Memory && spec.settings.mutant.is_none();
+        if follows {
             let nodes: Vec<NodeId> = nodes.iter().copied().collect();
             self.groups.insert(group, TraceChecker::new(&nodes, voters));
         }

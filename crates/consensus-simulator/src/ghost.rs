@@ -160,6 +160,12 @@ impl Ghost {
         }
     }
 
+    /// True of a history that the group has left: who is still in it may hear, late, of what was
+    /// decided in it and given up since. It will have to give way.
+    pub(crate) fn is_left(&self, history: History) -> bool {
+        self.forks.last().is_some_and(|fork| history < fork.history)
+    }
+
     /// I6 and I10: what one replica takes for decided is what others took for decided, and only
     /// leaders decide.
     pub(crate) fn decided(

@@ -187,7 +187,10 @@ impl World {
                 break;
             };
             let outcome = live.machine.apply(entry);
-            self.ghosts[at].applied(id, index, live.machine.digest)?;
+            let left = self.ghosts[at].is_left(live.history);
+            if !left {
+                self.ghosts[at].applied(id, index, live.machine.digest)?;
+            }
             let waiting = live.waiting.remove(&index).filter(|w| w.term == entry.term);
             let mut answer = |index| {
                 if let Some(waiting) = waiting {
@@ -197,6 +200,7 @@ impl World {
             };
             match outcome {
                 Applied::Nothing | Applied::Commands => {}
+                Applied::First(_) if left => {}
                 Applied::First(proposal) => {
                     self.ghosts[at].applied_first(proposal, index)?;
                     answer(index);

@@ -6,7 +6,7 @@ use crate::core::{Core, Turn};
 use crate::durability::After;
 use crate::leading::Leading;
 use crate::mutants::broken;
-use crate::recovery::Forced;
+use crate::recovery::{Forced, order_of};
 use crate::{
     Answer, Body, Cession, ConfigRegister, ConfigStamp, LogPosition, NodeId, Role, Term, Time,
 };
@@ -158,9 +158,19 @@ impl Core {
         voters
     }
 
-    /// The leadership that forbids a vote for `candidate`: one that is alive and was not ceded.
-    fn loyalty(&self, now: Time, candidate: NodeId, cession: Option<Cession>) -> Option<Cession> {
-        if self.leading.is_some() {
+    /// The leadership that forbids a vote for `candidate` in the term `next`: one that is alive and
+    /// was not ceded.
+    fn loyalty(
+        &self,
+        now: Time,
+        candidate: NodeId,
+        next: Term,
+        cession: Option<Cession>,
+    ) -> Option<Cession> {
+        // An order needs the vote of everybody who is left, and so of a leader that serves. One
+        // that waits for the dead to tell what they have must not be in its way.
+        let by_order = order_of(next) > order_of(self.hard.term);
+        if self.leading.is_some() && !(by_order && self.role == Role::Syncing) {
             return Some(Cession { leader: self.node, term: self.hard.term });
         }
         let leader = self.leader.filter(|_| self.role == Role::Follower)?;
@@ -170,7 +180,7 @@ impl Core {
             return None;
         }
         let leased = self.election.loyal_until.is_some_and(|until| now < until);
-        (leased || self.is_up(leader)).then_some(mine)
+        (leased || self.is_up(leader) && !by_order).then_some(mine)
     }
 
     /// A lease forbids votes even when the leader that it was given to is forgotten.
@@ -198,7 +208,7 @@ impl Core {
     ) {
         self.break_w09(turn, last);
         let newer = self.newer_than(config);
-        let leader = self.loyalty(turn.now, from, cession);
+        let leader = self.loyalty(turn.now, from, next, cession);
         let granted = next > self.hard.term
             && newer.is_none()
             && leader.is_none()
@@ -371,7 +381,7 @@ impl Core {
             }
             return;
         }
-        if self.loyalty(turn.now, from, cession).is_some()
+        if self.loyalty(turn.now, from, term, cession).is_some()
             || self.is_leased(turn.now, from, cession)
         {
             self.send(turn, from, Body::Refused { newer: None }, After::HardState);

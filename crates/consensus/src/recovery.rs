@@ -39,7 +39,7 @@ pub(crate) struct Forced {
 /// The number of the order in whose time a term is: the upper half of the term. The dead cannot be
 /// asked what they voted for, so an election by an order takes a term that none of them can have
 /// used. No group counts this far by itself.
-fn order_of(term: Term) -> u64 {
+pub(crate) fn order_of(term: Term) -> u64 {
     term >> 32
 }
 

@@ -208,9 +208,8 @@ impl Core {
             return;
         }
         if ack.recovering.is_some() && peer.recovering != ack.recovering {
-            // What it had is not what it has.
+            // What was on its disk may not be.
             peer.synced = 0;
-            peer.acked = 0;
         }
         peer.synced = peer.synced.max(ack.synced.min(last));
         let held_before = peer.config;

@@ -214,10 +214,11 @@ impl Cluster {
 
     fn disk(&mut self, words: &mut Words<'_>) -> Result<(), String> {
         let node = words.node()?;
-        let slow = words.next()? == "waits";
+        let pace = words.next()?;
         let host = self.host(node)?;
-        host.slow = slow;
-        if !slow {
+        // With "once", what it then asks for waits again.
+        host.slow = pace != "works";
+        if pace != "waits" {
             for effect in std::mem::take(&mut host.waiting) {
                 if let Some(answer) = self.finish(node, effect)? {
                     self.input(node, answer)?;

@@ -154,7 +154,9 @@ pub(super) fn effect(node: NodeId, effect: &Effect) -> String {
             } else {
                 String::new()
             };
-            format!("saves t{}{vote}{history} members {}", term(state.term), config(&state.config))
+            let void = if state.void { ", what it has is void" } else { "" };
+            let (term, config) = (term(state.term), config(&state.config));
+            format!("saves t{term}{vote}{history} members {config}{void}")
         }
         Effect::Append { truncate_from, entries: list, .. } => {
             let cut = truncate_from.map(|index| format!("cuts from {index}, "));
