@@ -1,0 +1,13 @@
+//! QUIC connections: one for each pair of nodes, made by either, kept by a supervisor.
+
+mod accepting;
+mod dialing;
+mod endpoint;
+mod hello;
+mod preference;
+pub(crate) mod reader;
+mod session;
+mod supervisor;
+mod writer;
+
+pub(crate) use endpoint::Quic;

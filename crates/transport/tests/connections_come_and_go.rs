@@ -1,0 +1,146 @@
+//! One connection for each pair of nodes, made again whenever it is lost.
+
+#![allow(clippy::unwrap_used)]
+
+mod nodes;
+
+use std::time::Duration;
+
+use flintmq_transport::{Lane, NodeId, Settings};
+use nodes::{Cluster, Running, down, introduce, number_of, numbered, start, until, up};
+
+/// True when each end uses the connection that the other one uses: what is sent arrives.
+async fn speak(one: &mut Running, two: &mut Running, number: u32) {
+    let lane = Lane::append(0);
+    one.transport.send_when_room(NodeId(2), lane, numbered(number, 10)).await.unwrap();
+    two.transport.send_when_room(NodeId(1), lane, numbered(number, 10)).await.unwrap();
+    for node in [one, two] {
+        assert_eq!(number_of(&node.append().await.frames[0]), number);
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_that_dial_at_one_time_end_with_one_connection() {
+    let cluster = Cluster::new();
+    // No courtesy between the two: the shorter, the more often they meet half way.
+    for round in 0..10 {
+        let settings = |node| Settings {
+            backoff_min: Duration::from_millis(1),
+            ..Settings::new("test", NodeId(node), 1)
+        };
+        let mut one = start(settings(1), cluster.quic(1)).await;
+        let mut two = start(settings(2), cluster.quic(2)).await;
+        introduce(&two, &one, 1);
+        introduce(&one, &two, 2);
+        up(&mut one).await;
+        up(&mut two).await;
+        // Connections that meet are sorted out within moments; then both ends have the same one.
+        loop {
+            let lane = Lane::URGENT;
+            let sent = one.transport.send(NodeId(2), lane, numbered(round, 10));
+            let arrived = nodes::expect(&mut two.inbound.urgent);
+            let quick = tokio::time::timeout(Duration::from_millis(200), arrived).await;
+            if sent.is_ok() && quick.is_ok() {
+                break;
+            }
+        }
+        while one.inbound.events.try_recv().is_ok() || two.inbound.events.try_recv().is_ok() {}
+        speak(&mut one, &mut two, round).await;
+        assert!(one.inbound.events.try_recv().is_err(), "the connection is steady");
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_node_is_known_as_another_process_at_once() {
+    let cluster = Cluster::new();
+    let [mut one, two] = cluster.connected_pair().await;
+    let address = two.address;
+    // As after kill -9: nobody is told. The port is free when the last task is gone.
+    drop(two);
+    down(&mut one).await;
+    let quic = flintmq_transport::QuicSettings { listen: address, ..cluster.quic(2) };
+    let settings =
+        Settings::new("test", NodeId(2), 7).with_peer(NodeId(1), one.address.to_string());
+    let (routes, inbound) = flintmq_transport::Routes::by_class(64);
+    let transport = loop {
+        let routes = routes.clone();
+        match flintmq_transport::Transport::bind(settings.clone(), quic.clone(), routes).await {
+            Ok(transport) => break transport,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let mut two = Running { transport, inbound, address };
+    assert_eq!(up(&mut one).await, (NodeId(2), 7));
+    assert_eq!(up(&mut two).await, (NodeId(1), 1));
+    speak(&mut one, &mut two, 3).await;
+}
+
+#[tokio::test]
+async fn a_removed_peer_is_left_alone_and_an_added_one_comes_back() {
+    let cluster = Cluster::new();
+    let [mut one, mut two] = cluster.connected_pair().await;
+    assert!(one.transport.remove_peer(NodeId(2)));
+    down(&mut one).await;
+    down(&mut two).await;
+    let error = || two.transport.peers()[0].last_error.clone().unwrap_or_default();
+    until("the other side is refused", || error().contains("does not know this node")).await;
+    introduce(&one, &two, 2);
+    up(&mut one).await;
+    up(&mut two).await;
+    speak(&mut one, &mut two, 4).await;
+}
+
+#[tokio::test]
+async fn three_nodes_have_a_connection_each_to_the_others() {
+    let cluster = Cluster::new();
+    let mut nodes =
+        [cluster.start(1, 1).await, cluster.start(2, 1).await, cluster.start(3, 1).await];
+    for here in 0..3 {
+        for there in 0..3 {
+            if here != there {
+                introduce(&nodes[here], &nodes[there], there as u32 + 1);
+            }
+        }
+    }
+    for node in &mut nodes {
+        let mut met = [up(node).await.0, up(node).await.0];
+        met.sort_unstable();
+        assert_eq!(met.len(), 2);
+    }
+    for node in &nodes {
+        until("everybody is connected", || {
+            node.transport.peers().iter().all(|peer| peer.connection.is_some())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_mourned_after_the_idle_timeout() {
+    let cluster = Cluster::new();
+    let short = |node| Settings {
+        idle_timeout: Duration::from_millis(300),
+        ..Settings::new("test", NodeId(node), 1)
+    };
+    let mut one = start(short(1), cluster.quic(1)).await;
+    // The second node lives on a runtime that is stopped dead, sockets and all.
+    let quic = cluster.quic(2);
+    let first = one.address.to_string();
+    let (tell, told) = std::sync::mpsc::channel();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut two = runtime.block_on(start(short(2), quic));
+        tell.send(two.address).unwrap();
+        assert!(two.transport.add_peer(NodeId(1), first));
+        runtime.block_on(up(&mut two));
+        // Nothing is polled from here on, so nothing is answered.
+        stopped.recv().unwrap();
+    });
+    let address = told.recv().unwrap();
+    assert!(one.transport.add_peer(NodeId(2), address.to_string()));
+    up(&mut one).await;
+    assert_eq!(down(&mut one).await, "the peer was not heard any more");
+    stop.send(()).unwrap();
+    thread.join().unwrap();
+}
