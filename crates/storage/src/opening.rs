@@ -11,7 +11,7 @@ use crate::directory_lock::DirectoryLock;
 use crate::disk_space::{DiskMonitor, FileSystemSpace};
 use crate::error::{OpenError, ReadError};
 use crate::group_log::GroupLog;
-use crate::group_record::{self, GroupState, Side, Slot};
+use crate::group_record::{self, GroupState, HIGHEST_GROUP, Side, Slot};
 use crate::group_replacing;
 use crate::host;
 use crate::inbox::Inbox;
@@ -283,6 +283,10 @@ fn complete_drops(database: &Database, counters: &Counters) -> Result<(), OpenEr
 fn find_sides(database: &Database) -> Result<Vec<Slot>, OpenError> {
     let states = group_states(database)?;
     for (group, state) in &states {
+        if *group > HIGHEST_GROUP {
+            let detail = format!("a group with a number above {HIGHEST_GROUP} group={group}");
+            return Err(OpenError::Damaged { detail });
+        }
         database.set_side(*group, state.side);
     }
     let used: HashSet<Slot> = states.iter().map(|(group, state)| state.slot(*group)).collect();

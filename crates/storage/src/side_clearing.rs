@@ -106,3 +106,131 @@ fn keys_only(from: &[u8], slot: Slot) -> ReadOptions {
     options.set_iterate_upper_bound(slot.end());
     options
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::replacing::{id, open, piece, pieces, stage};
+    use crate::conformance::{Reports, batch, hard_state};
+    use crate::{
+        AppendBatch, CheckpointBatch, LogStore, NodeIdentity, ReadError, Report, Store,
+        StoreOptions,
+    };
+    use bytes::Bytes;
+    use flintmq_consensus::{GroupId, LogPosition, NodeId};
+    use std::time::{Duration, Instant};
+
+    const ONE: GroupId = GroupId(1);
+    const TWO: GroupId = GroupId(2);
+
+    fn options(place: &tempfile::TempDir) -> StoreOptions {
+        let identity = NodeIdentity { cluster: "test".to_owned(), node: NodeId(1) };
+        let mut options = StoreOptions::new(place.path().join("data"), identity);
+        options.disk_reserve = 0;
+        options.witness_dir = Some(place.path().to_owned());
+        options
+    }
+
+    fn filled(store: &Store, group: GroupId) -> Reports {
+        let reports = Reports::of(store, group);
+        store.create_group(group, hard_state(1)).unwrap();
+        for last in (1000..=5000u64).step_by(1000) {
+            store.try_append(group, batch(1, last - 999, last)).unwrap();
+        }
+        let puts = (0..=255u8).map(|key| (vec![key], vec![key; 99])).collect();
+        let applied = LogPosition { term: 1, index: 4990 };
+        let dead_entries = (1..2000).collect();
+        let batch = CheckpointBatch { applied, puts, dead_entries, ..Default::default() };
+        store.try_checkpoint(group, batch).unwrap();
+        assert_eq!(reports.next(), Report::Created);
+        reports.expect(&Report::Checkpointed { applied });
+        reports
+    }
+
+    /// The slots that hold something, once nothing is being deleted any more.
+    fn wait_for_slots(store: &Store, expected: usize) {
+        let began = Instant::now();
+        loop {
+            let found = leftovers(&store.reader.database, |_| false).unwrap();
+            if found.len() == expected {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "{found:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_was_replaced_or_never_finished_is_deleted() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(options(&place)).unwrap().store;
+        let (one, two) = (filled(&store, ONE), filled(&store, TWO));
+        wait_for_slots(&store, 2);
+        // Only half of a snapshot: it goes when the next begins, and when the store opens.
+        let opened = open(&store, ONE).unwrap();
+        let all = pieces(&store, ONE, opened.number, 9000);
+        stage(&store, TWO, &two, id(opened), &all[..all.len() - 1]);
+        wait_for_slots(&store, 3);
+        store.reset(ONE, 1).unwrap();
+        one.expect(&Report::Appended { write: 1, upto: LogPosition::default() });
+        wait_for_slots(&store, 2);
+        drop(store);
+        let store = Store::open(options(&place)).unwrap().store;
+        wait_for_slots(&store, 1);
+        assert_eq!(store.bounds(TWO).unwrap().first_index, 2000);
+        assert_eq!(store.queue_records(TWO, b"", b"").count(), 256);
+        let reports = Reports::of(&store, TWO);
+        store.remove_group(TWO).unwrap();
+        assert_eq!(reports.next(), Report::Removed);
+        wait_for_slots(&store, 0);
+        store.close().unwrap();
+    }
+
+    #[test]
+    fn other_groups_write_while_a_large_past_is_deleted() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(options(&place)).unwrap().store;
+        let (one, two) = (filled(&store, ONE), filled(&store, TWO));
+        for write in 1..20 {
+            store.reset(ONE, write).unwrap();
+            let relief = AppendBatch { write, ..batch(2, 4990 + 10 + write, 4990 + 10 + write) };
+            store.try_append(TWO, relief).unwrap();
+            two.appended(5000 + write);
+            one.expect(&Report::Appended { write, upto: LogPosition::default() });
+        }
+        wait_for_slots(&store, 1);
+    }
+
+    #[test]
+    fn snapshots_are_closed_by_themselves() {
+        let place = tempfile::tempdir().unwrap();
+        for (idle, life) in [(20, 3_600_000), (3_600_000, 20)] {
+            let place = place.path().join(format!("{idle}"));
+            let identity = NodeIdentity { cluster: "test".to_owned(), node: NodeId(1) };
+            let mut short = StoreOptions::new(place, identity);
+            short.disk_reserve = 0;
+            short.witness_dir = None;
+            short.snapshot_idle = Duration::from_millis(idle);
+            short.snapshot_life = Duration::from_millis(life);
+            short.snapshots = 1;
+            let store = Store::open(short).unwrap().store;
+            filled(&store, ONE);
+            let opened = open(&store, ONE).unwrap();
+            // Others have to wait for their turn, and it comes.
+            let began = Instant::now();
+            let next = loop {
+                match open(&store, ONE) {
+                    Err(ReadError::Busy { .. }) => {}
+                    found => break found.unwrap(),
+                }
+                assert!(began.elapsed() < Duration::from_secs(60));
+            };
+            assert_ne!(next.number, opened.number);
+            let gone = piece(&store, ONE, opened.number, Bytes::new(), 1);
+            assert_eq!(gone, Err(ReadError::SnapshotGone { group: ONE, number: opened.number }));
+            store.close().unwrap();
+            let stopped = piece(&store, ONE, next.number, Bytes::new(), 1);
+            assert_eq!(stopped, Err(ReadError::Stopped { group: ONE }));
+        }
+    }
+}

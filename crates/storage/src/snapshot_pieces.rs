@@ -22,8 +22,8 @@ pub(crate) const MAX_KEY_BYTES: usize = 64 << 10;
 /// Bytes that a piece may always hold, however few were asked for.
 const MIN_PIECE_BYTES: usize = 1 << 10;
 
-/// Bytes that a piece never holds, however many were asked for.
-const MAX_PIECE_BYTES: usize = 64 << 20;
+/// Bytes that a piece never holds, however many were asked for: a receiver's inbox must take it.
+const MAX_PIECE_BYTES: usize = 8 << 20;
 
 /// Kind, length of the key, of the value, offset in the value, length of the part.
 const PART_HEADER: usize = 17;

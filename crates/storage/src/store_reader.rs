@@ -83,13 +83,15 @@ impl StoreReader {
 
     /// See [`crate::LogStore::entry`].
     pub fn entry(&self, group: GroupId, index: Index) -> Result<Option<Entry>, ReadError> {
-        let key = records::log_key(self.database.slot(group), index);
         let family = self.database.family(Family::Log);
-        match self.database.db().get_pinned_cf_opt(family, key, &read_once()) {
-            Ok(Some(value)) => decode(group, index, &value).map(Some),
-            Ok(None) => Ok(None),
-            Err(error) => Err(entry_error(group, index, &error)),
-        }
+        self.where_it_is(group, |slot| {
+            let key = records::log_key(slot, index);
+            match self.database.db().get_pinned_cf_opt(family, key, &read_once()) {
+                Ok(Some(value)) => decode(group, index, &value).map(Some),
+                Ok(None) => Ok(None),
+                Err(error) => Err(entry_error(group, index, &error)),
+            }
+        })
     }
 
     /// See [`crate::LogStore::entries`].
@@ -100,7 +102,16 @@ impl StoreReader {
         to: Index,
         max_bytes: usize,
     ) -> Result<Vec<Entry>, ReadError> {
-        let slot = self.database.slot(group);
+        self.where_it_is(group, |slot| self.entries_at((group, slot), from, to, max_bytes))
+    }
+
+    fn entries_at(
+        &self,
+        (group, slot): (GroupId, Slot),
+        from: Index,
+        to: Index,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
         let family = self.database.family(Family::Log);
         let mut log = self.database.db().raw_iterator_cf_opt(family, log_of(slot));
         log.seek(records::log_key(slot, from));
@@ -140,20 +151,21 @@ impl StoreReader {
         suffix: &[u8],
     ) -> Result<Option<Vec<u8>>, ReadError> {
         let family = self.database.family(Family::Queue);
-        let found = self
-            .database
-            .db()
-            .get_cf(family, records::queue_key(self.database.slot(group), suffix));
-        found.map_err(|error| state_error(group, &error))
+        self.where_it_is(group, |slot| {
+            let found = self.database.db().get_cf(family, records::queue_key(slot, suffix));
+            found.map_err(|error| state_error(group, &error))
+        })
     }
 
     /// See [`crate::LogStore::queue_records`].
     pub fn queue_records(&self, group: GroupId, prefix: &[u8], from: &[u8]) -> QueueRecords<'_> {
-        let slot = self.database.slot(group);
-        let mut options = read_once();
-        options.set_iterate_upper_bound(slot.end());
         let family = self.database.family(Family::Queue);
-        let mut found = self.database.db().raw_iterator_cf_opt(family, options);
+        // From here on the iterator sees what is there now, whatever happens to the group.
+        let (slot, mut found) = self.where_it_is(group, |slot| {
+            let mut options = read_once();
+            options.set_iterate_upper_bound(slot.end());
+            (slot, self.database.db().raw_iterator_cf_opt(family, options))
+        });
         let prefix = records::queue_key(slot, prefix);
         let from = records::queue_key(slot, from);
         found.seek(prefix.clone().max(from));
@@ -172,6 +184,18 @@ impl StoreReader {
             ended = true;
             found.status().err().map(|error| Err(state_error(group, &error)))
         }))
+    }
+
+    /// Reads where log and state of the group are; once more if they are elsewhere meanwhile, for
+    /// the place may hold something else by then.
+    fn where_it_is<T>(&self, group: GroupId, read: impl Fn(Slot) -> T) -> T {
+        loop {
+            let slot = self.database.slot(group);
+            let found = read(slot);
+            if self.database.slot(group) == slot {
+                return found;
+            }
+        }
     }
 
     pub(crate) fn group_state(&self, group: GroupId) -> Result<Option<GroupState>, ReadError> {

@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use flintmq_consensus::{GroupId, LogPosition, NodeId};
-use flintmq_storage::conformance::{self, Reports, Subject, batch, dump, hard_state};
+use flintmq_storage::conformance::{self, Reports, Subject, batch, dump, hard_state, replacing};
 use flintmq_storage::{
     AppendBatch, CheckpointBatch, Delivery, Durability, LogStore, MemoryStore, NodeIdentity,
-    Report, Shutdown, Store, StoreOptions,
+    Report, Shutdown, SnapshotReport, Store, StoreOptions,
 };
 use proptest::prelude::*;
 use std::time::Duration;
@@ -85,11 +85,29 @@ fn the_double_keeps_the_contract() {
 /// A request that fits, chosen by numbers.
 #[derive(Clone, Debug)]
 enum Action {
-    Append { count: u64 },
-    Replace { back: u64, count: u64 },
-    Checkpoint { forward: u64, kill: u64, put: u8 },
-    HardState { term: u64 },
+    Append {
+        count: u64,
+    },
+    Replace {
+        back: u64,
+        count: u64,
+    },
+    Checkpoint {
+        forward: u64,
+        kill: u64,
+        put: u8,
+    },
+    HardState {
+        term: u64,
+    },
     DropAndCreate,
+    Reset,
+    Remove,
+    /// The next group gets this one's snapshot, in pieces of so many bytes, all or only the first.
+    Snapshot {
+        max_bytes: usize,
+        all: bool,
+    },
     Reopen,
 }
 
@@ -101,6 +119,10 @@ fn action() -> impl Strategy<Value = (u32, Action)> {
             .prop_map(|(forward, kill, put)| Action::Checkpoint { forward, kill, put }),
         1 => (0..99u64).prop_map(|term| Action::HardState { term }),
         1 => Just(Action::DropAndCreate),
+        1 => Just(Action::Reset),
+        1 => Just(Action::Remove),
+        2 => (0..9000usize, prop::bool::weighted(0.8))
+            .prop_map(|(max_bytes, all)| Action::Snapshot { max_bytes, all }),
         1 => Just(Action::Reopen),
     ];
     (0..3u32, action)
@@ -157,6 +179,44 @@ fn perform(subject: &mut impl Subject, group: GroupId, action: &Action, step: u6
             store.drop_group(group).unwrap();
             assert_eq!(reports.next(), Report::Dropped);
             create(store, group);
+        }
+        Action::Reset => {
+            store.reset(group, step).unwrap();
+            let upto = LogPosition::default();
+            assert_eq!(reports.next(), Report::Appended { write: step, upto });
+        }
+        Action::Remove => {
+            store.remove_group(group).unwrap();
+            assert_eq!(reports.next(), Report::Removed);
+            let hard_state = store.group(group).unwrap().unwrap().hard_state;
+            store.create_group(group, hard_state).unwrap();
+            assert_eq!(reports.next(), Report::Created);
+        }
+        Action::Snapshot { max_bytes, all } => {
+            let Ok(opened) = replacing::open(store, group) else {
+                return assert!(store.applied(group).unwrap().is_none());
+            };
+            let to = GroupId((group.0 + 1) % 3);
+            let reports = Reports::of(store, to);
+            let pieces = replacing::pieces(store, group, opened.number, *max_bytes);
+            let some = if *all { &pieces[..] } else { &pieces[..1] };
+            let id = replacing::id(opened);
+            replacing::stage(store, to, &reports, id, some);
+            let whole = some.len() == pieces.len();
+            let last = store.bounds(to).unwrap().last;
+            // The log behind it stays now and then, where it agrees.
+            let keep = last > opened.position
+                && store.entry(to, opened.position.index).unwrap().map(|entry| entry.position())
+                    == Some(opened.position);
+            if whole || *all {
+                store.install(to, id, keep).unwrap();
+                assert_eq!(
+                    reports.next(),
+                    Report::Snapshot(SnapshotReport::Installed { id }),
+                    "{whole}"
+                );
+            }
+            store.close_snapshot(opened.number);
         }
         Action::Reopen => {}
     }

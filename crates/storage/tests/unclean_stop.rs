@@ -3,16 +3,19 @@
 //! log file is missing or damaged.
 #![allow(clippy::unwrap_used)]
 
+mod damage;
+
+use damage::{copy_dir, options, plain, truncate, wal_files};
 use flintmq_consensus::{GroupId, LogPosition, NodeId};
 use flintmq_storage::conformance::{GroupDump, Reports, batch, dump, entry, hard_state};
 use flintmq_storage::{
     AppendBatch, CheckpointBatch, Delivery, DiskState, Durability, FreeSpace, LogStore,
-    MemoryStore, NodeIdentity, OpenError, ReadError, RefusedReason, Report, Shutdown, StorageError,
-    Store, StoreOptions,
+    MemoryStore, OpenError, ReadError, RefusedReason, Report, Shutdown, StorageError, Store,
+    StoreOptions,
 };
 use proptest::prelude::*;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -22,47 +25,11 @@ use tempfile::TempDir;
 const ONE: GroupId = GroupId(1);
 const TWO: GroupId = GroupId(2);
 
-fn options(place: &TempDir, name: &str) -> StoreOptions {
-    let identity = NodeIdentity { cluster: "test".to_owned(), node: NodeId(1) };
-    let mut options = StoreOptions::new(place.path().join(name), identity);
-    // Nothing is synced but what must be, so that the tail is there to be lost.
-    options.flush_interval = Duration::from_secs(3600);
-    options.disk_reserve = 0;
-    options.witness_dir = Some(place.path().to_owned());
-    options
-}
-
 fn create(store: &dyn LogStore, group: GroupId) -> Reports {
     let reports = Reports::of(store, group);
     store.create_group(group, hard_state(1)).unwrap();
     assert_eq!(reports.next(), Report::Created);
     reports
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for file in fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        let target = to.join(file.file_name());
-        if file.file_type().unwrap().is_dir() {
-            copy_dir(&file.path(), &target);
-        } else {
-            fs::copy(file.path(), target).unwrap();
-        }
-    }
-}
-
-/// The write-ahead log files of a store, oldest first.
-fn wal_files(dir: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir(dir.join("db")).unwrap().map(|file| file.unwrap().path());
-    let mut files: Vec<_> =
-        files.filter(|path| path.extension().is_some_and(|ending| ending == "log")).collect();
-    files.sort();
-    files
-}
-
-fn truncate(path: &Path, bytes: u64) {
-    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
 }
 
 /// Some requests that touch every family, and what the store held after each of them.
@@ -106,14 +73,6 @@ fn history(store: &dyn LogStore, steps: u64) -> Vec<Vec<GroupDump>> {
         states.push(dump(store));
     }
     states
-}
-
-/// The states without what depends on the run that looks.
-fn plain(mut state: Vec<GroupDump>) -> Vec<GroupDump> {
-    for group in &mut state {
-        group.record.recovering = None;
-    }
-    state
 }
 
 #[test]
