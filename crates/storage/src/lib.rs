@@ -67,6 +67,51 @@
 //! # }
 //! ```
 //!
+//! # Replacing a past
+//!
+//! A replica whose log is of no use any more gets another past as a whole: none
+//! ([`LogStore::reset`]), or a peer's snapshot. A snapshot is the group's last checkpoint with the
+//! entries that are alive in it; it is read and staged in pieces, and one fsynced write switches to
+//! it. A power loss leaves the old past or the new one. [`LogStore::remove_group`] drops both log
+//! and state and keeps what the replica voted for.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use bytes::Bytes;
+//! # use flintmq_consensus::{GroupId, HardState, NodeId, SnapshotId};
+//! # use flintmq_storage::{
+//! #     CheckpointBatch, Delivery, LogStore, MemoryStore, OnRead, ReadError, StagedPiece,
+//! # };
+//! # use std::sync::mpsc;
+//! # fn ask<T: Send + 'static>(ask: impl FnOnce(OnRead<T>)) -> Result<T, Box<dyn std::error::Error>> {
+//! #     let (sender, answer) = mpsc::channel();
+//! #     ask(Box::new(move |found: Result<T, ReadError>| drop(sender.send(found))));
+//! #     Ok(answer.recv()??)
+//! # }
+//! # let store = MemoryStore::new(Delivery::Immediate);
+//! # let (here, there) = (GroupId(1), GroupId(2));
+//! # store.create_group(here, HardState::default())?;
+//! # store.create_group(there, HardState::default())?;
+//! # let puts = vec![(b"queues".to_vec(), b"state".to_vec())];
+//! # store.try_checkpoint(here, CheckpointBatch { puts, ..Default::default() })?;
+//! // The sender: `ask` waits for what the callback is given, a server would not.
+//! let opened = ask(|then| store.open_snapshot(here, then))?;
+//! let id = SnapshotId { source: NodeId(1), number: opened.number, position: opened.position };
+//! let mut next = Some(Bytes::new());
+//! while let Some(cursor) = next {
+//!     let at = cursor.clone();
+//!     let piece = ask(|then| store.read_snapshot(here, opened.number, at, 1 << 20, then))?;
+//!     next = piece.next;
+//!     // The receiver, who has them in the same order.
+//!     store.try_stage(there, StagedPiece { id, cursor, data: piece.data })?;
+//! }
+//! store.close_snapshot(opened.number);
+//! store.install(there, id, false)?;
+//! assert_eq!(store.queue_record(there, b"queues")?, Some(b"state".to_vec()));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Testing against it
 //!
 //! [`MemoryStore`] keeps the same contract without disk, threads and clock, and can lose its
@@ -78,10 +123,12 @@
 //! | --- | --- |
 //! | `opening`, `marker`, `witness`, `host`, `directory_lock` | whose directory is it, and may its tail be lost |
 //! | `inbox`, `log_writer`, `group_log` | what waits, the one thread that writes, and what it refuses to write |
+//! | `group_record`, `group_replacing`, `side_clearing` | the two sides of a group, what switches them, what deletes the old one |
+//! | `snapshot_pieces`, `snapshot_staging` | a group's state cut into pieces, and put together again |
 //! | `wal_sync` | the fsync in the background |
 //! | `space_reclaim`, `disk_space` | dead payloads give their space back; a nearly full disk refuses messages |
 //! | `database`, `records` | RocksDB's options and events; keys and values |
-//! | `store_reader` | reading |
+//! | `store_reader`, `background_reads` | reading, on the asker's thread and beside it |
 //!
 //! docs/internals/storage.md has the reasons and the measurements.
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -2,13 +2,14 @@
 //! each other under random requests.
 #![allow(clippy::unwrap_used)]
 
-use flintmq_consensus::{GroupId, LogPosition, NodeId};
+use flintmq_consensus::{CreationId, GroupId, LogPosition, NodeId};
 use flintmq_storage::conformance::{self, Reports, Subject, batch, dump, hard_state, replacing};
 use flintmq_storage::{
-    AppendBatch, CheckpointBatch, Delivery, Durability, LogStore, MemoryStore, NodeIdentity,
-    Report, Shutdown, SnapshotReport, Store, StoreOptions,
+    AppendBatch, CheckpointBatch, Delivery, Durability, HardStates, LogStore, MemoryStore,
+    NodeIdentity, Report, Shutdown, SnapshotReport, Store, StoreOptions,
 };
 use proptest::prelude::*;
+use std::sync::mpsc;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -80,6 +81,35 @@ fn rocksdb_keeps_the_contract_when_every_write_is_synced() {
 #[test]
 fn the_double_keeps_the_contract() {
     conformance::run_all(|| Memory(MemoryStore::new(Delivery::Immediate)));
+}
+
+#[test]
+fn a_thousand_groups_come_back() {
+    let mut rocks = Rocks::new(Durability::Background);
+    let store = rocks.store();
+    let groups: Vec<GroupId> = (0..1000).map(GroupId).collect();
+    let reports: Vec<Reports> = groups.iter().map(|group| Reports::of(store, *group)).collect();
+    for group in &groups {
+        store.create_group(*group, hard_state(1)).unwrap();
+    }
+    for (group, reports) in groups.iter().zip(&reports) {
+        assert_eq!(reports.next(), Report::Created);
+        store.try_append(*group, batch(1, 1, u64::from(group.0 % 3))).unwrap();
+    }
+    let (sender, saved) = mpsc::channel();
+    let states = groups.iter().map(|group| (*group, CreationId::default(), hard_state(2)));
+    let then = Box::new(move || sender.send(()).unwrap());
+    store.save_hard_states(HardStates { states: states.collect(), then }).unwrap();
+    saved.recv_timeout(Duration::from_secs(60)).unwrap();
+    let before = dump(store);
+    rocks.reopen();
+    let after = dump(rocks.store());
+    assert_eq!(after, before);
+    for (group, found) in groups.iter().zip(after) {
+        let (last, state) = (found.record.bounds.last.index, found.record.hard_state);
+        assert_eq!((found.record.id, last), (*group, u64::from(group.0 % 3)));
+        assert_eq!(state, hard_state(2));
+    }
 }
 
 /// A request that fits, chosen by numbers.

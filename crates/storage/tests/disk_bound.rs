@@ -141,3 +141,16 @@ fn confirms_do_not_hide_how_much_a_backlog_held() {
     }
     wait_until_small(&place, &store);
 }
+
+#[test]
+fn a_replaced_past_gives_its_space_back() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, reports) = open(&place);
+    append(&store, &reports, 1, 4096);
+    let full = directory_bytes(place.path());
+    assert!(full > 2 * GIVEN_BACK, "there is a backlog: {} MiB", full >> 20);
+    store.reset(GROUP, 1).unwrap();
+    let upto = LogPosition::default();
+    reports.expect(&Report::Appended { write: 1, upto });
+    wait_until_small(&place, &store);
+}
