@@ -8,7 +8,7 @@ use flintmq_consensus::NodeId;
 use quinn::{Connection, Incoming, SendStream, VarInt};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Quic;
 use super::hello::{Hello, HelloError, Refusal, Reply};
@@ -23,9 +23,16 @@ const SPARE_GREETINGS: usize = 32;
 /// How long a refused node has to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Refusals are told to the log no more often than this; the metric counts all of them.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// Where connections of each peer are offered.
 #[derive(Debug, Default)]
-pub(crate) struct Doors(Mutex<HashMap<NodeId, mpsc::Sender<Offer>>>);
+pub(crate) struct Doors {
+    offers: Mutex<HashMap<NodeId, mpsc::Sender<Offer>>>,
+    /// When a refusal was told last.
+    told: Mutex<Option<Instant>>,
+}
 
 /// A connection that was checked, but not answered yet.
 #[derive(Debug)]
@@ -38,15 +45,25 @@ pub(crate) struct Offer {
 
 impl Doors {
     pub(crate) fn open(&self, peer: NodeId, offers: mpsc::Sender<Offer>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, offers);
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, offers);
     }
 
     pub(crate) fn close(&self, peer: NodeId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+    }
+
+    /// Whether this refusal is one for the log: anybody who reaches the port can cause them.
+    fn is_worth_telling(&self) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        if is_due {
+            *told = Some(Instant::now());
+        }
+        is_due
     }
 
     fn of(&self, peer: NodeId) -> Option<mpsc::Sender<Offer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned()
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned()
     }
 }
 
@@ -88,11 +105,13 @@ async fn greet(node: &Node, quic: &Quic, incoming: Incoming) {
         Ok(connection) => connection,
         Err(error) => {
             connection_refused("handshake");
-            tracing::warn!(
-                %address, %error,
-                "refused a connection to the port of nodes; if a node of this cluster dialled, \
-                 give it a certificate of the cluster's authority"
-            );
+            if quic.doors().is_worth_telling() {
+                tracing::warn!(
+                    %address, %error,
+                    "refused a connection to the port of nodes; if a node of this cluster \
+                     dialled, give it a certificate of the cluster's authority"
+                );
+            }
             return;
         }
     };
@@ -100,7 +119,9 @@ async fn greet(node: &Node, quic: &Quic, incoming: Incoming) {
         Ok(heard) => heard,
         Err(error) => {
             connection_refused("greeting");
-            tracing::warn!(%address, %error, "refused a connection to the port of nodes");
+            if quic.doors().is_worth_telling() {
+                tracing::warn!(%address, %error, "refused a connection to the port of nodes");
+            }
             return;
         }
     };
@@ -114,10 +135,12 @@ async fn greet(node: &Node, quic: &Quic, incoming: Incoming) {
             }
         }
         Err(refusal) => {
-            tracing::warn!(
-                %address, peer = %hello.from, reason = refusal.label(),
-                "refused a connection of a node; its own log says what to do"
-            );
+            if quic.doors().is_worth_telling() {
+                tracing::warn!(
+                    %address, peer = %hello.from, reason = refusal.label(),
+                    "refused a connection of a node; its own log says what to do"
+                );
+            }
             refuse(&connection, answer, refusal).await;
         }
     }

@@ -70,7 +70,7 @@ pub(crate) enum Refusal {
     Stale,
     #[error("the two nodes are connected already")]
     Duplicate,
-    #[error("the peer has too much to do, or is stopping; this node tries again by itself")]
+    #[error("the peer dials this node itself, or has too much to do; this node tries again")]
     Busy,
     #[error("the peer refused for a reason that this version does not know code={code}")]
     Other { code: u8 },

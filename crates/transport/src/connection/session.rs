@@ -13,8 +13,8 @@ use super::writer;
 use crate::node::Node;
 use crate::peer::Peer;
 
-/// The peer sent what cannot be understood.
-const CODE_BROKEN: u32 = 32;
+/// A connection is closed with this code when a stream of it cannot be used.
+pub(super) const CODE_BROKEN: u32 = 32;
 
 #[derive(Debug)]
 pub(crate) struct Session {

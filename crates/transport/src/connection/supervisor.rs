@@ -8,7 +8,7 @@ use std::time::Duration;
 use quinn::{Connection, ConnectionError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::Quic;
 use super::accepting::{Offer, refuse};
@@ -31,6 +31,7 @@ pub(crate) struct Supervisor {
     offers: mpsc::Receiver<Offer>,
     session: Option<Session>,
     dialing: Option<JoinHandle<Result<Welcomed, DialError>>>,
+    dialed_at: Instant,
     next_dial: Instant,
     attempts: usize,
     backoff: Backoff,
@@ -65,6 +66,7 @@ impl Supervisor {
             offers,
             session: None,
             dialing: None,
+            dialed_at: Instant::now(),
             next_dial: Instant::now(),
             attempts: 0,
             backoff,
@@ -129,7 +131,9 @@ impl Supervisor {
     async fn consider(&mut self, offer: Offer) {
         let Offer { connection, incarnation, version, mut answer } = offer;
         let claim = Claim { incarnation, dialed_by: self.peer.node };
-        if let Err(refusal) = self.admits(claim) {
+        let is_own_turn = self.session.is_none() && self.is_about_to_connect();
+        let admitted = if is_own_turn { Err(Refusal::Busy) } else { self.admits(claim) };
+        if let Err(refusal) = admitted {
             if refusal == Refusal::Stale {
                 tracing::error!(
                     peer = %self.peer.node,
@@ -142,9 +146,20 @@ impl Supervisor {
         }
         let own = self.node.settings.incarnation;
         let welcome = Reply::Welcome { incarnation: own, version };
-        if welcome.send(&mut answer).await.is_ok() {
+        // Some bytes: it only takes time if the peer does not let them through.
+        let limit = self.node.settings.dial_timeout;
+        if let Ok(Ok(())) = timeout(limit, welcome.send(&mut answer)).await {
             self.adopt(connection, claim, version).await;
         }
+    }
+
+    /// This node's own attempt is the one that would stay, and is young enough to succeed. If it
+    /// does not, because only the peer can dial, the peer's next attempt is taken.
+    fn is_about_to_connect(&self) -> bool {
+        let settings = &self.node.settings;
+        settings.node < self.peer.node
+            && self.dialing.is_some()
+            && self.dialed_at.elapsed() < settings.dial_timeout / 2
     }
 
     /// A connection that this node dialled.
@@ -219,8 +234,9 @@ impl Supervisor {
     }
 
     fn failed(&mut self, error: &DialError) {
-        let is_own_doing = matches!(error, DialError::Refused(Refusal::Duplicate));
-        if self.session.is_none() && self.peer.failed(&error.to_string()) && !is_own_doing {
+        // The peer dials this node, and that is the connection which stays.
+        let is_well = matches!(error, DialError::Refused(Refusal::Duplicate | Refusal::Busy));
+        if self.session.is_none() && !is_well && self.peer.failed(&error.to_string()) {
             let address = &self.peer.address;
             tracing::warn!(peer = %self.peer.node, address, %error, "cannot connect to a node");
         }
@@ -240,6 +256,7 @@ impl Supervisor {
         let (node, quic, peer) =
             (Arc::clone(&self.node), Arc::clone(&self.quic), Arc::clone(&self.peer));
         let attempt = self.attempts;
+        self.dialed_at = Instant::now();
         self.attempts = self.attempts.wrapping_add(1);
         self.dialing = Some(tokio::spawn(async move { dial(&node, &quic, &peer, attempt).await }));
     }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use quinn::{Connection, SendStream};
+use quinn::{Connection, SendStream, WriteError};
 
+use super::session::CODE_BROKEN;
 use crate::pacing::Pacer;
 use crate::send_queue::SendQueue;
 use crate::{Class, Frame, Lane};
@@ -16,15 +17,28 @@ const BATCH_BYTES: usize = 128 << 10;
 /// packet that it sends, so many small ones cost more than their copy.
 const GATHER_BELOW: usize = 4 << 10;
 
-/// Writes until the queue ends, and then waits until the peer has everything; or until the
-/// connection is lost, which whoever watches the connection will hear of.
+/// Writes until the queue ends, and then waits until the peer has everything. A stream that breaks
+/// ends the connection: without it, the lane would be dead and nobody would know.
 pub(crate) async fn run(
     connection: Connection,
     lane: Lane,
     queue: Arc<SendQueue>,
     pacer: Arc<Pacer>,
 ) {
-    let Ok(mut stream) = open(&connection, lane).await else { return };
+    if let Err(error) = write(&connection, lane, &queue, &pacer).await {
+        // Nothing new if it is the connection that was lost.
+        let text = format!("a stream cannot be written to: {error}");
+        connection.close(CODE_BROKEN.into(), text.as_bytes());
+    }
+}
+
+async fn write(
+    connection: &Connection,
+    lane: Lane,
+    queue: &SendQueue,
+    pacer: &Pacer,
+) -> Result<(), WriteError> {
+    let mut stream = open(connection, lane).await?;
     while let Some(frames) = queue.next(BATCH_BYTES).await {
         let bytes = frames.iter().map(Frame::len).sum();
         if lane.class == Class::Bulk {
@@ -32,19 +46,18 @@ pub(crate) async fn run(
         }
         let count = frames.len();
         let mut chunks = gather(frames);
-        if stream.write_all_chunks(&mut chunks).await.is_err() {
-            return;
-        }
+        stream.write_all_chunks(&mut chunks).await?;
         queue.meter().sent(count, bytes);
     }
     if stream.finish().is_ok() {
         // Either it has all, or it is gone: there is nothing more to do.
         let _ = stream.stopped().await;
     }
+    Ok(())
 }
 
 /// What a stream begins with: its class and its shard.
-async fn open(connection: &Connection, lane: Lane) -> Result<SendStream, quinn::WriteError> {
+async fn open(connection: &Connection, lane: Lane) -> Result<SendStream, WriteError> {
     let mut stream = connection.open_uni().await?;
     stream.set_priority(lane.class.priority())?;
     let mut head = [lane.class.code(), 0, 0, 0, 0];

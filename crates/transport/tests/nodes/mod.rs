@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_transport::{
-    Authority, Batch, Event, Inbound, NodeId, QuicSettings, Routes, Settings, Transport,
+    Authority, Batch, Event, Inbound, Lane, NodeId, QuicSettings, Routes, Settings, Transport,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -90,6 +90,30 @@ impl Running {
 
 pub(crate) async fn expect<T>(channel: &mut mpsc::Receiver<T>) -> T {
     timeout(PATIENCE, channel.recv()).await.expect("it does not come").expect("the node is gone")
+}
+
+/// Sends this number in both directions until both have it: while two connections meet, what is
+/// sent on the one that goes is lost.
+pub(crate) async fn speak(one: &mut Running, two: &mut Running, number: u32) {
+    let lane = Lane::append(0);
+    let speaking = async {
+        let (mut one_heard, mut two_heard) = (false, false);
+        while !(one_heard && two_heard) {
+            // Refused or lost: the next round sends it again.
+            let _ = one.transport.send(NodeId(2), lane, numbered(number, 10));
+            let _ = two.transport.send(NodeId(1), lane, numbered(number, 10));
+            one_heard |= hears(one, number).await;
+            two_heard |= hears(two, number).await;
+        }
+    };
+    timeout(PATIENCE, speaking).await.expect("the nodes do not hear each other");
+}
+
+async fn hears(node: &mut Running, number: u32) -> bool {
+    let hearing = async {
+        while node.append().await.frames.iter().all(|frame| number_of(frame) != number) {}
+    };
+    timeout(Duration::from_millis(200), hearing).await.is_ok()
 }
 
 /// The next peer that comes up, with its incarnation.
