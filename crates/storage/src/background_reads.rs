@@ -10,6 +10,7 @@ use crate::error::ReadError;
 use crate::log_store::{OnRead, OpenSnapshot};
 use crate::records;
 use crate::snapshot_pieces::{Kind, PieceBuilder, Place, SnapshotPiece};
+use crate::statistics::Counters;
 use crate::store_reader::{self, StoreReader};
 use bytes::Bytes;
 use flintmq_consensus::{Entry, GroupId, Index, LogPosition};
@@ -76,6 +77,7 @@ impl BackgroundReads {
     /// The asking side, and what the threads are to run.
     pub(crate) fn new(
         reader: &StoreReader,
+        counters: &Arc<Counters>,
         limits: Limits,
         first_number: u64,
     ) -> (Self, [LogReads; LOG_THREADS], SnapshotReads) {
@@ -90,6 +92,7 @@ impl BackgroundReads {
         });
         let snapshot_reads = SnapshotReads {
             reader: reader.clone(),
+            counters: Arc::clone(counters),
             jobs,
             waiting: Arc::clone(&waiting),
             limits,
@@ -185,6 +188,7 @@ impl LogReads {
 /// The thread that holds the open snapshots.
 pub(crate) struct SnapshotReads {
     reader: StoreReader,
+    counters: Arc<Counters>,
     jobs: Receiver<SnapshotJob>,
     waiting: Arc<AtomicUsize>,
     limits: Limits,
@@ -198,6 +202,8 @@ struct Open<'db> {
     snapshot: Snapshot<'db>,
     opened: Instant,
     used: Instant,
+    /// Entries that had died when it was opened.
+    died: u64,
 }
 
 impl SnapshotReads {
@@ -211,13 +217,11 @@ impl SnapshotReads {
                 Some(end) => self.jobs.recv_timeout(end.saturating_duration_since(Instant::now())),
             };
             let now = Instant::now();
-            open.retain(|number, open| {
-                let lives = self.end_of(open) > now;
-                if !lives {
-                    tracing::info!(group = open.group.0, number, "a snapshot lived long enough");
-                }
-                lives
-            });
+            let old = open.iter().filter(|(_, open)| self.end_of(open) <= now);
+            for number in old.map(|(number, _)| *number).collect::<Vec<_>>() {
+                tracing::info!(number, "a snapshot was not read from for long, or is old: closed");
+                self.close(&mut open, number);
+            }
             let job = match job {
                 Ok(SnapshotJob::End) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => continue,
@@ -239,7 +243,7 @@ impl SnapshotReads {
                         None => Err(ReadError::SnapshotGone { group, number }),
                     });
                 }
-                SnapshotJob::Close { number } => drop(open.remove(&number)),
+                SnapshotJob::Close { number } => self.close(&mut open, number),
                 SnapshotJob::End => return,
             }
         }
@@ -254,6 +258,8 @@ impl SnapshotReads {
         if open.len() >= self.limits.open {
             return Err(ReadError::Busy { group });
         }
+        // First: what dies from here on may be kept by the snapshot.
+        let died = self.counters.died_entries.load(Relaxed);
         let snapshot = reader.database.db().snapshot();
         let state = store_reader::group_state_at(reader, &snapshot, group)?;
         let nothing = || ReadError::NothingApplied { group };
@@ -263,8 +269,18 @@ impl SnapshotReads {
         self.next_number = self.next_number.wrapping_add(1);
         let now = Instant::now();
         let slot = state.slot(group);
-        open.insert(number, Open { group, position, slot, snapshot, opened: now, used: now });
+        let (opened, used) = (now, now);
+        open.insert(number, Open { group, position, slot, snapshot, opened, used, died });
         Ok(OpenSnapshot { number, position })
+    }
+
+    fn close(&self, open: &mut BTreeMap<u64, Open<'_>>, number: u64) {
+        let Some(closed) = open.remove(&number) else { return };
+        let died = closed.died;
+        drop(closed);
+        if self.counters.died_entries.load(Relaxed) != died {
+            self.counters.snapshot_kept_dead.store(true, Relaxed);
+        }
     }
 
     fn end_of(&self, open: &Open<'_>) -> Instant {

@@ -84,6 +84,8 @@ pub(crate) struct Pending {
     /// What its deletions leave behind in table files.
     dead_entries: u64,
     dead_bytes: u64,
+    /// Entries that it deletes because nobody needs them, wherever they are.
+    died: u64,
     pub(crate) reports: Vec<(GroupId, Report)>,
     /// Who wants to know that hard states are saved.
     saved: Vec<OnSaved>,
@@ -306,6 +308,7 @@ impl LogWriter {
         let state = log.state;
         self.pending.dead_entries += dead_entries;
         self.pending.dead_bytes += dead_bytes;
+        self.pending.died += batch.dead_entries.len() as u64;
         self.pending.sync |= state.synchronous;
         self.put_group(group, &state);
         let queue = self.database.family(Family::Queue);
@@ -376,6 +379,7 @@ impl LogWriter {
             self.counters.wrote_entries(self.pending.entries);
             self.counters.log_write_bytes.fetch_add(bytes, Relaxed);
             // Only now: a flush that this asks for must find the deletions in the memtable.
+            self.counters.died_entries.fetch_add(self.pending.died, Relaxed);
             self.counters.dead_flushed_entries.fetch_add(self.pending.dead_entries, Relaxed);
             self.counters.dead_flushed_bytes.fetch_add(self.pending.dead_bytes, Relaxed);
             if let Some(witness) = &self.witness {
@@ -401,6 +405,7 @@ impl LogWriter {
         self.pending.requests = 0;
         self.pending.dead_entries = 0;
         self.pending.dead_bytes = 0;
+        self.pending.died = 0;
         self.put_out_of_use();
         for (place, (group, report)) in self.pending.reports.drain(..).enumerate() {
             let Some(group) = self.groups.get(&group) else { continue };

@@ -347,7 +347,7 @@ fn start(
     let first = host::random_number().map_err(io_error("reading random numbers", &options.dir))?;
     // A number must not come again with other content, and this run gives many.
     let (reads, log_reads, snapshot_reads) =
-        BackgroundReads::new(&reader, limits, first & !0xff_ffff);
+        BackgroundReads::new(&reader, &counters, limits, first & !0xff_ffff);
     let sync = WalSync {
         database: Arc::clone(&database),
         inbox: Arc::clone(&inbox),

@@ -67,6 +67,7 @@ impl Clearing {
         if !batch.is_empty() {
             db.write(&batch)?;
             // Only now: a flush that this asks for must find the deletions in the memtable.
+            counters.died_entries.fetch_add(deleted, Relaxed);
             counters.dead_flushed_entries.fetch_add(deleted, Relaxed);
             counters.dead_flushed_bytes.fetch_add(deleted * self.entry_bytes, Relaxed);
         }

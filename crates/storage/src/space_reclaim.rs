@@ -39,6 +39,7 @@ impl SpaceReclaim {
         let (mut flushed, mut waiting) = (None, None);
         while !self.stop.wait(self.interval) {
             self.flush_deletions(&mut flushed, &mut waiting);
+            self.drop_what_snapshots_kept();
             let (total, garbage) = self.database.blob_bytes();
             if let Some(cutoff) = collection(total, garbage) {
                 self.counters.space_reclaims.fetch_add(1, Relaxed);
@@ -74,6 +75,21 @@ impl SpaceReclaim {
             self.database.collect_blob_garbage(0.0);
             *flushed = None;
         }
+    }
+
+    /// What died while a snapshot was open went through flushes and compactions unharmed, and
+    /// RocksDB sees no reason to look at it again.
+    fn drop_what_snapshots_kept(&self) {
+        if !self.counters.snapshot_kept_dead.swap(false, Relaxed) {
+            return;
+        }
+        if let Err(error) = self.database.flush_log() {
+            tracing::warn!(%error, "what a snapshot has kept keeps its space for now");
+            self.counters.snapshot_kept_dead.store(true, Relaxed);
+            return;
+        }
+        self.counters.space_reclaims.fetch_add(1, Relaxed);
+        self.database.collect_blob_garbage(0.0);
     }
 
     /// Much has died by the estimate, or something did a while ago: the estimate is one size for

@@ -1,7 +1,7 @@
 //! What the store has done so far, for the metrics of the node.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 /// A snapshot of counters since the store was opened, and of present sizes.
@@ -104,6 +104,10 @@ pub(crate) struct Counters {
     pub(crate) dead_flushed_bytes: AtomicU64,
     /// How many entries those are.
     pub(crate) dead_flushed_entries: AtomicU64,
+    /// Entries that have died altogether.
+    pub(crate) died_entries: AtomicU64,
+    /// A snapshot was closed that had kept dead entries: nothing else would make them go.
+    pub(crate) snapshot_kept_dead: AtomicBool,
 }
 
 #[derive(Default)]

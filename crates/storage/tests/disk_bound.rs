@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use flintmq_consensus::{Entry, EntryKind, GroupId, HardState, LogPosition, NodeId};
-use flintmq_storage::conformance::Reports;
+use flintmq_storage::conformance::{Reports, replacing};
 use flintmq_storage::{
     AppendBatch, CheckpointBatch, LogStore, NodeIdentity, Report, Store, StoreOptions,
 };
@@ -152,5 +152,27 @@ fn a_replaced_past_gives_its_space_back() {
     store.reset(GROUP, 1).unwrap();
     let upto = LogPosition::default();
     reports.expect(&Report::Appended { write: 1, upto });
+    wait_until_small(&place, &store);
+}
+
+#[test]
+fn what_a_snapshot_has_kept_is_given_back_when_it_is_closed() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, reports) = open(&place);
+    let last = 4096;
+    append(&store, &reports, 1, last);
+    kill(&store, &reports, 1..=1, 1);
+    let opened = replacing::open(&store, GROUP).unwrap();
+    let before = store.stats();
+    kill(&store, &reports, 2..=last, last);
+    // In vain, as long as the snapshot is open.
+    let began = Instant::now();
+    while store.stats().compactions <= before.compactions || store.stats().memtable_bytes > 65_536 {
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", store.stats());
+        std::thread::yield_now();
+    }
+    let kept = directory_bytes(place.path());
+    assert!(kept > 2 * GIVEN_BACK, "{} MiB", kept >> 20);
+    store.close_snapshot(opened.number);
     wait_until_small(&place, &store);
 }
