@@ -204,6 +204,57 @@ metrics_list! {
 }
 
 metrics_list! {
+    PER_CLUSTER: "Metrics of groups with several members, recorded as `PER_NODE` are. A node that \
+        runs alone has none of them.";
+    GROUP_FOLLOWER_LAG = Kind::Gauge, Count, &["group", "peer"], "group_follower_lag_entries",
+        "Entries of the group's log that the peer has not acknowledged to this node, its leader.";
+    GROUP_RECOVERING = Kind::Gauge, Count, &["group"], "group_recovering",
+        "1 while this node's replica lacks what it lost and does not vote, else 0.";
+    LEADER_TRANSFERS = Kind::Counter, Count, &["result"], "leader_transfers_total",
+        "Leaderships that this node was asked to hand over, by result.";
+    HISTORY_FORKS = Kind::Counter, Count, &["group"], "history_forks_total",
+        "Times that the group went on without knowing what had been acknowledged.";
+}
+
+const PEER: &[&str] = &["peer"];
+const PEER_AND_CLASS: &[&str] = &["peer", "class"];
+
+metrics_list! {
+    TRANSPORT: "Metrics of the connections between nodes. `flintmq-transport` records them under \
+        these names without knowing these constants.";
+    TRANSPORT_SENT_FRAMES = Kind::Counter, Count, PEER_AND_CLASS, "transport_sent_frames_total",
+        "Frames handed to the network.";
+    TRANSPORT_SENT_BYTES = Kind::Counter, Bytes, PEER_AND_CLASS, "transport_sent_bytes_total",
+        "Bytes of frames handed to the network.";
+    TRANSPORT_SENT_BATCHES = Kind::Counter, Count, PEER_AND_CLASS, "transport_sent_batches_total",
+        "Writes to the network; frames per batch tell how well they are gathered.";
+    TRANSPORT_RECEIVED_FRAMES = Kind::Counter, Count, PEER_AND_CLASS, "transport_received_frames_total",
+        "Frames received.";
+    TRANSPORT_RECEIVED_BYTES = Kind::Counter, Bytes, PEER_AND_CLASS, "transport_received_bytes_total",
+        "Bytes of frames received.";
+    TRANSPORT_DROPPED_FRAMES = Kind::Counter, Count, PEER_AND_CLASS, "transport_dropped_frames_total",
+        "Frames accepted and not sent: pushed out by newer urgent ones, or their connection was lost.";
+    TRANSPORT_REFUSED_FRAMES = Kind::Counter, Count, PEER_AND_CLASS, "transport_refused_frames_total",
+        "Frames not accepted: the queue was full, there was no connection, or they were too long.";
+    TRANSPORT_CONNECTED = Kind::Gauge, Count, PEER, "transport_connected",
+        "1 while there is a connection to the peer, else 0.";
+    TRANSPORT_CONNECTIONS = Kind::Counter, Count, PEER, "transport_connections_total",
+        "Connections to the peer that came into use.";
+    TRANSPORT_DIAL_FAILURES = Kind::Counter, Count, PEER, "transport_dial_failures_total",
+        "Attempts to connect to the peer that failed.";
+    TRANSPORT_REFUSED_CONNECTIONS = Kind::Counter, Count, &["reason"], "transport_refused_connections_total",
+        "Connections of other nodes that were refused, by reason.";
+    TRANSPORT_ROUND_TRIP = Kind::Gauge, Seconds, PEER, "transport_rtt_seconds",
+        "Smoothed round-trip time to the peer.";
+    TRANSPORT_PATH_MTU = Kind::Gauge, Bytes, PEER, "transport_path_mtu_bytes",
+        "Largest UDP payload that the path to the peer is known to carry.";
+    TRANSPORT_LOST_PACKETS = Kind::Counter, Count, PEER, "transport_lost_packets_total",
+        "Packets to the peer that were lost and sent again.";
+    TRANSPORT_CERTIFICATE_RELOADS = Kind::Counter, Count, &["result"], "transport_certificate_reloads_total",
+        "Times that the certificates were read again, by result (ok, error).";
+}
+
+metrics_list! {
     PER_PROCESS: "Metrics read when they are asked for.";
     BUILD_INFO = Kind::Gauge, Count, &["version"], "build_info",
         "Always 1; the label is the version.";
@@ -227,7 +278,12 @@ metrics_list! {
         "Queues without series of their own, summed up under queue=\"(other)\".";
 }
 
+/// The metrics that go through the `metrics` facade.
+pub fn recorded() -> impl Iterator<Item = &'static Metric> {
+    PER_NODE.iter().chain(PER_CLUSTER).chain(TRANSPORT)
+}
+
 /// Every metric there is.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    PER_QUEUE.iter().chain(PER_NODE).chain(PER_PROCESS)
+    PER_QUEUE.iter().chain(recorded()).chain(PER_PROCESS)
 }

@@ -127,7 +127,7 @@ impl Metrics {
 /// Gives the recorder in force the unit and the help text of every metric that goes through the
 /// facade.
 pub fn describe_all() {
-    for metric in PER_NODE {
+    for metric in recorded() {
         match metric.kind {
             Kind::Counter => metrics::describe_counter!(metric.name, metric.unit, metric.help),
             Kind::Gauge => metrics::describe_gauge!(metric.name, metric.unit, metric.help),
@@ -140,7 +140,7 @@ pub fn describe_all() {
 
 fn recorder() -> Result<PrometheusRecorder, MetricsError> {
     let mut builder = PrometheusBuilder::new();
-    for metric in PER_NODE {
+    for metric in recorded() {
         if let Kind::Histogram(buckets) = metric.kind {
             let name = Matcher::Full(metric.name.to_owned());
             builder =

@@ -242,8 +242,13 @@ fn the_metrics_page_has_every_metric_with_its_kind_and_labels() {
     assert!(unknown.is_empty(), "in docs/operating/metrics.md, not defined: {unknown:#?}");
 }
 
+/// Defined, documented and watched by alert rules before the broker serves groups of several
+/// members. What records one of them takes it out of here.
+const NOT_RECORDED_YET: &[&str] =
+    &["GROUP_FOLLOWER_LAG", "GROUP_RECOVERING", "LEADER_TRANSFERS", "HISTORY_FORKS"];
+
 #[test]
-fn every_metric_of_the_node_is_recorded_somewhere() {
+fn every_metric_of_node_and_cluster_is_recorded_somewhere() {
     fn sources(folder: &Path, text: &mut String) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -257,14 +262,41 @@ fn every_metric_of_the_node_is_recorded_somewhere() {
     let mut text = String::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
     let words: BTreeSet<_> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
-    let (_, list) = include_str!("definitions.rs").split_once("PER_NODE: ").unwrap();
+    let constants_of = |list: &str| -> Vec<&str> {
+        let (_, list) =
+            include_str!("definitions.rs").split_once(&format!("    {list}: ")).unwrap();
+        let (list, _) = list.split_once("\n}").unwrap();
+        list.lines()
+            .filter_map(|line| line.split_once(" = Kind::"))
+            .map(|(constant, _)| constant.trim())
+            .collect()
+    };
+    let (node, cluster) = (constants_of("PER_NODE"), constants_of("PER_CLUSTER"));
+    assert_eq!((node.len(), cluster.len()), (PER_NODE.len(), PER_CLUSTER.len()));
+    let idle: Vec<_> =
+        node.into_iter().chain(cluster).filter(|constant| !words.contains(constant)).collect();
+    assert_eq!(idle, NOT_RECORDED_YET, "left: never recorded; right: known not to be");
+}
+
+#[test]
+fn the_transports_metrics_are_described_as_it_defines_them() {
+    let (_, list) =
+        include_str!("../../../transport/src/metrics.rs").split_once("\ndefinitions! {").unwrap();
     let (list, _) = list.split_once("\n}").unwrap();
-    let constants: Vec<_> = list
-        .lines()
-        .filter_map(|line| line.split_once(" = Kind::"))
-        .map(|(constant, _)| constant.trim())
+    // CONSTANT = IS_COUNTER, UNIT, LABELS, "name", "help";
+    let theirs: BTreeSet<_> = list
+        .split(" = ")
+        .skip(1)
+        .map(|definition| {
+            let mut texts = definition.split('"').skip(1).step_by(2);
+            let mut texts: Vec<_> = texts.by_ref().collect();
+            let help = texts.pop().unwrap();
+            let name = format!("flintmq_transport_{}", texts.pop().unwrap());
+            (name, definition.starts_with("true"), help)
+        })
         .collect();
-    assert_eq!(constants.len(), PER_NODE.len());
-    let idle: Vec<_> = constants.iter().filter(|constant| !words.contains(*constant)).collect();
-    assert!(idle.is_empty(), "defined and documented, never recorded: {idle:?}");
+    let ours = TRANSPORT
+        .iter()
+        .map(|metric| (metric.name.to_owned(), metric.kind == Kind::Counter, metric.help));
+    assert_eq!(theirs, ours.collect());
 }
