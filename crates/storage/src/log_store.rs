@@ -66,9 +66,11 @@ pub type QueueRecord = (Vec<u8>, Vec<u8>);
 /// Records of a group in the order of their keys. After an error the iterator is at its end.
 pub type QueueRecords<'a> = Box<dyn Iterator<Item = Result<QueueRecord, ReadError>> + 'a>;
 
-/// A replicated log's storage for all groups of a node. Requests of one group are done in their
-/// order; what is reported survives what [`crate::Durability`] says. After an unclean stop the
-/// store is in some earlier state of its own history, over all groups and families at once.
+/// A replicated log's storage for all groups of a node. Requests of one group are done in the order
+/// in which they were taken: while one of them is refused, the caller holds back those behind it,
+/// resets and snapshots too, which are hardly ever refused themselves. What is reported survives
+/// what [`crate::Durability`] says. After an unclean stop the store is in some earlier state of its
+/// own history, over all groups and families at once.
 pub trait LogStore: Send + Sync {
     /// Sends the reports of `group` to `sink` from now on, replacing an earlier sink.
     fn register(&self, group: GroupId, sink: Sink);

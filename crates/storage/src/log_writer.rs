@@ -375,6 +375,7 @@ impl LogWriter {
             let written = self.database.db().write_opt(&self.pending.batch, &options);
             written.map_err(|error| StorageError::Write { detail: error.to_string() })?;
             self.counters.log_write.record(began.elapsed());
+            self.counters.log_write_syncs.fetch_add(u64::from(sync), Relaxed);
             self.counters.log_write_batches.fetch_add(self.pending.requests, Relaxed);
             self.counters.wrote_entries(self.pending.entries);
             self.counters.log_write_bytes.fetch_add(bytes, Relaxed);

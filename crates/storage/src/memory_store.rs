@@ -315,6 +315,7 @@ impl State {
         self.stats.log_write_batches += 1;
         self.unsynced.push((group, change));
         if must_sync {
+            self.stats.log_write_syncs += 1;
             // One log for all groups: what was written before becomes durable with it.
             self.synced = self.disk.clone();
             self.unsynced.clear();

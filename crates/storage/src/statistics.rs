@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct StoreStats {
     /// Writes to RocksDB: how many took how long, the fsync of synced ones included.
     pub log_write: DurationHistogram,
+    /// Of these writes, those that were fsynced before anything of them was reported.
+    pub log_write_syncs: u64,
     /// Requests (batches) that were in them.
     pub log_write_batches: u64,
     /// Entries that were in them.
@@ -82,6 +84,7 @@ impl DurationHistogram {
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) log_write: DurationCounter,
+    pub(crate) log_write_syncs: AtomicU64,
     pub(crate) log_write_batches: AtomicU64,
     pub(crate) log_write_entries: AtomicU64,
     pub(crate) entries_per_write: [AtomicU64; ENTRIES_PLACES],
@@ -150,6 +153,7 @@ impl Counters {
     pub(crate) fn snapshot(&self) -> StoreStats {
         StoreStats {
             log_write: self.log_write.snapshot(),
+            log_write_syncs: self.log_write_syncs.load(Relaxed),
             log_write_batches: self.log_write_batches.load(Relaxed),
             log_write_entries: self.log_write_entries.load(Relaxed),
             entries_per_write: self.entries_per_write.each_ref().map(|place| place.load(Relaxed)),

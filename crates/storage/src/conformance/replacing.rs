@@ -20,6 +20,7 @@ pub(super) fn scenarios<S: Subject>() -> Vec<fn(&mut S)> {
         a_snapshot_stays_what_it_was,
         a_snapshot_keeps_the_log_behind_it,
         what_is_not_all_there_is_not_installed,
+        what_replaces_a_past_is_fsynced,
         a_removed_group_comes_back_with_its_votes,
         a_group_knows_its_making,
         hard_states_of_many_groups_are_saved_at_once,
@@ -336,6 +337,32 @@ fn what_is_not_all_there_is_not_installed<S: Subject>(subject: &mut S) {
     store.install(TWO, id, false).unwrap();
     reports.expect(&Report::Snapshot(SnapshotReport::Installed { id }));
     assert_eq!(content(store, TWO, 99), content(store, ONE, 25));
+    drop(from);
+}
+
+fn what_replaces_a_past_is_fsynced<S: Subject>(subject: &mut S) {
+    let store = subject.store();
+    let (from, reports) = (applied(store, ONE), applied(store, TWO));
+    let opened = open(store, ONE).unwrap();
+    let id = id(opened);
+    stage(store, TWO, &reports, id, &pieces(store, ONE, opened.number, 3000));
+    // Nothing else is written meanwhile that would fsync for them.
+    type Request<'a> = (&'a dyn Fn(), Report);
+    let requests: [Request<'_>; 4] = [
+        (
+            &|| store.install(TWO, id, false).unwrap(),
+            Report::Snapshot(SnapshotReport::Installed { id }),
+        ),
+        (&|| store.reset(TWO, 3).unwrap(), Report::Appended { write: 3, upto: position(0, 0) }),
+        (&|| store.remove_group(TWO).unwrap(), Report::Removed),
+        (&|| store.create_group(TWO, hard_state(2)).unwrap(), Report::Created),
+    ];
+    for (request, expected) in requests {
+        let before = store.stats().log_write_syncs;
+        request();
+        assert_eq!(reports.next(), expected);
+        assert!(store.stats().log_write_syncs > before, "{expected:?}");
+    }
     drop(from);
 }
 
