@@ -38,8 +38,8 @@ fn main() {
             tcp.print("tcp", batch, &tcp);
             for max_udp_payload in [6500, 1452] {
                 let name = format!("quic, packets of {max_udp_payload}");
-                let pair = runtime.block_on(pair(max_udp_payload));
-                let quic = runtime.block_on(measure(frames, throughput(pair, frames, batch)));
+                let nodes = runtime.block_on(pair(max_udp_payload));
+                let quic = runtime.block_on(measure(frames, throughput(nodes, frames, batch)));
                 quic.print(&name, batch, &tcp);
             }
         }
@@ -47,9 +47,12 @@ fn main() {
     if is_chosen("round-trip") {
         let tcp = runtime.block_on(tcp::round_trips(ROUND_TRIPS));
         print_times("tcp", tcp);
-        let pair = runtime.block_on(pair(6500));
-        let quic = runtime.block_on(round_trips(pair));
+        let nodes = runtime.block_on(pair(6500));
+        let quic = runtime.block_on(round_trips(nodes));
         print_times("quic", quic);
+        let nodes = runtime.block_on(pair(6500));
+        let loaded = runtime.block_on(urgent_under_load(nodes));
+        print_times("quic, urgent while appends fill the link", loaded);
     }
 }
 
@@ -146,6 +149,39 @@ async fn throughput(mut pair: Pair, frames: u32, batch: u32) {
         left -= arrived;
     }
     sender.await.unwrap();
+}
+
+/// Heartbeats while as many entries are sent as pass.
+async fn urgent_under_load(mut pair: Pair) -> Vec<Duration> {
+    let flood = {
+        let transport = pair.one.clone();
+        tokio::spawn(async move {
+            let payload = Bytes::from(vec![7; 100 * FRAME_BYTES]);
+            loop {
+                let lane = Lane::append(0);
+                transport.send_when_room(NodeId(2), lane, payload.clone()).await.unwrap();
+            }
+        })
+    };
+    let drain = tokio::spawn(async move { while pair.of_two.append.recv().await.is_some() {} });
+    let echo = tokio::spawn(async move {
+        while let Some(batch) = pair.of_two.urgent.recv().await {
+            for frame in batch.frames {
+                pair.two.send(NodeId(1), Lane::URGENT, frame).unwrap();
+            }
+        }
+    });
+    let mut times = Vec::new();
+    for _ in 0..ROUND_TRIPS / 10 {
+        let begun = Instant::now();
+        pair.one.send(NodeId(2), Lane::URGENT, vec![7; 50]).unwrap();
+        pair.of_one.urgent.recv().await.unwrap();
+        times.push(begun.elapsed());
+    }
+    for task in [flood, drain, echo] {
+        task.abort();
+    }
+    times
 }
 
 async fn round_trips(mut pair: Pair) -> Vec<Duration> {

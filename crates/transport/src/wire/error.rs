@@ -1,5 +1,6 @@
 //! Why bytes are no packet, or a packet cannot become bytes.
 
+use flintmq_consensus::NodeId;
 use thiserror::Error;
 
 /// Why a packet was not encoded or decoded. Packets may be lost, so the receiver drops what it
@@ -41,6 +42,20 @@ pub enum WireError {
         what: &'static str,
         /// The value.
         value: u64,
+    },
+    /// The packet, or a message in it, claims to be between other nodes than it came from and went
+    /// to.
+    #[error(
+        "a packet claims to be between other nodes than it travelled between; look into the sender \
+         sender={sender} claimed_from={from} claimed_to={to}"
+    )]
+    OtherNodes {
+        /// Whose connection it came on.
+        sender: NodeId,
+        /// Who it says it is from.
+        from: NodeId,
+        /// Who it says it is for.
+        to: NodeId,
     },
     /// A list is longer than any that a healthy node sends.
     #[error("a list in a packet is too long list={what} length={length} allowed={allowed}")]

@@ -136,6 +136,23 @@ pub fn decode(bytes: &Bytes) -> Result<Packet, WireError> {
     })
 }
 
+/// Turns bytes that came on a connection of `sender` to `receiver` into the packet. A node proves
+/// who it is when it connects; this makes sure that its packets do not claim otherwise.
+///
+/// # Errors
+/// As [`decode`], and [`WireError::OtherNodes`].
+pub fn decode_from(sender: NodeId, receiver: NodeId, bytes: &Bytes) -> Result<Packet, WireError> {
+    let packet = decode(bytes)?;
+    let between = |from, to| (from, to) == (sender, receiver);
+    let pairs = packet.messages.iter().map(|message| (message.from, message.to));
+    let mut foreign =
+        std::iter::once((packet.from, packet.to)).chain(pairs).filter(|(f, t)| !between(*f, *t));
+    match foreign.next() {
+        Some((from, to)) => Err(WireError::OtherNodes { sender, from, to }),
+        None => Ok(packet),
+    }
+}
+
 fn encode_message(
     writer: &mut Writer,
     message: &Message,

@@ -12,7 +12,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
-use super::{WireError, decode, encode, limits};
+use super::{WireError, decode, decode_from, encode, limits};
 
 /// Small numbers and numbers of any size.
 fn number() -> impl Strategy<Value = u64> {
@@ -373,6 +373,66 @@ fn lists_that_are_too_long_are_refused_on_both_sides() {
     };
     assert_eq!(refused(claims(&[0xFF, 0xFF, 0x7F])), "messages");
     assert_eq!(claims(&[0xFF, 0x7F]), Err(WireError::Truncated { what: "messages" }));
+}
+
+#[test]
+fn entries_are_counted_over_all_messages() {
+    let entry = |index| Entry {
+        index,
+        term: 1,
+        history: 0,
+        kind: EntryKind::Barrier,
+        payload: Bytes::new(),
+    };
+    let append = Body::Append {
+        prev: LogPosition::default(),
+        entries: (1..=limits::MAX_ENTRIES as u64 / 2 + 1).map(entry).collect(),
+        commit: 0,
+        history: 0,
+        config: ConfigStamp::default(),
+        newer: None,
+        rejoin: None,
+    };
+    let one = carrying(vec![saying(append.clone())]);
+    let bytes = encode(&one).unwrap().to_bytes();
+    assert_eq!(decode(&bytes), Ok(one));
+    let two = encode(&carrying(vec![saying(append.clone()), saying(append)]));
+    assert!(matches!(two, Err(WireError::TooMany { what: "entries of a packet", .. })));
+
+    // The same by a node that does not count: the message of the one packet, twice.
+    let head = |claimed: &[u8]| {
+        u64::from(claimed[0] & 0x7F)
+            | u64::from(claimed[1] & 0x7F) << 7
+            | u64::from(claimed[2]) << 14
+    };
+    assert_eq!(head(&bytes[1..4]) as usize + 4, bytes.len());
+    let (fields, message) = bytes[4..].split_at(9);
+    let length = fields.len() + 2 * message.len();
+    let mut twice = vec![1, length as u8 | 0x80, (length >> 7) as u8 | 0x80, (length >> 14) as u8];
+    twice.extend_from_slice(fields);
+    let count = twice.last_mut().unwrap();
+    assert_eq!(*count, 1);
+    *count = 2;
+    twice.extend_from_slice(message);
+    twice.extend_from_slice(message);
+    let refused = decode(&Bytes::from(twice));
+    assert!(matches!(refused, Err(WireError::TooMany { what: "entries of a packet", .. })));
+}
+
+#[test]
+fn packets_that_claim_to_be_from_somebody_else_are_refused() {
+    let (one, two, three) = (NodeId(1), NodeId(2), NodeId(3));
+    let packet = carrying(vec![saying(Body::Wake)]);
+    let bytes = encode(&packet).unwrap().to_bytes();
+    assert_eq!(decode_from(one, two, &bytes), Ok(packet));
+    for (sender, receiver) in [(three, two), (one, three)] {
+        let refused = decode_from(sender, receiver, &bytes);
+        assert_eq!(refused, Err(WireError::OtherNodes { sender, from: one, to: two }));
+    }
+    let foreign = Message { from: three, ..saying(Body::Wake) };
+    let bytes = encode(&carrying(vec![saying(Body::Wake), foreign])).unwrap().to_bytes();
+    let refused = decode_from(one, two, &bytes);
+    assert_eq!(refused, Err(WireError::OtherNodes { sender: one, from: three, to: two }));
 }
 
 #[test]
