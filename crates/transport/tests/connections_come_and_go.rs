@@ -4,6 +4,9 @@
 
 mod nodes;
 
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flintmq_transport::{NodeId, QuicSettings, Routes, Settings, Transport};
@@ -105,6 +108,32 @@ async fn three_nodes_have_a_connection_each_to_the_others() {
     }
 }
 
+/// Runs a second node that connects to the first one, and then stops dead: its sockets stay, and
+/// nothing answers on them. Gives its address, and what ends it when it is dropped.
+fn stopped_dead(settings: Settings, quic: QuicSettings, first: String) -> (SocketAddr, impl Drop) {
+    struct Corpse(Option<mpsc::Sender<()>>, Option<JoinHandle<()>>);
+    impl Drop for Corpse {
+        fn drop(&mut self) {
+            drop(self.0.take());
+            if let Some(thread) = self.1.take() {
+                let _ = thread.join();
+            }
+        }
+    }
+    let (tell, told) = mpsc::channel();
+    let (bury, buried) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut two = runtime.block_on(start(settings, quic));
+        tell.send(two.address).unwrap();
+        assert!(two.transport.add_peer(NodeId(1), first));
+        runtime.block_on(up(&mut two));
+        // Nothing is polled from here on, so nothing is answered.
+        let _ = buried.recv();
+    });
+    (told.recv().unwrap(), Corpse(Some(bury), Some(thread)))
+}
+
 #[tokio::test]
 async fn a_peer_that_falls_silent_is_mourned_after_the_idle_timeout() {
     let cluster = Cluster::new();
@@ -113,24 +142,28 @@ async fn a_peer_that_falls_silent_is_mourned_after_the_idle_timeout() {
         ..Settings::new("test", NodeId(node), 1)
     };
     let mut one = start(short(1), cluster.quic(1)).await;
-    // The second node lives on a runtime that is stopped dead, sockets and all.
-    let quic = cluster.quic(2);
-    let first = one.address.to_string();
-    let (tell, told) = std::sync::mpsc::channel();
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut two = runtime.block_on(start(short(2), quic));
-        tell.send(two.address).unwrap();
-        assert!(two.transport.add_peer(NodeId(1), first));
-        runtime.block_on(up(&mut two));
-        // Nothing is polled from here on, so nothing is answered.
-        stopped.recv().unwrap();
-    });
-    let address = told.recv().unwrap();
+    let (address, _corpse) = stopped_dead(short(2), cluster.quic(2), one.address.to_string());
     assert!(one.transport.add_peer(NodeId(2), address.to_string()));
     up(&mut one).await;
     assert_eq!(down(&mut one).await, "the peer was not heard any more");
-    stop.send(()).unwrap();
-    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_died_without_a_word_is_replaced_as_soon_as_its_successor_is_there() {
+    let cluster = Cluster::new();
+    // Far longer than the test waits for anything.
+    let long = |node, incarnation| Settings {
+        idle_timeout: Duration::from_secs(600),
+        ..Settings::new("test", NodeId(node), incarnation)
+    };
+    let mut one = start(long(1, 1), cluster.quic(1)).await;
+    let (address, _corpse) = stopped_dead(long(2, 1), cluster.quic(2), one.address.to_string());
+    assert!(one.transport.add_peer(NodeId(2), address.to_string()));
+    assert_eq!(up(&mut one).await, (NodeId(2), 1));
+    let mut two = start(long(2, 2), cluster.quic(2)).await;
+    introduce(&two, &one, 1);
+    assert!(down(&mut one).await.contains("replaced"));
+    assert_eq!(up(&mut one).await, (NodeId(2), 2));
+    assert_eq!(up(&mut two).await, (NodeId(1), 1));
+    speak(&mut one, &mut two, 6).await;
 }

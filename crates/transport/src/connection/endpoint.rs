@@ -144,9 +144,19 @@ fn socket(address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // The kernel takes what it allows, without an error.
-    socket.set_send_buffer_size(buffer_bytes)?;
-    socket.set_recv_buffer_size(buffer_bytes)?;
+    // Smaller buffers work as well, only worse.
+    let _ = socket.set_send_buffer_size(buffer_bytes);
+    let _ = socket.set_recv_buffer_size(buffer_bytes);
+    let (sends, receives) = (socket.send_buffer_size()?, socket.recv_buffer_size()?);
+    if sends.min(receives) < buffer_bytes {
+        tracing::info!(
+            sends,
+            receives,
+            wanted = buffer_bytes,
+            "the kernel gives the sockets of nodes small buffers, which costs packets under load; \
+             raise net.core.rmem_max and net.core.wmem_max"
+        );
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
