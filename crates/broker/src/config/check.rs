@@ -1,14 +1,13 @@
 //! What a configuration must fulfil beyond its types.
 
-use super::NodeConfig;
-use super::listen::{ListenScheme, split_port};
+use super::listen::ListenScheme;
+use super::{NodeConfig, cluster_checks};
 use crate::logging::check_filter;
 use bytesize::ByteSize;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-/// A value that cannot stay as it is.
+/// A value that cannot stay as it is, or [should not](NodeConfig::advice).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The key, with its sections: `clients.listen[1]`.
@@ -36,8 +35,8 @@ pub(super) fn problems(config: &NodeConfig) -> Vec<Problem> {
     check_identity(config, &mut found);
     check_listeners(config, &mut found);
     check_limits(config, &mut found);
-    check_cluster(config, &mut found);
-    check_timing(config, &mut found);
+    cluster_checks::check_cluster(config, &mut found);
+    cluster_checks::check_timing(config, &mut found);
     found.0
 }
 
@@ -50,37 +49,25 @@ pub(super) fn not_served_yet(config: &NodeConfig) -> Vec<Problem> {
             found.add(key, format!("{text} url={url}"));
         }
     }
-    if config.peers.is_some() {
-        let text =
-            "replication between nodes is not served yet; remove [peers] to run this node alone";
-        found.add("peers", text.to_owned());
-    }
-    for (index, member) in config.cluster_nodes.iter().enumerate() {
-        if member.id != config.node.id {
-            let text = "clusters of several nodes are not served yet; leave only this node, or no \
-                        [[cluster_nodes]] at all";
-            let facts = format!("{text} this_node={} other_node={}", config.node.id, member.id);
-            found.add(format!("cluster_nodes[{index}].id"), facts);
-        }
-    }
+    cluster_checks::clusters_not_served(config, &mut found);
     found.0
 }
 
 #[derive(Default)]
-struct Findings(Vec<Problem>);
+pub(super) struct Findings(pub(super) Vec<Problem>);
 
 impl Findings {
-    fn add(&mut self, key: impl Into<String>, text: String) {
+    pub(super) fn add(&mut self, key: impl Into<String>, text: String) {
         self.0.push(Problem { key: key.into(), text });
     }
 
-    fn require(&mut self, holds: bool, key: &str, text: impl FnOnce() -> String) {
+    pub(super) fn require(&mut self, holds: bool, key: &str, text: impl FnOnce() -> String) {
         if !holds {
             self.add(key, text());
         }
     }
 
-    fn within(&mut self, key: &str, value: Duration, least: Duration, most: Duration) {
+    pub(super) fn within(&mut self, key: &str, value: Duration, least: Duration, most: Duration) {
         self.require((least..=most).contains(&value), key, || {
             let show = humantime::format_duration;
             format!("allowed is {} to {} value={}", show(least), show(most), show(value))
@@ -183,62 +170,5 @@ fn check_limits(config: &NodeConfig, found: &mut Findings) {
         let show = humantime::format_duration;
         let text = "allowed is 0s (never), or at least two heartbeat intervals and a second";
         format!("{text} least={} value={}", show(least), show(idle))
-    });
-}
-
-fn check_cluster(config: &NodeConfig, found: &mut Findings) {
-    let partitions = config.bootstrap.partitions;
-    found.require((1..=1024).contains(&partitions), "bootstrap.partitions", || {
-        format!("allowed is 1 to 1024 value={partitions}")
-    });
-    let host_and_port = |text: &str| {
-        split_port(text)
-            .and_then(|(_, port)| port?.parse::<u16>().ok())
-            .is_some_and(|port| port > 0)
-    };
-    if let Some(peers) = &config.peers {
-        found.require(host_and_port(&peers.listen), "peers.listen", || {
-            format!("write HOST:PORT value={:?}", peers.listen)
-        });
-    }
-    let mut ids = BTreeSet::new();
-    for (index, member) in config.cluster_nodes.iter().enumerate() {
-        let key = format!("cluster_nodes[{index}]");
-        if member.id == 0 {
-            found.add(format!("{key}.id"), "node ids start at 1 value=0".to_owned());
-        } else if !ids.insert(member.id) {
-            let text = format!("another entry has this id already value={}", member.id);
-            found.add(format!("{key}.id"), text);
-        }
-        found.require(host_and_port(&member.peers), &format!("{key}.peers"), || {
-            format!("write HOST:PORT value={:?}", member.peers)
-        });
-    }
-    let listed = ids.is_empty() || ids.contains(&config.node.id);
-    found.require(listed, "cluster_nodes", || {
-        format!(
-            "this node is missing from the list; add it or correct node.id node_id={}",
-            config.node.id
-        )
-    });
-}
-
-fn check_timing(config: &NodeConfig, found: &mut Findings) {
-    let timing = &config.timing;
-    let show = humantime::format_duration;
-    let (least, most) = (Duration::from_millis(5), Duration::from_secs(60));
-    found.within("timing.heartbeat", timing.heartbeat, least, most);
-    let floor = timing.heartbeat.saturating_mul(3);
-    found.require(timing.election_min >= floor, "timing.election_min", || {
-        let text = "three heartbeats must fit, or leaders lose their office without a failure";
-        format!("{text} least={} value={}", show(floor), show(timing.election_min))
-    });
-    found.require(timing.election_max > timing.election_min, "timing.election_max", || {
-        let text = "must be longer than election_min, or candidates keep splitting the vote";
-        format!(
-            "{text} election_min={} value={}",
-            show(timing.election_min),
-            show(timing.election_max)
-        )
     });
 }

@@ -17,6 +17,11 @@
 //! ```
 
 mod check;
+mod cluster;
+mod cluster_checks;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod cluster_tests;
 mod error;
 mod listen;
 mod overrides;
@@ -27,13 +32,13 @@ mod tests;
 pub(crate) mod wording;
 
 pub use check::Problem;
+pub use cluster::{BootstrapSection, ClusterConfig, ClusterNode, PeersSection, TimingSection};
 pub use error::ConfigError;
 pub use listen::{DEFAULT_PORT, ListenScheme, ListenUrl, ListenUrlError};
 pub use overrides::Overrides;
 pub use sections::{
-    AdminSection, BootstrapSection, ClientsSection, ClusterNode, DomainsSection, Durability,
-    LimitsSection, LogFormat, LogSection, MetricsSection, NodeSection, PeersSection, TimingSection,
-    UndefinedDomain,
+    AdminSection, ClientsSection, DomainsSection, Durability, LimitsSection, LogFormat, LogSection,
+    MetricsSection, NodeSection, UndefinedDomain,
 };
 
 use error::Places;
@@ -97,8 +102,9 @@ impl Default for NodeConfig {
 
 impl NodeConfig {
     /// Reads `file`, applies `overrides`, and checks everything that can be checked without
-    /// touching the network or the data directory. Relative paths of the file are relative to the
-    /// file's directory, those of flags to the working directory.
+    /// touching the network or the data directory; the files of `[peers]` must be readable.
+    /// Relative paths of the file are relative to the file's directory, those of flags to the
+    /// working directory.
     ///
     /// # Errors
     /// [`ConfigError`] names the file, the line and what is allowed there; all impossible values at
@@ -109,7 +115,9 @@ impl NodeConfig {
         let (mut config, mut places) = Self::parse_with_places(&text, &name)?;
         config.resolve_paths(file.parent().unwrap_or_else(|| Path::new("")));
         overrides.apply(&mut config, &mut places);
-        config.checked(&places)
+        let config = config.checked(&places)?;
+        let found = cluster_checks::unreadable_files(&config);
+        if found.is_empty() { Ok(config) } else { Err(ConfigError::problems(&found, &places)) }
     }
 
     /// The defaults with `overrides`, for a node without a file.
@@ -142,6 +150,12 @@ impl NodeConfig {
     /// Everything in this configuration that is well-formed but not served by this version yet.
     pub fn not_served_yet(&self) -> Vec<Problem> {
         check::not_served_yet(self)
+    }
+
+    /// What would work and is most probably not meant, to be told at start: an even number of
+    /// replicas, for example. Never a reason to refuse.
+    pub fn advice(&self) -> Vec<Problem> {
+        cluster_checks::advice(self)
     }
 
     fn parse_with_places(text: &str, name: &str) -> Result<(Self, Places), ConfigError> {

@@ -166,57 +166,6 @@ pub struct MetricsSection {
     pub max_queues: u32,
 }
 
-/// `[peers]`: this node's side of the traffic between nodes. Not served yet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PeersSection {
-    /// UDP address that other nodes connect to, HOST:PORT.
-    pub listen: String,
-    /// PEM file with this node's certificate chain.
-    pub certificate: PathBuf,
-    /// PEM file with its private key.
-    pub key: PathBuf,
-    /// PEM file with the authority that all nodes' certificates come from.
-    pub ca: PathBuf,
-}
-
-/// `[[cluster_nodes]]`: one of the first members of the cluster. Not served yet beyond the node
-/// itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClusterNode {
-    /// Number of the node.
-    pub id: u32,
-    /// Where its `peers.listen` is reached, HOST:PORT.
-    pub peers: String,
-}
-
-/// `[bootstrap]`: read once, when a data directory is used for the first time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BootstrapSection {
-    /// Number of partitions that queues are spread over; fixed for the life of the cluster.
-    pub partitions: u32,
-    /// Directory with one JSON document per domain, `NAME.json`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub domains_dir: Option<PathBuf>,
-}
-
-/// `[timing]`: elections between nodes. A single node elects itself and uses none of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TimingSection {
-    /// How often a leader is heard.
-    #[serde(with = "humantime_serde")]
-    pub heartbeat: Duration,
-    /// Shortest silence after which a follower stands for election.
-    #[serde(with = "humantime_serde")]
-    pub election_min: Duration,
-    /// Longest such silence; each wait is drawn between the two.
-    #[serde(with = "humantime_serde")]
-    pub election_max: Duration,
-}
-
 impl Default for NodeSection {
     fn default() -> Self {
         Self {
@@ -279,21 +228,5 @@ impl Default for LogSection {
 impl Default for MetricsSection {
     fn default() -> Self {
         Self { max_queues: 1_000 }
-    }
-}
-
-impl Default for BootstrapSection {
-    fn default() -> Self {
-        Self { partitions: 8, domains_dir: None }
-    }
-}
-
-impl Default for TimingSection {
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_millis(50),
-            election_min: Duration::from_millis(250),
-            election_max: Duration::from_millis(500),
-        }
     }
 }

@@ -226,11 +226,14 @@ fn impossible_clusters_and_timings_are_refused() {
     refused(
         "[[cluster_nodes]]\nid = 2\npeers = \"b\"\n[[cluster_nodes]]\nid = 2\npeers = \"b:1\"\n\
          [[cluster_nodes]]\nid = 0\npeers = \"c:1\"\n",
-        "node.toml:3: cluster_nodes[0].peers: write HOST:PORT value=\"b\"\n\
+        "node.toml:3: cluster_nodes[0].peers: write HOST:PORT, such as \"10.0.0.1:7114\" or \
+         \"[::1]:7114\" value=\"b\"\n\
          node.toml:5: cluster_nodes[1].id: another entry has this id already value=2\n\
          node.toml:8: cluster_nodes[2].id: node ids start at 1 value=0\n\
          node.toml:1: cluster_nodes: this node is missing from the list; add it or correct node.id \
-         node_id=1",
+         node_id=1\n\
+         node.toml:1: cluster_nodes: several nodes need a [peers] section with listen, certificate, \
+         key and ca; add it, or leave this node alone in the list nodes=3",
     );
     refused(
         "[timing]\nheartbeat = \"200ms\"\n",
@@ -261,10 +264,14 @@ fn what_is_not_served_yet_is_refused_with_a_way_out() {
          this node alone",
     );
     refused(
-        "[[cluster_nodes]]\nid = 1\npeers = \"a:1\"\n[[cluster_nodes]]\nid = 2\npeers = \"b:1\"\n",
-        "node.toml:5: cluster_nodes[1].id: clusters of several nodes are not served yet; leave \
-         only \
-         this node, or no [[cluster_nodes]] at all this_node=1 other_node=2",
+        &format!(
+            "[[cluster_nodes]]\nid = 1\npeers = \"a:1\"\n\
+             [[cluster_nodes]]\nid = 2\npeers = \"b:1\"\n{peers}"
+        ),
+        "node.toml:7: peers: replication between nodes is not served yet; remove [peers] to run \
+         this node alone\n\
+         node.toml:5: cluster_nodes[1].id: clusters of several nodes are not served yet; leave \
+         only this node, or no [[cluster_nodes]] at all this_node=1 other_node=2",
     );
     assert_eq!(refusal("[[cluster_nodes]]\nid = 1\npeers = \"a:1\"\n"), "accepted");
 }
@@ -416,5 +423,6 @@ fn all_options_set() -> NodeConfig {
     config.clients.client_ca = Some(PathBuf::new());
     config.admin.token_file = Some(PathBuf::new());
     config.bootstrap.domains_dir = Some(PathBuf::new());
+    config.bootstrap.replication_factor = Some(1);
     config
 }
