@@ -4,20 +4,24 @@
 use std::sync::Arc;
 use std::sync::RwLock;
 
-use flintmq_consensus::{Core, GroupId};
+use flintmq_consensus::{ConfigRegister, CreationId, GroupId, HardState, NodeId};
 use flintmq_queue::Partition;
-use flintmq_storage::{GroupRecord, ReadError, RefusedReason, Report};
+use flintmq_storage::{GroupRecord, NewGroup, ReadError, RefusedReason, Report};
+use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster::{Mailbox, PeerLinks};
 use crate::controller::{Controller, ControllerTask, Metadata, Policy, UnreadableRecord};
 use crate::domain_usage::{DomainUsage, PartitionUsage};
 use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::metrics::Metrics;
 use crate::partition::{PartitionHandle, PartitionParts, PartitionTask};
-use crate::replica::{Replica, ReplicaError, ReplicaHost, ReplicaStatus};
+use crate::replica::{
+    Replica, ReplicaError, ReplicaHost, ReplicaStatus, StoreEvent, StoreEventSender, StoreEvents,
+};
 
 /// Changes of metadata that may wait for the controller; then openers wait.
 const CHANGES: usize = 256;
@@ -65,29 +69,64 @@ pub(crate) struct GroupsContext {
     /// Partitions of a new directory; an existing one keeps its number.
     pub(crate) partitions: u32,
     pub(crate) policy: Policy,
+    /// The first members of a cluster; this node alone otherwise.
+    pub(crate) members: Vec<NodeId>,
+    /// Where each group hears of other nodes; empty for a cluster of one.
+    pub(crate) mailboxes: FxHashMap<GroupId, Mailbox>,
 }
 
-type Reports = mpsc::UnboundedReceiver<Report>;
+/// How many groups there are, the controller among them.
+///
+/// # Errors
+/// The store cannot be read.
+pub(crate) fn count(host: &ReplicaHost, partitions: u32) -> Result<u32, ReadError> {
+    let present = host.store.groups()?;
+    let complete = present.iter().any(|record| record.id == GroupId::CONTROLLER);
+    let count = if complete { present.len() } else { partitions as usize + 1 };
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// A group's events, and the way to add to them.
+struct Events {
+    sender: StoreEventSender,
+    receiver: StoreEvents,
+}
 
 impl Groups {
     /// Opens all groups and waits until each serves.
-    pub(crate) async fn start(context: GroupsContext) -> Result<Self, GroupsError> {
+    pub(crate) async fn start(mut context: GroupsContext) -> Result<Self, GroupsError> {
         let (records, mut reports) = open_or_create(&context).await?;
+        let mut mailboxes = std::mem::take(&mut context.mailboxes);
+        let mut peers = |group: GroupId| -> Option<(PeerLinks, Mailbox)> {
+            context.host.peers.clone().zip(mailboxes.remove(&group))
+        };
         let partitions = u32::try_from(records.len() - 1).unwrap_or(u32::MAX);
         let tasks = TaskTracker::new();
         let policy = Policy { partitions, ..context.policy };
         let controller_reports = reports.remove(0);
-        let (controller, mut serving) =
-            start_controller(&context, &records[0], controller_reports, policy, &tasks)?;
+        let of_controller = peers(records[0].id);
+        let (controller, mut serving) = start_controller(
+            &context,
+            &records[0],
+            controller_reports,
+            of_controller,
+            policy,
+            &tasks,
+        )?;
         let reader = EntryReader::start(&context.host.store)
             .map_err(|error| GroupsError::Failed(format!("no thread to read the log: {error}")))?;
         let usage = Arc::<DomainUsage>::default();
         let mut handles = Vec::new();
         for (record, reports) in records[1..].iter().zip(reports) {
+            let peers = peers(record.id);
             let (handle, status) =
-                start_partition(&context, record, reports, reader.clone(), &usage, &tasks)?;
+                start_partition(&context, record, reports, peers, reader.clone(), &usage, &tasks)?;
             handles.push(handle);
             serving.push(status);
+        }
+        // Others may be waited for: clients wait with their requests, not the node with its start.
+        if context.host.peers.is_some() {
+            serving.clear();
         }
         for mut status in serving {
             tokio::select! {
@@ -108,7 +147,7 @@ impl Groups {
 /// partitions by number.
 async fn open_or_create(
     context: &GroupsContext,
-) -> Result<(Vec<GroupRecord>, Vec<Reports>), GroupsError> {
+) -> Result<(Vec<GroupRecord>, Vec<Events>), GroupsError> {
     let present: Vec<GroupId> =
         context.host.store.groups()?.iter().map(|record| record.id).collect();
     // The controller is created last, so that a directory without one is a directory whose first
@@ -118,12 +157,11 @@ async fn open_or_create(
     let mut reports = Vec::with_capacity(count);
     for number in 0..count {
         let (sender, receiver) = mpsc::unbounded_channel();
+        let reporting = sender.clone();
         // A report to a group whose task has ended is of no use to anybody.
-        context
-            .host
-            .store
-            .register(group_id(number), Box::new(move |report| drop(sender.send(report))));
-        reports.push(receiver);
+        let sink = move |report| drop(reporting.send(StoreEvent::Report(report)));
+        context.host.store.register(group_id(number), Box::new(sink));
+        reports.push(Events { sender, receiver });
     }
     if !complete {
         for (number, reports) in reports.iter_mut().enumerate().rev() {
@@ -150,26 +188,30 @@ fn group_id(number: usize) -> GroupId {
 async fn create(
     context: &GroupsContext,
     group: GroupId,
-    reports: &mut Reports,
+    reports: &mut Events,
 ) -> Result<(), GroupsError> {
     let failed = |reason: String| GroupsError::Create { group, reason };
-    let hard_state = Core::sole_member(context.host.node);
+    let config = ConfigRegister::of_voters(context.members.iter().copied());
+    let hard_state = HardState { config, ..HardState::default() };
+    // The first making is known by its place: all members have to agree on it before they have met.
+    let new = NewGroup { creation: CreationId::default(), hard_state, synchronous: false };
     context
         .host
         .store
-        .create_group(group, hard_state)
+        .create(group, new)
         .map_err(|refused| failed(RefusedReason::to_string(&refused.reason)))?;
-    match reports.recv().await {
-        Some(Report::Created) => Ok(()),
-        Some(Report::Failed(error)) => Err(failed(error.to_string())),
-        other => Err(failed(format!("unexpected report {other:?}"))),
+    match reports.receiver.recv().await {
+        Some(StoreEvent::Report(Report::Created)) => Ok(()),
+        Some(StoreEvent::Report(Report::Failed(error))) => Err(failed(error.to_string())),
+        _ => Err(failed("the store reports something else".to_owned())),
     }
 }
 
 fn start_controller(
     context: &GroupsContext,
     record: &GroupRecord,
-    reports: Reports,
+    reports: Events,
+    peers: Option<(PeerLinks, Mailbox)>,
     policy: Policy,
     tasks: &TaskTracker,
 ) -> Result<(Controller, Vec<watch::Receiver<ReplicaStatus>>), GroupsError> {
@@ -179,7 +221,7 @@ fn start_controller(
     let metadata =
         Metadata::restore(records).map_err(|e: UnreadableRecord| failed(e.to_string()))?;
     let metadata = Arc::new(RwLock::new(metadata));
-    let replica = open_replica(context, record)?;
+    let replica = open_replica(context, record, reports.sender)?;
     let (status, serving) = watch::channel(ReplicaStatus::default());
     let (changes, receiver) = mpsc::channel(CHANGES);
     let task = ControllerTask::new(
@@ -187,7 +229,8 @@ fn start_controller(
         Arc::clone(&metadata),
         status,
         receiver,
-        reports,
+        reports.receiver,
+        peers,
         context.fatal.clone(),
         context.stop.clone(),
     );
@@ -198,7 +241,8 @@ fn start_controller(
 fn start_partition(
     context: &GroupsContext,
     record: &GroupRecord,
-    reports: Reports,
+    reports: Events,
+    peers: Option<(PeerLinks, Mailbox)>,
     reader: EntryReader,
     usage: &Arc<DomainUsage>,
     tasks: &TaskTracker,
@@ -207,7 +251,7 @@ fn start_partition(
         context.host.store.queue_records(record.id, &[], &[]).collect::<Result<_, ReadError>>()?;
     let machine = Partition::restore(records)
         .map_err(|error| GroupsError::Restore { group: record.id, reason: error.to_string() })?;
-    let replica = open_replica(context, record)?;
+    let replica = open_replica(context, record, reports.sender)?;
     let (handle, requests, status) = PartitionHandle::new(record.id);
     let serving = status.subscribe();
     let task = PartitionTask::new(PartitionParts {
@@ -216,7 +260,8 @@ fn start_partition(
         reader,
         usage: PartitionUsage::new(Arc::clone(usage)),
         requests,
-        reports,
+        events: reports.receiver,
+        peers,
         status,
         metrics: Arc::clone(&context.metrics),
         fatal: context.fatal.clone(),
@@ -226,8 +271,13 @@ fn start_partition(
     Ok((handle, serving))
 }
 
-fn open_replica(context: &GroupsContext, record: &GroupRecord) -> Result<Replica, GroupsError> {
-    Replica::open(record, &context.host).map_err(|error: ReplicaError| GroupsError::Restore {
+fn open_replica(
+    context: &GroupsContext,
+    record: &GroupRecord,
+    events: StoreEventSender,
+) -> Result<Replica, GroupsError> {
+    let opened = Replica::open(record, &context.host, events);
+    opened.map_err(|error: ReplicaError| GroupsError::Restore {
         group: record.id,
         reason: error.to_string(),
     })

@@ -31,6 +31,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod admin;
+mod cluster;
 pub mod config;
 mod controller;
 pub mod domain;

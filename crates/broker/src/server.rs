@@ -5,18 +5,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flintmq_consensus::NodeId;
+use flintmq_consensus::{GroupId, NodeId};
 use flintmq_storage::{LogStore, NodeIdentity, OpenError, Opened, Shutdown, Store, StoreOptions};
+use flintmq_transport::CertificateFiles;
+use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{AdminError, AdminServer, Node};
+use crate::cluster::{self, Cluster, ClusterSettings, Formation, FormationError};
 use crate::config::{Durability, ListenScheme, NodeConfig};
-use crate::controller::Policy;
+use crate::controller::{Controller, Policy};
 use crate::domain::DomainDefinition;
 use crate::fatal::FatalSignal;
-use crate::groups::{Groups, GroupsContext, GroupsError};
+use crate::groups::{self, Groups, GroupsContext, GroupsError};
 use crate::metrics::Metrics;
 use crate::partition::{Request, send_domain_settings};
 use crate::queue_removal;
@@ -75,6 +78,12 @@ pub enum StartError {
     /// The admin address cannot be used.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The address for other nodes cannot be used.
+    #[error("other nodes cannot be reached: {0}")]
+    Peers(String),
+    /// This node must not take part in the cluster as it is.
+    #[error(transparent)]
+    Formation(#[from] FormationError),
     /// A domain of `bootstrap.domains_dir` cannot be defined.
     #[error("a domain's definition cannot be used, file={}: {reason}", file.display())]
     Domain {
@@ -259,10 +268,11 @@ impl Broker {
         fatal: &FatalSignal,
         identity: Option<&Arc<TlsIdentity>>,
     ) -> Result<(Arc<Store>, Groups, CancellationToken, Vec<Listener>), StartError> {
-        let Opened { store, .. } = open_store(config).await?;
+        let Opened { store, shutdown, .. } = open_store(config).await?;
         let store = Arc::new(store);
         let stopping = CancellationToken::new();
-        let result = Self::serve(config, metrics, fatal, identity, &store, &stopping).await;
+        let new = shutdown == Shutdown::New;
+        let result = Self::serve(config, metrics, fatal, identity, &store, new, &stopping).await;
         match result {
             Ok((groups, listeners)) => Ok((store, groups, stopping, listeners)),
             Err(error) => {
@@ -284,6 +294,7 @@ impl Broker {
         fatal: &FatalSignal,
         identity: Option<&Arc<TlsIdentity>>,
         store: &Arc<Store>,
+        new: bool,
         stopping: &CancellationToken,
     ) -> Result<(Groups, Vec<Listener>), StartError> {
         let mut listeners = Vec::new();
@@ -291,12 +302,28 @@ impl Broker {
             let tls = (url.scheme == ListenScheme::Tls).then(|| identity.cloned()).flatten();
             listeners.push(Listener::bind(url, tls).await?);
         }
+        let clock = CoreClock::start();
+        let cluster = join_cluster(config, new, clock).await?;
+        let settings = cluster.as_ref().map(|(cluster, _)| cluster.group_settings());
+        let host = ReplicaHost::new(
+            NodeId(config.node.id),
+            Arc::clone(store) as Arc<dyn LogStore>,
+            clock,
+            cluster.as_ref().map(|(cluster, _)| cluster.links()),
+            settings.unwrap_or_default(),
+        );
+        let mut members: Vec<NodeId> =
+            config.cluster().nodes.iter().map(|node| NodeId(node.id)).collect();
+        if members.is_empty() {
+            members.push(NodeId(config.node.id));
+        }
+        let count = groups::count(&host, config.bootstrap.partitions).map_err(GroupsError::Read)?;
+        let (mailboxes, receivers) = cluster::mailboxes((0..count).map(GroupId));
+        let has_peers = cluster.is_some();
         let groups = Groups::start(GroupsContext {
-            host: ReplicaHost::new(
-                NodeId(config.node.id),
-                Arc::clone(store) as Arc<dyn LogStore>,
-                CoreClock::start(),
-            ),
+            host,
+            members,
+            mailboxes: if has_peers { receivers } else { FxHashMap::default() },
             metrics: Arc::clone(metrics),
             fatal: fatal.clone(),
             stop: stopping.clone(),
@@ -308,8 +335,13 @@ impl Broker {
             },
         })
         .await?;
+        if let Some((cluster, formation)) = cluster {
+            cluster.deliver(&mailboxes, formation, &groups.tasks, stopping);
+            define_domains_when_leading(config, &groups, fatal, stopping);
+            return Ok((groups, listeners));
+        }
         if groups.controller.metadata().is_newborn() {
-            define_domains(config, &groups).await?;
+            define_domains(config, &groups.controller).await?;
         }
         // A crash may have come between a change of a domain and its queues' hearing of it.
         send_domain_settings(&groups.controller, &groups.partitions, None).await;
@@ -350,7 +382,64 @@ async fn open_store(config: &NodeConfig) -> Result<Opened, StartError> {
     Ok(opened)
 }
 
-async fn define_domains(config: &NodeConfig, groups: &Groups) -> Result<(), StartError> {
+/// Opens the address for other nodes and waits until the cluster is formed; none for a cluster of
+/// one.
+async fn join_cluster(
+    config: &NodeConfig,
+    new: bool,
+    clock: CoreClock,
+) -> Result<Option<(Cluster, Formation)>, StartError> {
+    let known = config.cluster();
+    let Some(peers) = known.peers.as_ref().filter(|_| known.has_peers()) else { return Ok(None) };
+    let failed = |reason: String| StartError::Peers(reason);
+    let listen = tokio::net::lookup_host(&peers.listen)
+        .await
+        .map_err(|error| failed(format!("{error}, peers.listen={}", peers.listen)))?
+        .next()
+        .ok_or_else(|| failed(format!("no such address, peers.listen={}", peers.listen)))?;
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let settings = ClusterSettings {
+        cluster: config.cluster.clone(),
+        node: NodeId(config.node.id),
+        incarnation: u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(1).max(1),
+        peers: known.others().map(|node| (NodeId(node.id), node.peers.clone())).collect(),
+        listen,
+        certificates: CertificateFiles {
+            certificate: peers.certificate.clone(),
+            key: peers.key.clone(),
+            authority: peers.ca.clone(),
+        },
+        timing: known.timing.clone(),
+    };
+    let mut cluster =
+        Cluster::bind(settings, clock).await.map_err(|error| failed(error.to_string()))?;
+    let formation = cluster.form(new, &config.node.data_dir).await?;
+    Ok(Some((cluster, formation)))
+}
+
+/// The first leader of the controller defines the first domains.
+fn define_domains_when_leading(
+    config: &NodeConfig,
+    groups: &Groups,
+    fatal: &FatalSignal,
+    stopping: &CancellationToken,
+) {
+    let (config, controller) = (config.clone(), groups.controller.clone());
+    let (fatal, stopping) = (fatal.clone(), stopping.clone());
+    groups.tasks.spawn(async move {
+        tokio::select! {
+            led = controller.leads() => if !led { return },
+            () = stopping.cancelled() => return,
+        }
+        if controller.metadata().is_newborn()
+            && let Err(error) = define_domains(&config, &controller).await
+        {
+            fatal.raise(error);
+        }
+    });
+}
+
+async fn define_domains(config: &NodeConfig, controller: &Controller) -> Result<(), StartError> {
     let Some(dir) = &config.bootstrap.domains_dir else { return Ok(()) };
     let failed = |file: PathBuf, reason: String| StartError::Domain { file, reason };
     let entries = std::fs::read_dir(dir).map_err(|e| failed(dir.clone(), e.to_string()))?;
@@ -369,7 +458,7 @@ async fn define_domains(config: &NodeConfig, groups: &Groups) -> Result<(), Star
         tracing::info!(domain = name, "domain defined");
         definitions.push(definition);
     }
-    let defined = groups.controller.define_first(definitions).await;
+    let defined = controller.define_first(definitions).await;
     defined.map_err(|e| failed(dir.clone(), e.to_string()))
 }
 

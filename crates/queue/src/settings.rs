@@ -84,6 +84,24 @@ impl QueueSettings {
         }
     }
 
+    /// The settings as bytes, for another node.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out
+    }
+
+    /// Settings from the bytes of [`Self::to_bytes`].
+    ///
+    /// # Errors
+    /// They are no settings, or those of a newer version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let settings = Self::decode(&mut reader)?;
+        reader.finish("queue settings")?;
+        Ok(settings)
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, u64::from(self.domain.0));
         match &self.mode {

@@ -165,20 +165,13 @@ pub(super) fn advice(config: &NodeConfig) -> Vec<Problem> {
     found.0
 }
 
-/// Until the broker forms clusters.
+/// Until partitions live on some of the nodes only.
 pub(super) fn clusters_not_served(config: &NodeConfig, found: &mut Findings) {
-    if config.peers.is_some() {
-        let text =
-            "replication between nodes is not served yet; remove [peers] to run this node alone";
-        found.add("peers", text.to_owned());
-    }
-    for (index, member) in config.cluster_nodes.iter().enumerate() {
-        if member.id != config.node.id {
-            let text = "clusters of several nodes are not served yet; leave only this node, or no \
-                        [[cluster_nodes]] at all";
-            let facts = format!("{text} this_node={} other_node={}", config.node.id, member.id);
-            found.add(format!("cluster_nodes[{index}].id"), facts);
-        }
+    let most = super::cluster::most_replicas(config.cluster_nodes.len());
+    if config.replication_factor() != most {
+        let text = "partitions live on all nodes as yet; leave it out";
+        let facts = format!("{text} value={} nodes={most}", config.replication_factor());
+        found.add("bootstrap.replication_factor", facts);
     }
 }
 

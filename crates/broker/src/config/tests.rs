@@ -256,23 +256,6 @@ fn what_is_not_served_yet_is_refused_with_a_way_out() {
         "node.toml:2: clients.listen[0]: clients over QUIC are not served yet; use tcp:// or tls:// \
          url=quic://0.0.0.0:30116",
     );
-    let peers =
-        "[peers]\nlisten = \"10.0.0.1:7114\"\ncertificate = \"c\"\nkey = \"k\"\nca = \"a\"\n";
-    refused(
-        peers,
-        "node.toml:1: peers: replication between nodes is not served yet; remove [peers] to run \
-         this node alone",
-    );
-    refused(
-        &format!(
-            "[[cluster_nodes]]\nid = 1\npeers = \"a:1\"\n\
-             [[cluster_nodes]]\nid = 2\npeers = \"b:1\"\n{peers}"
-        ),
-        "node.toml:7: peers: replication between nodes is not served yet; remove [peers] to run \
-         this node alone\n\
-         node.toml:5: cluster_nodes[1].id: clusters of several nodes are not served yet; leave \
-         only this node, or no [[cluster_nodes]] at all this_node=1 other_node=2",
-    );
     assert_eq!(refusal("[[cluster_nodes]]\nid = 1\npeers = \"a:1\"\n"), "accepted");
 }
 

@@ -93,6 +93,11 @@ impl Controller {
         self.metadata.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until this node leads the group. False when its task has ended.
+    pub(crate) async fn leads(&self) -> bool {
+        self.status.clone().wait_for(|status| status.serving).await.is_ok()
+    }
+
     /// State of the group's replica.
     pub(crate) fn status(&self) -> ReplicaStatus {
         *self.status.borrow()

@@ -1,22 +1,54 @@
 //! The task that owns the controller group: it puts metadata changes into the log and applies what
 //! is decided.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flintmq_consensus::{EntryKind, Index};
-use flintmq_storage::{AppendKind, CheckpointBatch, Report};
+use flintmq_consensus::{EntryKind, Index, Input, NodeId};
+use flintmq_storage::{AppendKind, CheckpointBatch};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ControllerError;
 use super::metadata::{Metadata, MetadataCommand};
+use crate::cluster::{FromPeer, Mailbox, PeerLinks};
 use crate::fatal::FatalSignal;
-use crate::replica::{NotProposed, Replica, ReplicaError, ReplicaStatus};
+use crate::replica::{NotProposed, Replaced, Replica, ReplicaError, ReplicaStatus, StoreEvents};
 
 /// Applied entries after which the metadata are checkpointed, so that a restart replays few.
 const CHECKPOINT_EVERY: usize = 256;
+
+/// How long a change waits for a leader.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a change is handed on while no leader takes it.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// What controllers of different nodes say to each other.
+#[derive(Serialize, Deserialize)]
+enum Said {
+    /// To the leader: make this change.
+    Change { number: u64, commands: Vec<MetadataCommand> },
+    /// From the leader: it is decided with this entry, or it does not lead.
+    Decided { number: u64, at: Option<Index> },
+}
+
+/// Who waits for an entry of the log.
+enum Waiting {
+    Here(oneshot::Sender<Result<(), ControllerError>>),
+    Node(NodeId, u64),
+}
+
+/// A change of this node that is handed on to a leader elsewhere.
+struct HandedOn {
+    change: Change,
+    since: Instant,
+    /// Whom it was given to, when.
+    given: Option<(NodeId, Instant)>,
+}
 
 /// A change to be made, answered when it is decided and applied.
 pub(crate) struct Change {
@@ -29,10 +61,16 @@ pub(crate) struct ControllerTask {
     metadata: Arc<RwLock<Metadata>>,
     status: watch::Sender<ReplicaStatus>,
     changes: mpsc::Receiver<Change>,
-    reports: mpsc::UnboundedReceiver<Report>,
+    events: StoreEvents,
+    peers: Option<(PeerLinks, Mailbox)>,
     fatal: FatalSignal,
     stop: CancellationToken,
-    under_way: VecDeque<(Index, oneshot::Sender<Result<(), ControllerError>>)>,
+    under_way: VecDeque<(Index, Waiting)>,
+    handed_on: BTreeMap<u64, HandedOn>,
+    /// Decided elsewhere, to be answered once applied here.
+    decided: Vec<(Index, oneshot::Sender<Result<(), ControllerError>>)>,
+    next_number: u64,
+    leads: bool,
     /// Entries applied since the last checkpoint; none of them is needed after the next.
     applied: Vec<Index>,
 }
@@ -43,7 +81,8 @@ impl ControllerTask {
         metadata: Arc<RwLock<Metadata>>,
         status: watch::Sender<ReplicaStatus>,
         changes: mpsc::Receiver<Change>,
-        reports: mpsc::UnboundedReceiver<Report>,
+        events: StoreEvents,
+        peers: Option<(PeerLinks, Mailbox)>,
         fatal: FatalSignal,
         stop: CancellationToken,
     ) -> Self {
@@ -52,10 +91,15 @@ impl ControllerTask {
             metadata,
             status,
             changes,
-            reports,
+            events,
+            peers,
             fatal,
             stop,
             under_way: VecDeque::new(),
+            handed_on: BTreeMap::new(),
+            decided: Vec::new(),
+            next_number: 0,
+            leads: false,
             applied: Vec::new(),
         }
     }
@@ -72,19 +116,167 @@ impl ControllerTask {
         loop {
             tokio::select! {
                 biased;
-                Some(report) = self.reports.recv() => self.replica.on_report(report)?,
-                Some(change) = self.changes.recv(), if self.replica.is_serving() => {
-                    self.propose(change)?;
+                Some(event) = self.events.recv() => self.replica.on_store(event)?,
+                Some(said) = next(&mut self.peers) => self.on_peer(said)?,
+                Some(change) = self.changes.recv(), if self.takes_changes() => {
+                    if self.replica.is_serving() {
+                        self.propose(change)?;
+                    } else {
+                        self.hand_on(change);
+                    }
                 }
+                () = tokio::time::sleep(RETRY), if !self.handed_on.is_empty() => {}
                 () = self.replica.deadline() => self.replica.on_deadline()?,
                 () = self.stop.cancelled(), if self.under_way.is_empty() => {
                     self.checkpoint()?;
                     return Ok(());
                 }
             }
+            self.take_up_replaced()?;
             self.apply()?;
+            self.follow_leadership()?;
+            self.give();
             self.status.send_replace(self.replica.status());
         }
+    }
+
+    fn takes_changes(&self) -> bool {
+        self.replica.is_serving() || self.peers.is_some()
+    }
+
+    /// When this node begins to lead, what it handed on it decides itself. When it ceases to, what
+    /// was under way has an unknown outcome, and is made again: changes may be made twice.
+    fn follow_leadership(&mut self) -> Result<(), ReplicaError> {
+        let serves = self.replica.is_serving();
+        if serves && !self.leads {
+            for (_, handed_on) in std::mem::take(&mut self.handed_on) {
+                self.propose(handed_on.change)?;
+            }
+        }
+        if !serves && self.leads {
+            for (_, waiting) in std::mem::take(&mut self.under_way) {
+                match waiting {
+                    Waiting::Here(done) => {
+                        let _gone = done.send(Err(ControllerError::NotReady));
+                    }
+                    Waiting::Node(node, number) => {
+                        self.tell(node, &Said::Decided { number, at: None })
+                    }
+                }
+            }
+        }
+        self.leads = serves;
+        Ok(())
+    }
+
+    fn hand_on(&mut self, change: Change) {
+        self.next_number += 1;
+        let handed_on = HandedOn { change, since: Instant::now(), given: None };
+        self.handed_on.insert(self.next_number, handed_on);
+    }
+
+    /// Gives the leader what it has not got yet.
+    fn give(&mut self) {
+        let leader = self.replica.leader();
+        let mut words = Vec::new();
+        let mut late = Vec::new();
+        for (number, handed_on) in &mut self.handed_on {
+            if handed_on.since.elapsed() > PATIENCE || handed_on.change.done.is_closed() {
+                late.push(*number);
+                continue;
+            }
+            let Some(leader) = leader else { continue };
+            let lately = |(to, at): &(NodeId, Instant)| {
+                *to == leader && at.elapsed() < Duration::from_secs(2)
+            };
+            if !handed_on.given.as_ref().is_some_and(lately) {
+                handed_on.given = Some((leader, Instant::now()));
+                let commands = handed_on.change.commands.clone();
+                words.push((leader, Said::Change { number: *number, commands }));
+            }
+        }
+        for (to, word) in words {
+            self.tell(to, &word);
+        }
+        for number in late {
+            if let Some(handed_on) = self.handed_on.remove(&number) {
+                let _gone = handed_on.change.done.send(Err(ControllerError::NotReady));
+            }
+        }
+    }
+
+    fn tell(&self, to: NodeId, said: &Said) {
+        if let (Some((links, _)), Ok(said)) = (&self.peers, serde_json::to_vec(said)) {
+            // What gets lost is asked for again.
+            let _not_sent = links.send_gateway(to, self.replica.group(), Bytes::from(said));
+        }
+    }
+
+    fn on_peer(&mut self, said: FromPeer) -> Result<(), ReplicaError> {
+        match said {
+            FromPeer::Message(message) => self.replica.on_message(*message),
+            FromPeer::Up { peer, restarted } => {
+                self.replica.on_peer(Input::PeerUp { peer, restarted })
+            }
+            FromPeer::Down { peer } => self.replica.on_peer(Input::PeerDown { peer }),
+            FromPeer::Gateway { from, frame, .. } => match serde_json::from_slice(&frame) {
+                Ok(said) => self.on_said(from, said),
+                Err(error) => {
+                    tracing::warn!(from = from.0, %error, "a frame cannot be read");
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    fn on_said(&mut self, from: NodeId, said: Said) -> Result<(), ReplicaError> {
+        match said {
+            Said::Change { number, commands } => {
+                let at = match serde_json::to_vec(&commands) {
+                    Ok(payload) if self.replica.is_serving() => {
+                        self.replica.propose(Bytes::from(payload), AppendKind::Relief)?.ok()
+                    }
+                    _ => None,
+                };
+                match at {
+                    Some(index) => {
+                        self.under_way.push_back((index, Waiting::Node(from, number)));
+                    }
+                    None => self.tell(from, &Said::Decided { number, at: None }),
+                }
+            }
+            Said::Decided { number, at: Some(index) } => {
+                if let Some(handed_on) = self.handed_on.remove(&number) {
+                    self.decided.push((index, handed_on.change.done));
+                }
+            }
+            Said::Decided { number, at: None } => {
+                if let Some(handed_on) = self.handed_on.get_mut(&number) {
+                    handed_on.given = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_up_replaced(&mut self) -> Result<(), ReplicaError> {
+        let Some(replaced) = self.replica.take_replaced() else { return Ok(()) };
+        self.applied.clear();
+        let records: Vec<_> = match replaced {
+            Replaced::Emptied => Vec::new(),
+            Replaced::Installed => {
+                let store = Arc::clone(self.replica.store());
+                store.queue_records(self.replica.group(), &[], &[]).collect::<Result<_, _>>()?
+            }
+        };
+        match Metadata::restore(records) {
+            Ok(metadata) => {
+                *self.metadata.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                    metadata;
+            }
+            Err(error) => self.fatal.raise(error),
+        }
+        Ok(())
     }
 
     fn propose(&mut self, change: Change) -> Result<(), ReplicaError> {
@@ -96,7 +288,7 @@ impl ControllerTask {
             }
         };
         match self.replica.propose(payload, AppendKind::Relief)? {
-            Ok(index) => self.under_way.push_back((index, change.done)),
+            Ok(index) => self.under_way.push_back((index, Waiting::Here(change.done))),
             Err(NotProposed::NotLeader | NotProposed::WindowFull) => {
                 let _gone = change.done.send(Err(ControllerError::NotReady));
             }
@@ -121,9 +313,23 @@ impl ControllerTask {
             }
             self.applied.push(entry.index);
             while self.under_way.front().is_some_and(|(index, _)| *index <= entry.index) {
-                if let Some((_, done)) = self.under_way.pop_front() {
-                    let _gone = done.send(Ok(()));
+                match self.under_way.pop_front() {
+                    Some((_, Waiting::Here(done))) => {
+                        let _gone = done.send(Ok(()));
+                    }
+                    Some((at, Waiting::Node(node, number))) => {
+                        self.tell(node, &Said::Decided { number, at: Some(at) });
+                    }
+                    None => {}
                 }
+            }
+        }
+        let applied = self.replica.applied().index;
+        for (index, done) in std::mem::take(&mut self.decided) {
+            if index <= applied {
+                let _gone = done.send(Ok(()));
+            } else {
+                self.decided.push((index, done));
             }
         }
         if self.applied.len() >= CHECKPOINT_EVERY {
@@ -153,5 +359,12 @@ impl ControllerTask {
                 .put_back(batch.puts, batch.deletes);
         }
         Ok(())
+    }
+}
+
+async fn next(peers: &mut Option<(PeerLinks, Mailbox)>) -> Option<FromPeer> {
+    match peers {
+        Some((_, mailbox)) => mailbox.recv().await,
+        None => std::future::pending().await,
     }
 }

@@ -20,9 +20,6 @@ impl PartitionTask {
         if applied {
             self.report_usage();
         }
-        if !self.machine.is_leading() && self.replica.is_serving() {
-            self.machine.lead();
-        }
         Ok(())
     }
 
@@ -104,6 +101,11 @@ impl PartitionTask {
                 Deferred::Open(open) => self.open_existing(*open),
                 Deferred::Close(close) => self.close_now(*close),
                 Deferred::SessionEnded(ended) => self.end_session(ended),
+                Deferred::OpenRemote(remote) => self.open_remote(remote),
+                Deferred::CloseRemote(node, number, handles) => {
+                    self.close_remotes(node, number, handles);
+                }
+                Deferred::ConfirmedRemote(node, number) => self.tell_confirmed(node, number),
                 Deferred::Settled(done) => {
                     let _gone = done.send(());
                 }

@@ -5,7 +5,7 @@ use flintmq_storage::ReadError;
 
 use super::clock::wall_clock_ms;
 use super::requests::HandleRole;
-use super::task::{PartitionTask, Signal};
+use super::task::{Owner, PartitionTask, Signal};
 use crate::link::SessionId;
 
 /// Bytes delivered in one round, before the outboxes are looked at again.
@@ -25,7 +25,6 @@ impl PartitionTask {
         let now = if deliveries.messages.is_empty() { 0 } else { wall_clock_ms() };
         for delivery in deliveries.messages.drain(..) {
             let Some(entry) = self.handles.get(&delivery.handle) else { continue };
-            let HandleRole::Reader { queue_id } = entry.role else { continue };
             if let Some(queue) = self.queues.get(&entry.queue) {
                 let redelivered = u64::from(delivery.redelivered);
                 queue.series.delivered(1, delivery.app_data.len() as u64, redelivered);
@@ -34,7 +33,17 @@ impl PartitionTask {
                 let waited_ms = now.saturating_sub(delivery.arrival_ms);
                 self.end_to_end.record(waited_ms as f64 / 1000.0);
             }
-            self.links.push(entry.session, queue_id, delivery);
+            match &entry.owner {
+                Owner::Session(local) => {
+                    if let HandleRole::Reader { queue_id } = local.role {
+                        self.links.push(local.session, queue_id, delivery);
+                    }
+                }
+                Owner::Node(node) => {
+                    let node = *node;
+                    self.push_remote(node, delivery);
+                }
+            }
         }
         self.deliveries = deliveries;
         more
@@ -45,6 +54,7 @@ impl PartitionTask {
         for session in self.links.flush() {
             self.pause(session);
         }
+        self.flush_gateways();
     }
 
     /// Goes on delivering to a session whose outbox has room again.
@@ -53,6 +63,9 @@ impl PartitionTask {
         link.paused = false;
         for handle in &link.handles {
             self.machine.resume(*handle);
+        }
+        if !self.machine.is_leading() {
+            self.hand_on_pause(session, false);
         }
     }
 
@@ -83,6 +96,9 @@ impl PartitionTask {
         link.session.outbox.when_room(Box::new(move || {
             let _task_gone = signals.send(Signal::Resume(session));
         }));
+        if !self.machine.is_leading() {
+            self.hand_on_pause(session, true);
+        }
     }
 
     fn load(&self, index: Index) {

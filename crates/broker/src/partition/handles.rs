@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::requests::{
     AdminRefusal, Close, Configure, HandleRole, Open, OpenRefusal, Purged, Removable, SessionEnded,
 };
-use super::task::{Deferred, HandleEntry, PartitionTask, QueueEntry};
+use super::task::{Deferred, HandleEntry, Owner, PartitionTask, QueueEntry, RemoteOpen};
 use crate::link::SessionId;
 
 impl PartitionTask {
@@ -28,36 +28,51 @@ impl PartitionTask {
     }
 
     pub(super) fn open_existing(&mut self, open: Open) {
-        let roles = match open.role {
-            HandleRole::Reader { .. } => Roles { reader: true, writer: false },
-            HandleRole::Writer { .. } => Roles { reader: false, writer: true },
-        };
-        let session = open.session.id;
-        let opened = self.machine.open(open.handle, open.queue, roles, None);
-        if opened.is_ok() {
-            let entry = HandleEntry { session, queue: open.queue, role: open.role };
-            self.handles.insert(open.handle, entry);
-            if let Some(queue) = self.queues.get_mut(&open.queue) {
-                queue.unused_since = None;
-            }
-            let link = self.links.enter(&open.session);
-            link.handles.push(open.handle);
-            if link.paused {
+        let reads = matches!(open.role, HandleRole::Reader { .. });
+        let answer = self.open_handle(open.handle, open.queue, reads);
+        if answer.is_ok() {
+            self.enter_local(&open);
+            if self.links.enter(&open.session).paused {
                 self.machine.pause(open.handle);
             }
         }
-        let answer = opened.map_err(|error| match error {
-            OpenError::UnknownQueue { .. } => OpenRefusal::Deleted,
-            OpenError::NotLeading => {
-                OpenRefusal::NotReady("the queue has no leader yet: try again")
-            }
-            other => OpenRefusal::Refused(other.to_string()),
-        });
         let gone = open.done.send(answer).is_err();
         if gone {
             // The session ended while it waited; its end may have passed here before this open did.
             self.close_handle(open.handle, false);
         }
+    }
+
+    /// Opens a queue for a client of another node.
+    pub(super) fn open_remote(&mut self, remote: RemoteOpen) {
+        let answer = self.open_handle(remote.handle, remote.queue, remote.reads);
+        if answer.is_ok() {
+            let entry = HandleEntry { owner: Owner::Node(remote.node), queue: remote.queue };
+            self.handles.insert(remote.handle, entry);
+        }
+        self.tell_opened(&remote, answer);
+    }
+
+    fn open_handle(
+        &mut self,
+        handle: HandleId,
+        queue: QueueId,
+        reads: bool,
+    ) -> Result<(), OpenRefusal> {
+        let roles = Roles { reader: reads, writer: !reads };
+        let opened = self.machine.open(handle, queue, roles, None);
+        if opened.is_ok()
+            && let Some(queue) = self.queues.get_mut(&queue)
+        {
+            queue.unused_since = None;
+        }
+        opened.map(|_| ()).map_err(|error| match error {
+            OpenError::UnknownQueue { .. } => OpenRefusal::Deleted,
+            OpenError::NotLeading => {
+                OpenRefusal::NotReady("the queue has no leader yet: try again")
+            }
+            other => OpenRefusal::Refused(other.to_string()),
+        })
     }
 
     /// Replaces subscriptions. The answer goes out behind the last message under the old ones and
@@ -66,6 +81,7 @@ impl PartitionTask {
     pub(super) fn on_configure(&mut self, configure: Configure) {
         let session = configure.session.id;
         self.links.flush_session(session);
+        self.remember_subscriptions(configure.handle, &configure.subscriptions);
         match self.machine.configure(configure.handle, configure.subscriptions) {
             Ok(()) => {
                 configure.session.outbox.push(configure.response);
@@ -133,8 +149,9 @@ impl PartitionTask {
         done: oneshot::Sender<Result<(), AdminRefusal>>,
     ) {
         let open = || self.handles.values().filter(|entry| entry.queue == queue);
-        let consumers =
-            open().filter(|entry| matches!(entry.role, HandleRole::Reader { .. })).count();
+        let view = self.machine.view(queue);
+        let apps = view.iter().flat_map(|view| &view.apps);
+        let consumers = apps.map(|app| app.consumers as usize).sum::<usize>().min(open().count());
         let producers = open().count() - consumers;
         if self.creating.contains(&queue) {
             let _gone = done.send(Err(AdminRefusal::InUse { consumers: 0, producers: 1 }));
@@ -173,19 +190,26 @@ impl PartitionTask {
             let (domain, name) = domain_and_name(&entry.uri);
             self.metrics.queues().remove(domain, name);
         }
-        let gone: Vec<(HandleId, SessionId)> = self
+        let gone: Vec<(HandleId, Owner)> = self
             .handles
             .iter()
             .filter(|(_, entry)| entry.queue == queue)
-            .map(|(handle, entry)| (*handle, entry.session))
+            .map(|(handle, entry)| (*handle, entry.owner.clone()))
             .collect();
-        for (handle, session) in gone {
-            self.forget_handle(handle, session);
+        for (handle, owner) in gone {
+            match owner {
+                Owner::Session(local) => self.forget_handle(handle, local.session),
+                Owner::Node(_) => drop(self.handles.remove(&handle)),
+            }
         }
     }
 
     fn close_handle(&mut self, handle: HandleId, lost: bool) {
-        let Some(entry) = self.handles.get(&handle).copied() else { return };
+        let Some(HandleEntry { owner: Owner::Session(local), .. }) = self.handles.get(&handle)
+        else {
+            return;
+        };
+        let session = local.session;
         // An unknown handle here means that its queue was deleted, and with it all that it held.
         if lost {
             if let Ok(Some(attempts)) = self.machine.lost(handle) {
@@ -194,10 +218,10 @@ impl PartitionTask {
         } else {
             let _gone_with_its_queue = self.machine.close(handle);
         }
-        self.forget_handle(handle, entry.session);
+        self.forget_handle(handle, session);
     }
 
-    fn forget_handle(&mut self, handle: HandleId, session: SessionId) {
+    pub(super) fn forget_handle(&mut self, handle: HandleId, session: SessionId) {
         self.handles.remove(&handle);
         if let Some(link) = self.links.get_mut(session) {
             link.handles.retain(|open| *open != handle);

@@ -8,7 +8,9 @@
 mod apply;
 mod clock;
 mod deliver;
+mod gateway;
 mod handles;
+mod leadership;
 mod links;
 mod publish;
 mod requests;

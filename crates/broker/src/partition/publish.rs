@@ -2,35 +2,48 @@
 
 use std::time::Instant;
 
-use flintmq_consensus::Index;
+use flintmq_consensus::{Index, NodeId};
 use flintmq_protocol::ack::{AckMessage, AckStatus};
 use flintmq_protocol::guid::MessageGuid;
-use flintmq_queue::{Admission, Guid, HandleId, Message, Outcome};
+use flintmq_queue::{Admission, Guid, HandleId, Message, Outcome, QueueId};
 use flintmq_storage::{AppendKind, DiskState};
 
 use super::clock::wall_clock_ms;
 use super::requests::{Confirm, HandleRole, Publish, Put};
-use super::task::{MAX_ENTRY_BYTES, PartitionTask};
+use super::task::{HandleEntry, MAX_ENTRY_BYTES, Owner, PartitionTask};
 use crate::domain_usage::DomainFull;
 use crate::link::SessionId;
 use crate::metrics::RejectReason;
 use crate::replica::{NotProposed, ReplicaError};
 
+/// Where a PUT came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A client of this node.
+    Session(SessionId),
+    /// A client of another node.
+    Node(NodeId),
+}
+
 /// A PUT whose entry is under way: what its answer needs.
-#[derive(Clone, Copy, Debug)]
 pub(super) struct PendingPut {
-    session: SessionId,
+    pub(super) origin: Origin,
     handle: HandleId,
+    queue: QueueId,
     guid: MessageGuid,
     correlation_id: u32,
     ack_requested: bool,
     bytes: usize,
+    /// The message itself, where another node may lead before it is decided.
+    pub(super) kept: Option<Put>,
 }
 
 /// A proposed entry with the PUTs in it.
 pub(super) struct Proposed {
     pub(super) index: Index,
     pub(super) puts: Vec<PendingPut>,
+    /// Confirmations of this node's clients in it.
+    pub(super) confirms: Vec<(HandleId, MessageGuid)>,
     /// Which of `puts` each outcome belongs to.
     pub(super) order: Vec<u32>,
     pub(super) since: Instant,
@@ -39,22 +52,22 @@ pub(super) struct Proposed {
 impl PartitionTask {
     /// Takes the messages of one read of a session.
     pub(super) fn on_publish(&mut self, publish: Publish) {
-        let session = publish.session.id;
-        self.waiting_puts.extend(publish.puts.into_iter().map(|put| (session, put)));
+        let origin = Origin::Session(publish.session.id);
+        self.waiting_puts.extend(publish.puts.into_iter().map(|put| (origin, put)));
         self.fill_entry();
     }
 
     /// Moves PUTs into the entry that is being collected as long as it stays small. One message may
     /// make an entry of its own, whatever its size.
-    fn fill_entry(&mut self) {
+    pub(super) fn fill_entry(&mut self) {
         let disk_low = self.replica.disk_state() != DiskState::Ok;
-        while let Some((session, put)) = self.waiting_puts.pop_front() {
+        while let Some((origin, put)) = self.waiting_puts.pop_front() {
             let size = self.builder.bytes() + put.app_data.len();
             if size > MAX_ENTRY_BYTES && !self.builder.is_empty() {
-                self.waiting_puts.push_front((session, put));
+                self.waiting_puts.push_front((origin, put));
                 return;
             }
-            self.take_put(session, put, disk_low);
+            self.take_put(origin, put, disk_low);
         }
     }
 
@@ -62,13 +75,20 @@ impl PartitionTask {
     /// confirmation is decided.
     pub(super) fn on_confirm(&mut self, confirms: Vec<Confirm>) {
         for confirm in confirms {
-            if let Some(item) = self.machine.confirm(confirm.handle, Guid(confirm.guid.0)) {
-                if let Some(queue) = self.queues.get(&item.queue) {
-                    queue.series.confirmed(1);
-                }
-                self.builder.confirm(item);
+            if self.take_confirm(confirm.handle, confirm.guid) && self.gateway.is_needed() {
+                self.confirms.push((confirm.handle, confirm.guid));
             }
         }
+    }
+
+    /// Puts a confirmation into the entry; false for one that confirms nothing.
+    pub(super) fn take_confirm(&mut self, handle: HandleId, guid: MessageGuid) -> bool {
+        let Some(item) = self.machine.confirm(handle, Guid(guid.0)) else { return false };
+        if let Some(queue) = self.queues.get(&item.queue) {
+            queue.series.confirmed(1);
+        }
+        self.builder.confirm(item);
+        true
     }
 
     /// Proposes what was collected, as one entry unless it is large. While enough entries are under
@@ -97,11 +117,13 @@ impl PartitionTask {
             Ok(index) => self.under_way.push_back(Proposed {
                 index,
                 puts: std::mem::take(&mut self.puts),
+                confirms: std::mem::take(&mut self.confirms),
                 order: built.publish_order,
                 since: self.collecting_since.take().unwrap_or_else(Instant::now),
             }),
             Err(NotProposed::NotLeader | NotProposed::WindowFull) => {
                 // `may_propose` has excluded these; were it wrong, the client must hear of it.
+                self.confirms.clear();
                 for put in std::mem::take(&mut self.puts) {
                     self.answer(&put, AckStatus::NotReady, Some(RejectReason::Unavailable));
                 }
@@ -122,7 +144,8 @@ impl PartitionTask {
                 Outcome::RefusedBytes => (AckStatus::LimitBytes, Some(RejectReason::LimitBytes)),
                 Outcome::UnknownQueue => (AckStatus::Unknown, Some(RejectReason::Invalid)),
             };
-            if let (Some(queue), true) = (self.queue_of(put.handle), status == AckStatus::Success) {
+            if let (Some(queue), true) = (self.queues.get(&put.queue), status == AckStatus::Success)
+            {
                 match outcome {
                     Outcome::Duplicate => queue.series.duplicates(1),
                     _ => queue.series.published(1, put.bytes as u64),
@@ -133,10 +156,13 @@ impl PartitionTask {
         self.publish_ack.record(proposed.since.elapsed().as_secs_f64());
     }
 
-    fn take_put(&mut self, session: SessionId, put: Put, disk_low: bool) {
+    fn take_put(&mut self, origin: Origin, put: Put, disk_low: bool) {
+        let keep = self.gateway.is_needed() && matches!(origin, Origin::Session(_));
         let pending = PendingPut {
-            session,
+            origin,
             handle: put.handle,
+            queue: put.queue,
+            kept: keep.then(|| put.clone()),
             guid: put.guid,
             correlation_id: put.correlation_id,
             ack_requested: put.ack_requested,
@@ -187,21 +213,46 @@ impl PartitionTask {
         }
     }
 
+    fn answer(&mut self, put: &PendingPut, status: AckStatus, rejected: Option<RejectReason>) {
+        if let (Some(reason), Some(queue)) = (rejected, self.queues.get(&put.queue)) {
+            queue.series.rejected(reason, 1);
+        }
+        let session = match put.origin {
+            Origin::Session(session) => session,
+            Origin::Node(node) => return self.ack_remote(node, put.guid, status),
+        };
+        let ack =
+            AckMessage { status, correlation_id: put.correlation_id, guid: put.guid, queue_id: 0 };
+        self.answer_session(session, put.handle, put.bytes, put.ack_requested, ack);
+    }
+
+    /// Answers a PUT of a client of this node that the leader elsewhere has answered.
+    pub(super) fn answer_put(&mut self, session: SessionId, put: &Put, status: AckStatus) {
+        let ack =
+            AckMessage { status, correlation_id: put.correlation_id, guid: put.guid, queue_id: 0 };
+        self.answer_session(session, put.handle, put.app_data.len(), put.ack_requested, ack);
+    }
+
     /// Queues the answer to a PUT: success only if asked for, failure always, nothing for a queue
     /// that the client has closed: an answer then would crash it (protocol: data events, section
     /// 7).
-    fn answer(&mut self, put: &PendingPut, status: AckStatus, rejected: Option<RejectReason>) {
-        self.links.answered(put.session, put.bytes);
-        let Some(entry) = self.handles.get(&put.handle) else { return };
-        let HandleRole::Writer { queue_id } = entry.role else { return };
-        if let (Some(reason), Some(queue)) = (rejected, self.queues.get(&entry.queue)) {
-            queue.series.rejected(reason, 1);
-        }
-        if status == AckStatus::Success && !put.ack_requested {
+    fn answer_session(
+        &mut self,
+        session: SessionId,
+        handle: HandleId,
+        bytes: usize,
+        ack_requested: bool,
+        ack: AckMessage,
+    ) {
+        self.links.answered(session, bytes);
+        let Some(HandleEntry { owner: Owner::Session(local), .. }) = self.handles.get(&handle)
+        else {
+            return;
+        };
+        let HandleRole::Writer { queue_id } = local.role else { return };
+        if ack.status == AckStatus::Success && !ack_requested {
             return;
         }
-        let ack =
-            AckMessage { status, correlation_id: put.correlation_id, guid: put.guid, queue_id };
-        self.links.ack(put.session, ack);
+        self.links.ack(session, AckMessage { queue_id, ..ack });
     }
 }

@@ -122,6 +122,7 @@ pub(crate) struct Publish {
 }
 
 /// One message to be stored.
+#[derive(Clone)]
 pub(crate) struct Put {
     pub(crate) handle: HandleId,
     pub(crate) queue: QueueId,

@@ -6,24 +6,29 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use flintmq_consensus::{GroupId, Index};
-use flintmq_queue::{Applied, Deliveries, EntryBuilder, HandleId, Partition, QueueId};
-use flintmq_storage::{CheckpointBatch, ReadError, Report};
+use flintmq_consensus::{GroupId, Index, Input, NodeId};
+use flintmq_protocol::guid::MessageGuid;
+use flintmq_queue::{
+    Applied, Deliveries, EntryBuilder, HandleId, Partition, QueueId, QueueSettings, Subscription,
+};
+use flintmq_storage::{CheckpointBatch, ReadError};
 use metrics::Histogram;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::TICK;
+use super::gateway::Gateway;
 use super::links::Links;
-use super::publish::{PendingPut, Proposed};
+use super::publish::{Origin, PendingPut, Proposed};
 use super::requests::{AdminRefusal, Close, HandleRole, Open, Purged, Put, Request, SessionEnded};
+use crate::cluster::{FromPeer, Mailbox, PeerLinks};
 use crate::domain_usage::PartitionUsage;
 use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::link::SessionId;
 use crate::metrics::{END_TO_END, Metrics, PUBLISH_ACK, QueueSeries};
-use crate::replica::{Replica, ReplicaError, ReplicaStatus};
+use crate::replica::{Replica, ReplicaError, ReplicaStatus, StoreEvents};
 
 /// Size from which an entry is not added to any more: no request is taken until it is proposed.
 pub(super) const MAX_ENTRY_BYTES: usize = 1 << 20;
@@ -46,19 +51,48 @@ pub(crate) struct PartitionParts {
     pub(crate) reader: EntryReader,
     pub(crate) usage: PartitionUsage,
     pub(crate) requests: mpsc::Receiver<Request>,
-    pub(crate) reports: mpsc::UnboundedReceiver<Report>,
+    pub(crate) events: StoreEvents,
+    /// The way to other nodes and what comes from them; none for a cluster of one.
+    pub(crate) peers: Option<(PeerLinks, Mailbox)>,
     pub(crate) status: watch::Sender<ReplicaStatus>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fatal: FatalSignal,
     pub(crate) stop: CancellationToken,
 }
 
-/// A handle that a session has open here.
-#[derive(Clone, Copy, Debug)]
+/// A handle that a client has open here.
+#[derive(Clone, Debug)]
 pub(super) struct HandleEntry {
-    pub(super) session: SessionId,
+    pub(super) owner: Owner,
     pub(super) queue: QueueId,
+}
+
+/// Whose a handle is.
+#[derive(Clone, Debug)]
+pub(super) enum Owner {
+    /// A client of this node.
+    Session(LocalHandle),
+    /// A client of another node, which is served through that node's gateway.
+    Node(NodeId),
+}
+
+/// What a client of this node opened, so that it can be opened anew elsewhere.
+#[derive(Clone, Debug)]
+pub(super) struct LocalHandle {
+    pub(super) session: SessionId,
     pub(super) role: HandleRole,
+    pub(super) uri: Arc<str>,
+    pub(super) settings: Arc<QueueSettings>,
+    pub(super) subscriptions: Arc<[Subscription]>,
+}
+
+/// An open of a gateway.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RemoteOpen {
+    pub(super) node: NodeId,
+    pub(super) handle: HandleId,
+    pub(super) queue: QueueId,
+    pub(super) reads: bool,
 }
 
 /// A queue of this partition, beside its state.
@@ -76,12 +110,19 @@ pub(super) enum Deferred {
     SessionEnded(SessionEnded),
     Settled(oneshot::Sender<()>),
     Delete(QueueId, oneshot::Sender<Result<(), AdminRefusal>>),
+    OpenRemote(RemoteOpen),
+    CloseRemote(NodeId, u64, Vec<HandleId>),
+    ConfirmedRemote(NodeId, u64),
 }
 
 /// What other threads tell the task; at most one per session and per entry asked for.
 pub(super) enum Signal {
     Resume(SessionId),
     Loaded(Index, Result<Bytes, ReadError>),
+    /// A connection to another node has room again.
+    GatewayRoom,
+    /// The answer to an administrator of another node.
+    Answer(NodeId, u64, Result<Purged, AdminRefusal>),
 }
 
 /// The task.
@@ -108,7 +149,10 @@ pub(crate) struct PartitionTask {
     pub(super) puts: Vec<PendingPut>,
     /// PUTs that did not fit into it. No request is taken while there are any, so that they keep
     /// their place.
-    pub(super) waiting_puts: VecDeque<(SessionId, Put)>,
+    pub(super) waiting_puts: VecDeque<(Origin, Put)>,
+    /// Confirmations of this node's clients in the entry that is being collected.
+    pub(super) confirms: Vec<(HandleId, MessageGuid)>,
+    pub(super) gateway: Gateway,
     pub(super) collecting_since: Option<Instant>,
     pub(super) under_way: VecDeque<Proposed>,
     pub(super) deferred: VecDeque<(Index, Deferred)>,
@@ -135,7 +179,8 @@ pub(crate) struct PartitionTask {
     pub(super) end_to_end: Histogram,
 
     requests: mpsc::Receiver<Request>,
-    reports: mpsc::UnboundedReceiver<Report>,
+    events: StoreEvents,
+    mailbox: Option<Mailbox>,
     signalled: mpsc::UnboundedReceiver<Signal>,
     status: watch::Sender<ReplicaStatus>,
     stop: CancellationToken,
@@ -144,6 +189,7 @@ pub(crate) struct PartitionTask {
 impl PartitionTask {
     pub(crate) fn new(parts: PartitionParts) -> Self {
         let (signals, signalled) = mpsc::unbounded_channel();
+        let (links, mailbox) = parts.peers.unzip();
         let mut task = Self {
             replica: parts.replica,
             machine: parts.machine,
@@ -160,6 +206,8 @@ impl PartitionTask {
             builder: EntryBuilder::default(),
             puts: Vec::new(),
             waiting_puts: VecDeque::new(),
+            confirms: Vec::new(),
+            gateway: Gateway::new(links),
             collecting_since: None,
             under_way: VecDeque::new(),
             deferred: VecDeque::new(),
@@ -177,7 +225,8 @@ impl PartitionTask {
             publish_ack: PUBLISH_ACK.histogram(&[]),
             end_to_end: END_TO_END.histogram(&[]),
             requests: parts.requests,
-            reports: parts.reports,
+            events: parts.events,
+            mailbox,
             signalled,
             status: parts.status,
             stop: parts.stop,
@@ -233,7 +282,8 @@ impl PartitionTask {
         loop {
             tokio::select! {
                 biased;
-                Some(report) = self.reports.recv() => self.replica.on_report(report)?,
+                Some(event) = self.events.recv() => self.replica.on_store(event)?,
+                Some(said) = next(&mut self.mailbox) => self.on_peer(said)?,
                 Some(signal) = self.signalled.recv() => self.on_signal(signal),
                 Some(request) = self.requests.recv(), if self.takes_requests() => {
                     self.on_request(request);
@@ -249,7 +299,9 @@ impl PartitionTask {
                 () = tokio::task::yield_now(), if more_to_deliver => {}
             }
             self.take_waiting()?;
+            self.take_up_replaced()?;
             self.apply_committed()?;
+            self.follow_leadership();
             self.propose()?;
             more_to_deliver = self.deliver();
             self.flush();
@@ -261,8 +313,12 @@ impl PartitionTask {
 
     /// Takes everything else that is there already, so that it shares an entry and an event.
     fn take_waiting(&mut self) -> Result<(), ReplicaError> {
-        while let Ok(report) = self.reports.try_recv() {
-            self.replica.on_report(report)?;
+        while let Ok(event) = self.events.try_recv() {
+            self.replica.on_store(event)?;
+        }
+        for _ in 0..MAX_REQUESTS_PER_ROUND {
+            let Some(Ok(said)) = self.mailbox.as_mut().map(mpsc::Receiver::try_recv) else { break };
+            self.on_peer(said)?;
         }
         while let Ok(signal) = self.signalled.try_recv() {
             self.on_signal(signal);
@@ -278,10 +334,12 @@ impl PartitionTask {
     }
 
     fn takes_requests(&self) -> bool {
-        self.replica.is_serving()
-            && self.machine.is_leading()
-            && self.waiting_puts.is_empty()
-            && self.builder.bytes() < MAX_ENTRY_BYTES
+        if !self.machine.is_leading() {
+            return self.gateway.is_needed()
+                && !self.replica.is_serving()
+                && self.gateway_has_room();
+        }
+        self.waiting_puts.is_empty() && self.builder.bytes() < MAX_ENTRY_BYTES
     }
 
     /// Nothing is collected, under way or asked for.
@@ -293,10 +351,40 @@ impl PartitionTask {
         match signal {
             Signal::Resume(session) => self.resume(session),
             Signal::Loaded(index, loaded) => self.on_loaded(index, loaded),
+            Signal::GatewayRoom => self.on_gateway_room(),
+            Signal::Answer(to, number, result) => {
+                if self.machine.is_leading() {
+                    self.tell_answer(to, number, result);
+                }
+            }
+        }
+    }
+
+    fn on_peer(&mut self, said: FromPeer) -> Result<(), ReplicaError> {
+        match said {
+            FromPeer::Message(message) => self.replica.on_message(*message),
+            FromPeer::Gateway { from, frame, .. } => {
+                self.on_gateway(from, frame);
+                Ok(())
+            }
+            FromPeer::Up { peer, restarted } => {
+                if self.machine.is_leading() {
+                    self.invite(Some(peer));
+                }
+                self.replica.on_peer(Input::PeerUp { peer, restarted })
+            }
+            FromPeer::Down { peer } => {
+                self.forget_leader(peer);
+                self.drop_gateway(peer);
+                self.replica.on_peer(Input::PeerDown { peer })
+            }
         }
     }
 
     fn on_request(&mut self, request: Request) {
+        if !self.machine.is_leading() {
+            return self.hand_on(request);
+        }
         match request {
             Request::Publish(publish) => self.on_publish(publish),
             Request::Confirm(confirms) => self.on_confirm(confirms),
@@ -327,5 +415,12 @@ impl PartitionTask {
                 self.idle = Some(idle);
             }
         }
+    }
+}
+
+async fn next(mailbox: &mut Option<Mailbox>) -> Option<FromPeer> {
+    match mailbox {
+        Some(mailbox) => mailbox.recv().await,
+        None => std::future::pending().await,
     }
 }

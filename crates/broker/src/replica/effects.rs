@@ -1,9 +1,10 @@
 //! What the core asks for, done at the store.
 
-use flintmq_consensus::{Effect, Entry, Index, Input, Role};
-use flintmq_storage::{AppendBatch, AppendKind, ReadError, Refused, RefusedReason};
+use flintmq_consensus::{Effect, Entry, Index, LogPosition, Role};
+use flintmq_storage::{AppendBatch, AppendKind, Refused, RefusedReason, StagedPiece};
 
-use super::{Replica, ReplicaError};
+use super::at_risk::AtRisk;
+use super::{Replaced, Replica, ReplicaError, StoreEvent};
 use crate::metrics::ELECTIONS;
 
 impl Replica {
@@ -34,9 +35,11 @@ impl Replica {
                 self.send_waiting()?;
             }
             Effect::ReadLog { read, after, upto, max_bytes } => {
-                let entries = self.read_log(after, upto, max_bytes)?;
-                let now = self.clock.now();
-                self.core.step(now, Input::LogRead { read, entries }, &mut self.effects);
+                let events = self.events.clone();
+                let then = move |entries| {
+                    let _task_gone = events.send(StoreEvent::LogRead { read, entries });
+                };
+                self.store.read_log(self.group, after, upto, max_bytes as usize, Box::new(then));
             }
             // The owner asks with `next_committed`.
             Effect::Commit { .. } => {}
@@ -64,24 +67,84 @@ impl Replica {
             Effect::Stop { reason } => {
                 return Err(ReplicaError::Stopped { group: self.group, reason });
             }
-            Effect::Send(_) => self.not_served("messages to peers"),
-            Effect::ReadReady { .. } | Effect::ReadRefused { .. } => {
-                self.not_served("reads through the log");
+            Effect::Send(message) => {
+                if let Some(peers) = &self.peers {
+                    peers.send(message);
+                }
             }
-            Effect::SnapshotOpen { .. }
-            | Effect::SnapshotRead { .. }
-            | Effect::SnapshotClose { .. }
-            | Effect::SnapshotStage { .. }
-            | Effect::SnapshotInstall { .. } => self.not_served("snapshots"),
-            Effect::Reset { .. } => self.not_served("dropping a past that others have changed"),
-            Effect::TransferAbandoned { .. } => self.not_served("transfers of leadership"),
-            Effect::Removed => self.not_served("the removal of this replica"),
+            // Nothing is read through the log here: what followers tell is told as of then.
+            Effect::ReadReady { .. } | Effect::ReadRefused { .. } => {}
+            Effect::SnapshotOpen { to } => {
+                let events = self.events.clone();
+                let then = move |opened| {
+                    let _task_gone = events.send(StoreEvent::SnapshotOpened { to, opened });
+                };
+                self.store.open_snapshot(self.group, Box::new(then));
+            }
+            Effect::SnapshotRead { to, id, cursor, max_bytes } => {
+                let (events, at) = (self.events.clone(), cursor.clone());
+                let then = move |piece| {
+                    let read = StoreEvent::SnapshotRead { to, id, cursor: at, piece };
+                    let _task_gone = events.send(read);
+                };
+                let max_bytes = max_bytes as usize;
+                self.store.read_snapshot(self.group, id.number, cursor, max_bytes, Box::new(then));
+            }
+            Effect::SnapshotClose { id, .. } => self.store.close_snapshot(id.number),
+            Effect::SnapshotStage { id, cursor, data } => {
+                let staged = self.store.try_stage(self.group, StagedPiece { id, cursor, data });
+                match staged {
+                    Ok(()) => {}
+                    Err(Refused { returned, reason: RefusedReason::Full }) => {
+                        self.staging = Some(returned);
+                    }
+                    Err(Refused { reason, .. }) => return Err(self.refused(reason)),
+                }
+            }
+            Effect::SnapshotInstall { id, keep_log_after } => {
+                let installed = self.store.install(self.group, id, keep_log_after);
+                installed.map_err(|refused| self.refused(refused.reason))?;
+                if !keep_log_after {
+                    self.unapplied.clear();
+                }
+            }
+            Effect::Reset { write } => {
+                self.unapplied.clear();
+                self.waiting.clear();
+                self.applied = LogPosition::default();
+                self.at_risk = AtRisk::default();
+                self.holes.clear();
+                self.replaced = Some(Replaced::Emptied);
+                let reset = self.store.reset(self.group, write);
+                reset.map_err(|refused| self.refused(refused.reason))?;
+            }
+            Effect::TransferAbandoned { to } => {
+                tracing::warn!(
+                    group = self.group.0,
+                    to = to.0,
+                    "a transfer of leadership was given up"
+                );
+            }
+            Effect::Removed => {
+                tracing::info!(
+                    group = self.group.0,
+                    "this node is no longer a member of the group"
+                );
+            }
         }
         Ok(())
     }
 
     /// Hands the store what it had no room for before.
     pub(super) fn send_waiting(&mut self) -> Result<(), ReplicaError> {
+        if let Some(piece) = self.staging.take()
+            && let Err(Refused { returned, reason }) = self.store.try_stage(self.group, piece)
+        {
+            match reason {
+                RefusedReason::Full => self.staging = Some(returned),
+                reason => return Err(self.refused(reason)),
+            }
+        }
         while let Some(batch) = self.waiting.pop_front() {
             let Err(Refused { mut returned, reason }) = self.store.try_append(self.group, batch)
             else {
@@ -114,32 +177,7 @@ impl Replica {
         self.unapplied.extend(entries.iter().cloned());
     }
 
-    /// Entries for a member that is behind; none when they are gone. Reads on the owner's task, for
-    /// which an entry of the page cache is no wait.
-    pub(super) fn read_log(
-        &self,
-        after: Index,
-        upto: Index,
-        max_bytes: u32,
-    ) -> Result<Vec<Entry>, ReplicaError> {
-        match self.store.entries(self.group, after + 1, upto, max_bytes as usize) {
-            Err(ReadError::Missing { .. }) => Ok(Vec::new()),
-            read => Ok(read?),
-        }
-    }
-
     fn refused(&self, reason: RefusedReason) -> ReplicaError {
         ReplicaError::Refused { group: self.group, reason }
-    }
-
-    /// Groups of one never ask for this; were it otherwise, an operator must hear of it, once.
-    fn not_served(&mut self, what: &str) {
-        if !std::mem::replace(&mut self.told_not_served, true) {
-            tracing::error!(
-                group = self.group.0,
-                what,
-                "the group needs what this version does not do; it is left undone"
-            );
-        }
     }
 }

@@ -7,6 +7,7 @@
 mod at_risk;
 mod clock;
 mod effects;
+mod events;
 #[cfg(test)]
 mod tests;
 
@@ -15,18 +16,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flintmq_consensus::{
-    ConfigRegister, Core, CreationId, Effect, Entry, EntryKind, GroupId, History, Index, Input,
-    LogPosition, LogTerms, NodeId, ProposeError, RestoreError, Restored, Settings, StopReason,
-    Term,
+    ConfigRegister, Core, Effect, Entry, EntryKind, GroupId, History, Index, Input, LogPosition,
+    LogTerms, Message, NodeId, ProposeError, RestoreError, Restored, Settings, SnapshotId,
+    StopReason, Term,
 };
 use flintmq_storage::{
     AppendBatch, AppendKind, CheckpointBatch, DiskState, GroupRecord, LogStore, ReadError, Refused,
-    RefusedReason, Report, StorageError,
+    RefusedReason, Report, SnapshotReport, StagedPiece, StorageError,
 };
 
 use at_risk::AtRisk;
-use clock::Alarm;
-pub(crate) use clock::CoreClock;
+pub(crate) use clock::{Alarm, CoreClock};
+pub(crate) use events::{StoreEvent, StoreEventSender, StoreEvents};
+
+use crate::cluster::PeerLinks;
 
 /// Bytes that may be proposed and not decided. Owners stop far below; what one of them proposes
 /// last must still fit, and that may be the largest message.
@@ -76,7 +79,7 @@ pub(crate) enum ReplicaError {
     /// The store's content does not belong together.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// The group's configuration does not let this node vote.
+    /// The group's configuration does not let this node vote, and there is nobody to ask.
     #[error(
         "this node is not a voter of the group: start it with the data directory that belongs to it, node={node} group={group}"
     )]
@@ -86,15 +89,25 @@ pub(crate) enum ReplicaError {
         /// This node.
         node: NodeId,
     },
-    /// The group has members on other nodes, which this version does not replicate to.
+    /// The group has members on other nodes, of which the configuration knows nothing.
     #[error(
-        "groups of more than one voter are not served by this version, group={group} members={members}"
+        "the group has members on other nodes: list them as [[cluster_nodes]] and set [peers], group={group} members={members}"
     )]
     SeveralMembers {
         /// The group.
         group: GroupId,
         /// How many members the configuration lists.
         members: usize,
+    },
+    /// A snapshot from a peer does not fit.
+    #[error(
+        "a snapshot from another node cannot be used: restart this node, group={group}: {detail}"
+    )]
+    Snapshot {
+        /// The group.
+        group: GroupId,
+        /// What is wrong with it.
+        detail: String,
     },
     /// An entry that this version does not apply.
     #[error(
@@ -129,6 +142,8 @@ pub(crate) enum ReplicaError {
 pub(crate) struct ReplicaStatus {
     pub(crate) leader: Option<NodeId>,
     pub(crate) serving: bool,
+    /// Whether it may have lost its tail and does not count until that is made good.
+    pub(crate) recovering: bool,
     pub(crate) term: Term,
     pub(crate) history: History,
     pub(crate) commit_index: Index,
@@ -148,14 +163,31 @@ pub(crate) struct ReplicaHost {
     pub(crate) store: Arc<dyn LogStore>,
     clock: CoreClock,
     settings: Arc<Settings>,
+    /// The other nodes; none for a cluster of one.
+    pub(crate) peers: Option<PeerLinks>,
 }
 
 impl ReplicaHost {
     /// Replicas of `node` in `store`, told the time by `clock`.
-    pub(crate) fn new(node: NodeId, store: Arc<dyn LogStore>, clock: CoreClock) -> Self {
-        let settings = Settings { proposal_window_bytes: WINDOW_BYTES, ..Settings::default() };
-        Self { node, store, clock, settings: Arc::new(settings) }
+    pub(crate) fn new(
+        node: NodeId,
+        store: Arc<dyn LogStore>,
+        clock: CoreClock,
+        peers: Option<PeerLinks>,
+        settings: Settings,
+    ) -> Self {
+        let settings = Settings { proposal_window_bytes: WINDOW_BYTES, ..settings };
+        Self { node, store, clock, settings: Arc::new(settings), peers }
     }
+}
+
+/// What became of a replica's state, other than by applying entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    /// Nothing is left of it: the group's past is another one.
+    Emptied,
+    /// It is that of a snapshot, in the store.
+    Installed,
 }
 
 /// The replica. Not shared: its owner's task is the only one that touches it.
@@ -172,8 +204,14 @@ pub(crate) struct Replica {
     applied: LogPosition,
     at_risk: AtRisk,
     effects: Vec<Effect>,
-    /// An effect was met that this version cannot carry out, and the log says so.
-    told_not_served: bool,
+    peers: Option<PeerLinks>,
+    events: StoreEventSender,
+    /// The owner has to take up another state before it applies on.
+    replaced: Option<Replaced>,
+    /// A piece of a snapshot that the store had no room for.
+    staging: Option<StagedPiece>,
+    /// How far each checkpoint under way makes holes in the log.
+    holes: VecDeque<(Index, LogPosition)>,
 }
 
 impl Replica {
@@ -182,15 +220,20 @@ impl Replica {
     ///
     /// # Errors
     /// The log cannot be read, does not belong together, or belongs to another node.
-    pub(crate) fn open(record: &GroupRecord, host: &ReplicaHost) -> Result<Self, ReplicaError> {
+    pub(crate) fn open(
+        record: &GroupRecord,
+        host: &ReplicaHost,
+        events: StoreEventSender,
+    ) -> Result<Self, ReplicaError> {
         let (group, node) = (record.id, host.node);
-        check_members(group, node, &record.hard_state.config)?;
+        if host.peers.is_none() {
+            check_members(group, node, &record.hard_state.config)?;
+        }
         let applied = record.applied.unwrap_or_default();
         let unapplied = load_tail(&*host.store, group, applied.index, record.bounds.last.index)?;
         let restored = Restored {
             group,
-            // Told apart by the controller once groups come and go on several nodes.
-            creation: CreationId::default(),
+            creation: record.creation,
             node,
             hard_state: record.hard_state.clone(),
             // Below the checkpoint entries are deleted as they die, so nothing relies on them.
@@ -211,7 +254,11 @@ impl Replica {
             applied,
             at_risk: AtRisk::default(),
             effects: Vec::new(),
-            told_not_served: false,
+            peers: host.peers.clone(),
+            events,
+            replaced: None,
+            staging: None,
+            holes: VecDeque::new(),
         })
     }
 
@@ -256,11 +303,88 @@ impl Replica {
         }))
     }
 
-    /// Takes a report of the store.
+    /// Takes a message of another member.
+    ///
+    /// # Errors
+    /// The replica cannot go on.
+    pub(crate) fn on_message(&mut self, message: Message) -> Result<(), ReplicaError> {
+        self.step(Input::Message(message))
+    }
+
+    /// A peer's process can be reached, or not any more.
+    ///
+    /// # Errors
+    /// The replica cannot go on.
+    pub(crate) fn on_peer(&mut self, input: Input) -> Result<(), ReplicaError> {
+        self.step(input)
+    }
+
+    /// Gives the leadership up, if there is one.
+    ///
+    /// # Errors
+    /// The replica cannot go on.
+    pub(crate) fn cede(&mut self) -> Result<(), ReplicaError> {
+        self.step(Input::Cede)
+    }
+
+    /// Hands the leadership to this voter; `force`: at once, whatever it lacks.
+    ///
+    /// # Errors
+    /// The replica cannot go on.
+    pub(crate) fn transfer(&mut self, to: NodeId, force: bool) -> Result<(), ReplicaError> {
+        self.step(Input::Transfer { to, force })
+    }
+
+    /// The owner has to take up another state before it asks for entries to apply.
+    pub(crate) fn take_replaced(&mut self) -> Option<Replaced> {
+        self.replaced.take()
+    }
+
+    /// Takes a report or an answer of the store.
     ///
     /// # Errors
     /// The store failed: nothing is acknowledged any more.
-    pub(crate) fn on_report(&mut self, report: Report) -> Result<(), ReplicaError> {
+    pub(crate) fn on_store(&mut self, event: StoreEvent) -> Result<(), ReplicaError> {
+        match event {
+            StoreEvent::Report(report) => self.on_report(report),
+            StoreEvent::LogRead { read, entries } => {
+                let entries = match entries {
+                    Ok(entries) => entries,
+                    Err(error) => self.unread("entries for another node", &error),
+                };
+                self.step(Input::LogRead { read, entries })
+            }
+            StoreEvent::SnapshotOpened { to, opened } => match opened {
+                Ok(opened) => {
+                    let (number, position) = (opened.number, opened.position);
+                    let id = SnapshotId { source: self.core.node(), number, position };
+                    self.step(Input::SnapshotOpened { to, id })
+                }
+                // The core asks again when the member does.
+                Err(error) => {
+                    self.unread::<()>("a snapshot", &error);
+                    Ok(())
+                }
+            },
+            StoreEvent::SnapshotRead { to, id, cursor, piece } => match piece {
+                Ok(piece) => {
+                    let (data, next) = (piece.data, piece.next);
+                    self.step(Input::SnapshotRead { to, id, cursor, data, next })
+                }
+                Err(error) => {
+                    self.unread::<()>("a snapshot", &error);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    fn unread<T: Default>(&self, what: &str, error: &ReadError) -> T {
+        tracing::warn!(group = self.group.0, what, %error, "cannot be read for another node");
+        T::default()
+    }
+
+    fn on_report(&mut self, report: Report) -> Result<(), ReplicaError> {
         match report {
             Report::Appended { write, .. } => self.step(Input::Appended { write }),
             Report::HardStateSynced { save } => self.step(Input::HardStateSynced { save }),
@@ -269,7 +393,13 @@ impl Replica {
                 self.at_risk.synced(self.core.synced_index());
                 Ok(())
             }
-            Report::Checkpointed { applied } => self.step(Input::Compacted { upto: applied }),
+            Report::Checkpointed { applied } => {
+                let mut upto = None;
+                while self.holes.front().is_some_and(|(index, _)| *index <= applied.index) {
+                    upto = self.holes.pop_front().map(|(_, hole)| hole);
+                }
+                upto.map_or(Ok(()), |upto| self.step(Input::Compacted { upto }))
+            }
             Report::Room => self.send_waiting(),
             Report::Failed(source) => {
                 // That the core stops too is no news beside the failure itself.
@@ -277,18 +407,28 @@ impl Replica {
                 self.effects.clear();
                 Err(ReplicaError::Storage { group: self.group, source })
             }
-            // Nothing that it tells of is asked for here yet.
-            Report::Created
-            | Report::Dropped
-            | Report::Rejoined
-            | Report::Removed
-            | Report::Snapshot(_) => Ok(()),
+            Report::Snapshot(SnapshotReport::Staged { id, cursor }) => {
+                self.step(Input::SnapshotStaged { id, cursor })
+            }
+            Report::Snapshot(SnapshotReport::Installed { id }) => {
+                while self.unapplied.front().is_some_and(|e| e.index <= id.position.index) {
+                    self.unapplied.pop_front();
+                }
+                self.applied = id.position;
+                self.holes.clear();
+                self.replaced = Some(Replaced::Installed);
+                self.step(Input::SnapshotInstalled { id })
+            }
+            Report::Snapshot(SnapshotReport::Refused { detail, .. }) => {
+                Err(ReplicaError::Snapshot { group: self.group, detail })
+            }
+            Report::Created | Report::Dropped | Report::Rejoined | Report::Removed => Ok(()),
         }
     }
 
     /// The next decided entry that was not returned yet.
     pub(crate) fn next_committed(&mut self) -> Option<Committed> {
-        if self.unapplied.front()?.index > self.core.commit_index() {
+        if self.replaced.is_some() || self.unapplied.front()?.index > self.core.commit_index() {
             return None;
         }
         let entry = self.unapplied.pop_front()?;
@@ -304,6 +444,22 @@ impl Replica {
     /// # Errors
     /// The store takes no more writes.
     pub(crate) fn checkpoint(
+        &mut self,
+        batch: CheckpointBatch,
+    ) -> Result<Result<(), CheckpointBatch>, ReplicaError> {
+        // What is told to be dead is gone from the log: from there on a member that lacks it needs
+        // a snapshot.
+        let hole = batch.dead_entries.iter().max().copied();
+        let hole = hole.and_then(|index| self.core.log().position_at(index));
+        let applied = batch.applied.index;
+        let written = self.write_checkpoint(batch)?;
+        if let (Ok(()), Some(hole)) = (&written, hole) {
+            self.holes.push_back((applied, hole));
+        }
+        Ok(written)
+    }
+
+    fn write_checkpoint(
         &mut self,
         batch: CheckpointBatch,
     ) -> Result<Result<(), CheckpointBatch>, ReplicaError> {
@@ -328,6 +484,27 @@ impl Replica {
     pub(crate) fn under_way(&self) -> usize {
         let decided = self.core.commit_index();
         usize::try_from(self.core.last().index.saturating_sub(decided)).unwrap_or(usize::MAX)
+    }
+
+    /// Who leads, where known; this node only once it serves.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.core.leader().filter(|leader| *leader != self.core.node() || self.is_serving())
+    }
+
+    /// The term.
+    pub(crate) fn term(&self) -> Term {
+        self.core.term()
+    }
+
+    /// All other members.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
+        let node = self.core.node();
+        self.core.config().members().into_iter().filter(move |member| *member != node)
+    }
+
+    /// The core, to look at.
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
     }
 
     /// Last entry returned by [`Self::next_committed`].
@@ -355,6 +532,7 @@ impl Replica {
         ReplicaStatus {
             leader: self.core.leader(),
             serving: self.is_serving(),
+            recovering: self.core.recovering().is_some(),
             term: self.core.term(),
             history: self.core.history(),
             commit_index: self.core.commit_index(),

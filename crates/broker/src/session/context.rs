@@ -42,6 +42,7 @@ impl SessionContext {
         boot: u32,
         closing: CancellationToken,
     ) -> Self {
+        let first_handle = (u64::from(broker.node) << 40) + 1;
         let in_flight = usize::try_from(limits.node_in_flight_bytes.as_u64()).unwrap_or(usize::MAX);
         Self {
             limits,
@@ -53,7 +54,8 @@ impl SessionContext {
             closing,
             in_flight: Arc::new(NodeInFlight::new(in_flight)),
             next_session: AtomicU64::new(1),
-            next_handle: AtomicU64::new(1),
+            // Gateways hand them on: no two nodes may give the same.
+            next_handle: AtomicU64::new(first_handle),
             metrics: SessionMetrics::new(),
         }
     }

@@ -18,7 +18,7 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Adds a message. True when it took the place of the one before, which says less.
     pub(super) fn push(&mut self, message: Message) -> bool {
-        let queue = self.queue(class_of(&message.body));
+        let queue = self.queue(Class::of(&message.body));
         if let Some(last) = queue.last_mut()
             && is_outdone(last, &message)
         {
@@ -92,17 +92,6 @@ fn weight(message: &Message) -> usize {
             }
             _ => 0,
         }
-}
-
-/// Appends and their acknowledgements share a class, so that those of one group stay in order.
-fn class_of(body: &Body) -> Class {
-    match body {
-        Body::Append { .. } | Body::Ack { .. } | Body::Fetch { .. } | Body::FetchReply { .. } => {
-            Class::Append
-        }
-        Body::SnapshotChunk { .. } => Class::Bulk,
-        _ => Class::Urgent,
-    }
 }
 
 /// An acknowledgement that a later one of the same term makes superfluous.

@@ -1,6 +1,6 @@
 //! What nodes exchange: beats, with the messages of all groups.
 
-use crate::{Message, NodeId};
+use crate::{Body, Message, NodeId};
 
 /// How urgent a packet is. Packets of one class should keep their order, as far as the network
 /// keeps any; those of different classes should travel on streams of their own, so that the urgent
@@ -13,6 +13,22 @@ pub enum Class {
     Append,
     /// Pieces of snapshots.
     Bulk,
+}
+
+impl Class {
+    /// The class of a message. Appends and their acknowledgements share one, so that those of one
+    /// group stay in order.
+    #[must_use]
+    pub fn of(body: &Body) -> Self {
+        match body {
+            Body::Append { .. }
+            | Body::Ack { .. }
+            | Body::Fetch { .. }
+            | Body::FetchReply { .. } => Self::Append,
+            Body::SnapshotChunk { .. } => Self::Bulk,
+            _ => Self::Urgent,
+        }
+    }
 }
 
 /// What a node sends to another at once. It may be lost, doubled, delayed and overtaken.

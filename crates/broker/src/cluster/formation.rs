@@ -1,0 +1,225 @@
+//! How a cluster is born, once: nodes with new data directories find each other and agree that all
+//! of them are new. Whoever comes with a new directory later is told so, for it has forgotten what
+//! it voted for.
+//!
+//! Each node draws a number when its directory is new, and keeps it there, synced, before it tells
+//! it to anybody. It forms its groups once it has heard from all others: of each either that it is
+//! new too, or that it has formed with exactly this node's number. A node that formed remembers the
+//! numbers of all. So one that lost its directory comes with another number, and is refused.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use flintmq_consensus::{GroupId, NodeId};
+use flintmq_transport::{Event, Inbound};
+use serde::{Deserialize, Serialize};
+
+use super::{PeerLinks, arrivals};
+
+/// The number under which nodes talk about their formation; no group has it.
+pub(super) const FORMATION: GroupId = GroupId(u32::MAX);
+
+/// File in the data directory.
+const FILE: &str = "formation.json";
+
+/// How often a node asks again.
+const ASK: Duration = Duration::from_millis(100);
+
+/// After how much asking an operator is told whom the node waits for.
+const PATIENCE: u32 = 50;
+
+/// What a node knows of the birth of its cluster; kept in its data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Formation {
+    /// This directory's own number.
+    number: u64,
+    /// The numbers of all other directories, once they are formed together.
+    #[serde(default)]
+    members: BTreeMap<u32, u64>,
+}
+
+/// Why a node must not take part.
+#[derive(Debug, thiserror::Error)]
+pub enum FormationError {
+    /// The cluster knows this node by another directory.
+    #[error(
+        "the data directory is new, but the cluster was formed with another one of this node: restore that one, or add this node anew under another id, asked_node={0}"
+    )]
+    Forgotten(NodeId),
+    /// The directory was used without a cluster before.
+    #[error(
+        "the data directory belongs to a cluster of one node: start this node without [[cluster_nodes]], or with an empty directory, file={}",
+        .0.display()
+    )]
+    NotFormed(PathBuf),
+    /// The file cannot be used.
+    #[error("the record of the cluster's formation cannot be used, file={}: {reason}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The connections were closed.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// What nodes say to each other about it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Word {
+    /// The sender's number.
+    number: u64,
+    /// The number that the sender formed with the receiver under; none when it is new itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    formed_with: Option<u64>,
+    /// Whether an answer is wanted.
+    asks: bool,
+}
+
+/// Finds out whether to form, and waits until all are there. Returns at once for a directory that
+/// was formed before.
+pub(super) async fn form(
+    links: &PeerLinks,
+    inbound: &mut Inbound,
+    peers: &[NodeId],
+    store_is_new: bool,
+    data_dir: &Path,
+) -> Result<Formation, FormationError> {
+    let file = data_dir.join(FILE);
+    let mut formation = match load(&file)? {
+        Some(formation) if !formation.members.is_empty() => return Ok(formation),
+        Some(formation) if store_is_new => formation,
+        None if store_is_new => {
+            let formation = Formation { number: draw(), members: BTreeMap::new() };
+            save(&file, &formation)?;
+            formation
+        }
+        _ => return Err(FormationError::NotFormed(file)),
+    };
+    let mut heard: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut asked = 0;
+    let mut ask = tokio::time::interval(ASK);
+    tracing::info!(nodes = peers.len() + 1, "waiting for the other nodes to form the cluster");
+    while heard.len() < peers.len() {
+        tokio::select! {
+            _ = ask.tick() => {
+                asked += 1;
+                for peer in peers {
+                    tell(links, *peer, &Word { number: formation.number, formed_with: None, asks: true });
+                }
+                if asked % PATIENCE == 0 {
+                    let missing: Vec<u32> =
+                        peers.iter().map(|p| p.0).filter(|p| !heard.contains_key(p)).collect();
+                    tracing::warn!(?missing, "still waiting for nodes to form the cluster");
+                }
+            }
+            event = inbound.events.recv() => match event {
+                Some(Event::PeerUp { .. } | Event::PeerDown { .. }) => {}
+                None => return Err(FormationError::Stopping),
+            },
+            batch = inbound.gateway.recv() => {
+                let Some(batch) = batch else { return Err(FormationError::Stopping) };
+                for frame in &batch.frames {
+                    let Some(word) = word_of(frame) else { continue };
+                    if word.formed_with.is_some_and(|number| number != formation.number) {
+                        return Err(FormationError::Forgotten(batch.from));
+                    }
+                    heard.insert(batch.from.0, word.number);
+                    if word.asks {
+                        let formed_with = None;
+                        let word = Word { number: formation.number, formed_with, asks: false };
+                        tell(links, batch.from, &word);
+                    }
+                }
+            }
+        }
+    }
+    formation.members = heard;
+    save(&file, &formation)?;
+    tracing::info!(nodes = peers.len() + 1, "the cluster is formed");
+    // Those who have not heard yet hear it now rather than with their next question.
+    for peer in peers {
+        let formed_with = formation.members.get(&peer.0).copied();
+        tell(links, *peer, &Word { number: formation.number, formed_with, asks: false });
+    }
+    Ok(formation)
+}
+
+/// Answers nodes that are still to form, for one that has.
+pub(super) struct Answering {
+    formation: Formation,
+    links: PeerLinks,
+}
+
+impl Answering {
+    pub(super) fn new(formation: Formation, links: PeerLinks) -> Self {
+        Self { formation, links }
+    }
+
+    pub(super) fn answer(&self, from: NodeId, frame: &Bytes) {
+        let Ok(word) = serde_json::from_slice::<Word>(frame) else { return };
+        let formed_with = self.formation.members.get(&from.0).copied();
+        if formed_with != Some(word.number) {
+            tracing::error!(
+                node = from.0,
+                "a node came with a new data directory in place of the one that the cluster was formed with"
+            );
+        }
+        if word.asks {
+            // A node that nobody knows was formed with no number at all.
+            let formed_with = Some(formed_with.unwrap_or(0));
+            let word = Word { number: self.formation.number, formed_with, asks: false };
+            tell(&self.links, from, &word);
+        }
+    }
+}
+
+fn tell(links: &PeerLinks, to: NodeId, word: &Word) {
+    if let Ok(word) = serde_json::to_vec(word) {
+        // Nobody there yet: it is asked again.
+        let _not_sent = links.send_gateway(to, FORMATION, Bytes::from(word));
+    }
+}
+
+fn word_of(frame: &Bytes) -> Option<Word> {
+    let (group, frame) = arrivals::split(frame.clone())?;
+    if group != FORMATION {
+        return None;
+    }
+    serde_json::from_slice(&frame).ok()
+}
+
+fn load(file: &Path) -> Result<Option<Formation>, FormationError> {
+    let failed = |reason: String| FormationError::File { file: file.to_owned(), reason };
+    match std::fs::read(file) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.to_string()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// Replaces the file; what is told afterwards survives.
+fn save(file: &Path, formation: &Formation) -> Result<(), FormationError> {
+    let written = || -> std::io::Result<()> {
+        let next = file.with_extension("next");
+        let mut out = std::fs::File::create(&next)?;
+        out.write_all(&serde_json::to_vec(formation)?)?;
+        out.sync_all()?;
+        std::fs::rename(&next, file)?;
+        std::fs::File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    written()
+        .map_err(|error| FormationError::File { file: file.to_owned(), reason: error.to_string() })
+}
+
+/// A number that no other directory has; never 0.
+fn draw() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish() | 1
+}

@@ -1,0 +1,86 @@
+//! The way to other nodes. Never waits: what cannot be sent is lost, and those who send know what
+//! to do about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flintmq_consensus::{Class, GroupId, Message, NodeId, Packet};
+use flintmq_transport::{Frame, Lane, SendError, Transport, wire};
+
+/// The connections to all other nodes; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct PeerLinks {
+    node: NodeId,
+    transport: Arc<Transport>,
+}
+
+impl PeerLinks {
+    pub(super) fn new(node: NodeId, transport: Transport) -> Self {
+        Self { node, transport: Arc::new(transport) }
+    }
+
+    /// Sends a message of a group's consensus.
+    pub(crate) fn send(&self, message: Message) {
+        let lane = match Class::of(&message.body) {
+            Class::Urgent => Lane::URGENT,
+            Class::Append => Lane::append(message.group.0),
+            Class::Bulk => Lane::BULK,
+        };
+        let to = message.to;
+        // What a beat tells is said by beats alone.
+        let packet = Packet {
+            from: self.node,
+            to,
+            from_incarnation: 0,
+            to_incarnation: 0,
+            number: 0,
+            contact: 0,
+            heard_contact: 0,
+            hears_you: false,
+            messages: vec![message],
+        };
+        self.send_packet(&packet, lane);
+    }
+
+    /// Sends a packet as it is.
+    pub(super) fn send_packet(&self, packet: &Packet, lane: Lane) {
+        match wire::encode(packet) {
+            Ok(frame) => match self.transport.send(packet.to, lane, frame) {
+                // Nobody is there, or too much waits: consensus takes both for a loss.
+                Ok(()) | Err(SendError::Disconnected { .. } | SendError::Full { .. }) => {}
+                Err(error) => tracing::warn!(to = packet.to.0, %error, "a message cannot be sent"),
+            },
+            Err(error) => tracing::error!(to = packet.to.0, %error, "a message cannot be encoded"),
+        }
+    }
+
+    /// Sends what a group's task has to say to the same group's task elsewhere. Frames arrive in
+    /// order, as long as the connection holds.
+    ///
+    /// # Errors
+    /// It was not sent: [`SendError::Full`] may be tried again, all others mean that the connection
+    /// is gone or never was.
+    pub(crate) fn send_gateway(
+        &self,
+        to: NodeId,
+        group: GroupId,
+        frame: Bytes,
+    ) -> Result<(), SendError> {
+        let head = Bytes::copy_from_slice(&group.0.to_be_bytes());
+        self.transport.send(to, Lane::gateway(group.0), Frame::new(head, vec![frame]))
+    }
+
+    /// Waits until more can be sent to this node for this group, or the connection is gone.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub(crate) async fn gateway_room(&self, to: NodeId, group: GroupId) -> Result<(), SendError> {
+        self.transport.room(to, Lane::gateway(group.0)).await
+    }
+
+    /// Closes all connections, after what waits was sent or the time is over.
+    pub(crate) async fn close(&self, grace: Duration) {
+        self.transport.close(grace).await;
+    }
+}

@@ -1,0 +1,216 @@
+//! From follower to leader and back: what clients of this node have open and wait for moves along.
+
+use std::collections::VecDeque;
+
+use flintmq_queue::{EntryBuilder, HandleId, Partition, Roles};
+
+use super::gateway::Closing;
+use super::publish::Origin;
+use super::requests::{AdminRefusal, HandleRole, Open};
+use super::task::{Deferred, HandleEntry, LocalHandle, Owner, PartitionTask};
+use crate::replica::{Replaced, ReplicaError};
+
+impl PartitionTask {
+    /// Follows the replica when it has begun to serve, or ceased to.
+    pub(super) fn follow_leadership(&mut self) {
+        match (self.machine.is_leading(), self.replica.is_serving()) {
+            (false, true) => self.take_lead(),
+            (true, false) => self.lose_lead(),
+            _ => {}
+        }
+    }
+
+    fn take_lead(&mut self) {
+        self.machine.lead();
+        if !self.gateway.is_needed() {
+            return;
+        }
+        tracing::info!(group = self.group().0, term = self.replica.term(), "leads");
+        self.gateway.no_leader();
+        let mut local: Vec<(HandleId, LocalHandle)> = Vec::new();
+        for (handle, entry) in &self.handles {
+            if let Owner::Session(open) = &entry.owner {
+                local.push((*handle, open.clone()));
+            }
+        }
+        local.sort_unstable_by_key(|(handle, _)| *handle);
+        for (handle, open) in &local {
+            self.open_here(*handle, open);
+        }
+        for open in self.gateway.take_opening() {
+            self.on_open(open);
+        }
+        // Before anything is delivered.
+        for (handle, guid) in self.gateway.take_confirms() {
+            self.take_confirm(handle, guid);
+        }
+        for (handle, open) in &local {
+            if !open.subscriptions.is_empty() {
+                let _gone_with_its_queue =
+                    self.machine.configure(*handle, open.subscriptions.to_vec());
+            }
+        }
+        for configure in self.gateway.take_configuring() {
+            self.on_configure(configure);
+        }
+        let unanswered = self.gateway.take_unanswered();
+        self.waiting_puts
+            .extend(unanswered.into_iter().map(|(session, put)| (Origin::Session(session), put)));
+        self.fill_entry();
+        for closing in self.gateway.take_closing() {
+            match closing {
+                Closing::Close(close) => self.on_close(close),
+                Closing::SessionEnded(ended) => self.on_session_ended(ended),
+            }
+        }
+        self.gateway.refuse_asked();
+        self.invite(None);
+    }
+
+    fn open_here(&mut self, handle: HandleId, open: &LocalHandle) {
+        let Some(entry) = self.handles.get(&handle) else { return };
+        let reader = matches!(open.role, HandleRole::Reader { .. });
+        let roles = Roles { reader, writer: !reader };
+        if let Err(error) = self.machine.open(handle, entry.queue, roles, None) {
+            tracing::warn!(handle = handle.0, %error, "a queue cannot be opened anew");
+        }
+        if self.links.get_mut(open.session).is_some_and(|link| link.paused) {
+            self.machine.pause(handle);
+        }
+    }
+
+    /// What was under way has an unknown outcome: it is kept, and said again to the next leader.
+    fn lose_lead(&mut self) {
+        tracing::info!(group = self.group().0, term = self.replica.term(), "leads no more");
+        self.machine.follow();
+        self.drop_all_gateways();
+        self.builder = EntryBuilder::default();
+        self.collecting_since = None;
+        let mut unanswered = VecDeque::new();
+        let mut confirms = VecDeque::new();
+        for proposed in self.under_way.drain(..) {
+            unanswered.extend(proposed.puts);
+            confirms.extend(proposed.confirms);
+        }
+        unanswered.extend(std::mem::take(&mut self.puts));
+        confirms.extend(std::mem::take(&mut self.confirms));
+        for pending in unanswered {
+            if let (Origin::Session(session), Some(put)) = (pending.origin, pending.kept) {
+                self.gateway.keep(session, put);
+            }
+        }
+        for (origin, put) in std::mem::take(&mut self.waiting_puts) {
+            if let Origin::Session(session) = origin {
+                self.gateway.keep(session, put);
+            }
+        }
+        for (handle, guid) in confirms {
+            if matches!(
+                self.handles.get(&handle),
+                Some(HandleEntry { owner: Owner::Session(_), .. })
+            ) {
+                self.gateway.keep_confirm(handle, guid);
+            }
+        }
+        self.creating.clear();
+        for (_, deferred) in std::mem::take(&mut self.deferred) {
+            match deferred {
+                Deferred::Open(open) => self.gateway.keep_open(open),
+                Deferred::Close(close) => self.gateway.keep_closing(Closing::Close(close)),
+                Deferred::SessionEnded(ended) => {
+                    self.gateway.keep_closing(Closing::SessionEnded(ended));
+                }
+                Deferred::Settled(done) => {
+                    let _gone = done.send(());
+                }
+                Deferred::Delete(_, done) => {
+                    let _gone = done.send(Err(led_elsewhere()));
+                }
+                Deferred::OpenRemote(_)
+                | Deferred::CloseRemote(..)
+                | Deferred::ConfirmedRemote(..) => {}
+            }
+        }
+        for (_, done) in std::mem::take(&mut self.purges) {
+            let _gone = done.send(Err(led_elsewhere()));
+        }
+    }
+
+    /// Takes up the state that a snapshot, or the loss of a past, left in the store.
+    pub(super) fn take_up_replaced(&mut self) -> Result<(), ReplicaError> {
+        let Some(replaced) = self.replica.take_replaced() else { return Ok(()) };
+        self.checkpoint_waiting = None;
+        self.applied_since_checkpoint = 0;
+        let machine = match replaced {
+            Replaced::Emptied => Partition::default(),
+            Replaced::Installed => {
+                let store = std::sync::Arc::clone(self.replica.store());
+                let records: Result<Vec<_>, _> =
+                    store.queue_records(self.group(), &[], &[]).collect();
+                match Partition::restore(records?) {
+                    Ok(machine) => machine,
+                    Err(error) => {
+                        self.fatal.raise(format!("group={} {error}", self.group()));
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        tracing::info!(group = self.group().0, ?replaced, "another state is taken up");
+        let before: Vec<_> = self.queues.keys().copied().collect();
+        self.machine = machine;
+        for queue in before {
+            if self.machine.settings(queue).is_none() {
+                self.leave_queue(queue);
+                self.deleted.remove(&queue);
+            }
+        }
+        let known: Vec<_> = self.machine.queue_ids().collect();
+        for queue in known {
+            if !self.queues.contains_key(&queue) {
+                self.enter_queue(queue);
+            }
+        }
+        self.report_usage();
+        Ok(())
+    }
+
+    /// Remembers a handle of a client of this node.
+    pub(super) fn enter_local(&mut self, open: &Open) {
+        let owner = Owner::Session(LocalHandle {
+            session: open.session.id,
+            role: open.role,
+            uri: open.uri.as_str().into(),
+            settings: std::sync::Arc::new(open.settings.clone()),
+            subscriptions: std::sync::Arc::default(),
+        });
+        self.handles.insert(open.handle, HandleEntry { owner, queue: open.queue });
+        let link = self.links.enter(&open.session);
+        link.handles.push(open.handle);
+    }
+
+    /// Remembers what a handle of a client of this node is subscribed to.
+    pub(super) fn remember_subscriptions(
+        &mut self,
+        handle: HandleId,
+        subscriptions: &[flintmq_queue::Subscription],
+    ) {
+        if let Some(HandleEntry { owner: Owner::Session(local), .. }) =
+            self.handles.get_mut(&handle)
+        {
+            local.subscriptions = subscriptions.to_vec().into();
+        }
+    }
+
+    /// Forgets a handle of a client of this node.
+    pub(super) fn forget_local(&mut self, handle: HandleId) {
+        if let Some(HandleEntry { owner: Owner::Session(local), .. }) = self.handles.get(&handle) {
+            let session = local.session;
+            self.forget_handle(handle, session);
+        }
+    }
+}
+
+fn led_elsewhere() -> AdminRefusal {
+    AdminRefusal::Failed("another node leads the partition now: look again".into())
+}
