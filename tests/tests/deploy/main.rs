@@ -1,0 +1,14 @@
+//! Fear: the files in `deploy` tell of another broker than this one, or of another cluster than
+//! each other. Only `live` needs a broker.
+
+mod alerts;
+mod compose;
+mod dashboard;
+mod files;
+mod kubernetes;
+mod live;
+mod metrics_page;
+mod node_configs;
+mod programs;
+mod promql;
+mod systemd;
