@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{AdminError, AdminServer, Node};
-use crate::cluster::{self, Cluster, ClusterSettings, Formation, FormationError};
+use crate::cluster::{self, Cluster, ClusterSettings, Formation, FormationError, PeerLinks};
 use crate::config::{Durability, ListenScheme, NodeConfig};
 use crate::controller::{Controller, Policy};
 use crate::domain::DomainDefinition;
@@ -36,6 +36,12 @@ const INBOX_BYTES: usize = 160 << 20;
 /// How long tasks may take to end once they were told to; far more than they need.
 const END: Duration = Duration::from_secs(30);
 
+/// How long a stopping node tries to bring its last words to the others.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What a started node consists of.
+type Started = (Arc<Store>, Groups, Option<PeerLinks>, CancellationToken, Vec<Listener>);
+
 /// A running node. Dropping it without [`Broker::stop`] leaves the directory as a killed process
 /// does.
 pub struct Broker {
@@ -43,6 +49,7 @@ pub struct Broker {
     admin: SocketAddr,
     store: Arc<Store>,
     groups: Groups,
+    peers: Option<PeerLinks>,
     context: Arc<SessionContext>,
     fatal: FatalSignal,
     identity: Option<Arc<TlsIdentity>>,
@@ -116,7 +123,7 @@ impl Broker {
         services.spawn(admin.run(ending.clone()));
 
         let started = Self::open_and_serve(&config, &metrics, &fatal, identity.as_ref()).await;
-        let (store, groups, stopping, listeners) = match started {
+        let (store, groups, peers, stopping, listeners) = match started {
             Ok(started) => started,
             Err(error) => {
                 ending.cancel();
@@ -171,6 +178,7 @@ impl Broker {
             admin: admin_address,
             store,
             groups,
+            peers,
             context,
             fatal,
             identity,
@@ -224,6 +232,9 @@ impl Broker {
         self.stopping.cancel();
         self.groups.tasks.close();
         within(END, self.groups.tasks.wait(), "groups").await;
+        if let Some(peers) = &self.peers {
+            peers.close(LAST_WORDS).await;
+        }
         self.ending.cancel();
         within(END, self.services.wait(), "services").await;
         if let Some(reason) = self.fatal.reason() {
@@ -267,14 +278,14 @@ impl Broker {
         metrics: &Arc<Metrics>,
         fatal: &FatalSignal,
         identity: Option<&Arc<TlsIdentity>>,
-    ) -> Result<(Arc<Store>, Groups, CancellationToken, Vec<Listener>), StartError> {
+    ) -> Result<Started, StartError> {
         let Opened { store, shutdown, .. } = open_store(config).await?;
         let store = Arc::new(store);
         let stopping = CancellationToken::new();
         let new = shutdown == Shutdown::New;
         let result = Self::serve(config, metrics, fatal, identity, &store, new, &stopping).await;
         match result {
-            Ok((groups, listeners)) => Ok((store, groups, stopping, listeners)),
+            Ok((groups, peers, listeners)) => Ok((store, groups, peers, stopping, listeners)),
             Err(error) => {
                 // What was opened is closed as it should be, so that a mistake in the configuration
                 // costs nothing.
@@ -296,7 +307,7 @@ impl Broker {
         store: &Arc<Store>,
         new: bool,
         stopping: &CancellationToken,
-    ) -> Result<(Groups, Vec<Listener>), StartError> {
+    ) -> Result<(Groups, Option<PeerLinks>, Vec<Listener>), StartError> {
         let mut listeners = Vec::new();
         for url in &config.clients.listen {
             let tls = (url.scheme == ListenScheme::Tls).then(|| identity.cloned()).flatten();
@@ -336,16 +347,17 @@ impl Broker {
         })
         .await?;
         if let Some((cluster, formation)) = cluster {
+            let links = cluster.links();
             cluster.deliver(&mailboxes, formation, &groups.tasks, stopping);
             define_domains_when_leading(config, &groups, fatal, stopping);
-            return Ok((groups, listeners));
+            return Ok((groups, Some(links), listeners));
         }
         if groups.controller.metadata().is_newborn() {
             define_domains(config, &groups.controller).await?;
         }
         // A crash may have come between a change of a domain and its queues' hearing of it.
         send_domain_settings(&groups.controller, &groups.partitions, None).await;
-        Ok((groups, listeners))
+        Ok((groups, None, listeners))
     }
 }
 

@@ -587,6 +587,12 @@ impl Core {
         self.leading.as_ref().map_or(&[], |leading| &leading.progress)
     }
 
+    /// True while this leader waits for its successor to catch up, or for the transfer to fail.
+    #[must_use]
+    pub fn is_transferring(&self) -> bool {
+        self.leading.as_ref().is_some_and(|leading| leading.transfer.is_some())
+    }
+
     /// First index that a leader's barrier had in this term; commits are counted from there.
     #[must_use]
     pub fn barrier(&self) -> Option<Index> {

@@ -56,7 +56,7 @@ pub(super) async fn sort_gateway(
                 continue;
             }
             let Some(mailbox) = mailboxes.get(&group) else { continue };
-            let said = FromPeer::Gateway { from: batch.from, connection: batch.connection, frame };
+            let said = FromPeer::Gateway { from: batch.from, frame };
             tokio::select! {
                 sent = mailbox.send(said) => if sent.is_err() { continue },
                 () = stop.cancelled() => return,

@@ -42,8 +42,6 @@ pub(crate) enum FromPeer {
     Gateway {
         /// Which node.
         from: NodeId,
-        /// Which connection to it; numbers rise.
-        connection: u64,
         /// The bytes.
         frame: Bytes,
     },

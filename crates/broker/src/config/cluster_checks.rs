@@ -167,7 +167,7 @@ pub(super) fn advice(config: &NodeConfig) -> Vec<Problem> {
 
 /// Until partitions live on some of the nodes only.
 pub(super) fn clusters_not_served(config: &NodeConfig, found: &mut Findings) {
-    let most = super::cluster::most_replicas(config.cluster_nodes.len());
+    let most = most_replicas(config.cluster_nodes.len());
     if config.replication_factor() != most {
         let text = "partitions live on all nodes as yet; leave it out";
         let facts = format!("{text} value={} nodes={most}", config.replication_factor());

@@ -71,8 +71,10 @@ pub(crate) struct ControllerTask {
     decided: Vec<(Index, oneshot::Sender<Result<(), ControllerError>>)>,
     next_number: u64,
     leads: bool,
-    /// Entries applied since the last checkpoint; none of them is needed after the next.
+    /// Entries that nothing here needs any more: the metadata have them.
     applied: Vec<Index>,
+    /// How many were applied since the last checkpoint.
+    since_checkpoint: usize,
 }
 
 impl ControllerTask {
@@ -101,6 +103,7 @@ impl ControllerTask {
             next_number: 0,
             leads: false,
             applied: Vec::new(),
+            since_checkpoint: 0,
         }
     }
 
@@ -128,6 +131,8 @@ impl ControllerTask {
                 () = tokio::time::sleep(RETRY), if !self.handed_on.is_empty() => {}
                 () = self.replica.deadline() => self.replica.on_deadline()?,
                 () = self.stop.cancelled(), if self.under_way.is_empty() => {
+                    // The others need not wait until they miss this node.
+                    self.replica.cede()?;
                     self.checkpoint()?;
                     return Ok(());
                 }
@@ -219,7 +224,7 @@ impl ControllerTask {
                 self.replica.on_peer(Input::PeerUp { peer, restarted })
             }
             FromPeer::Down { peer } => self.replica.on_peer(Input::PeerDown { peer }),
-            FromPeer::Gateway { from, frame, .. } => match serde_json::from_slice(&frame) {
+            FromPeer::Gateway { from, frame } => match serde_json::from_slice(&frame) {
                 Ok(said) => self.on_said(from, said),
                 Err(error) => {
                     tracing::warn!(from = from.0, %error, "a frame cannot be read");
@@ -312,6 +317,7 @@ impl ControllerTask {
                 EntryKind::Sequenced(_) => return Err(entry.not_known(self.replica.group())),
             }
             self.applied.push(entry.index);
+            self.since_checkpoint += 1;
             while self.under_way.front().is_some_and(|(index, _)| *index <= entry.index) {
                 match self.under_way.pop_front() {
                     Some((_, Waiting::Here(done))) => {
@@ -332,27 +338,27 @@ impl ControllerTask {
                 self.decided.push((index, done));
             }
         }
-        if self.applied.len() >= CHECKPOINT_EVERY {
+        if self.since_checkpoint >= CHECKPOINT_EVERY {
             self.checkpoint()?;
         }
         Ok(())
     }
 
     fn checkpoint(&mut self) -> Result<(), ReplicaError> {
-        if self.applied.is_empty() {
+        if self.since_checkpoint == 0 {
             return Ok(());
         }
+        self.since_checkpoint = 0;
         let (puts, deletes) =
             self.metadata.write().unwrap_or_else(std::sync::PoisonError::into_inner).take_changes();
-        let batch = CheckpointBatch {
-            applied: self.replica.applied(),
-            puts,
-            deletes,
-            dead_entries: std::mem::take(&mut self.applied),
-        };
+        let limit = self.replica.compaction_limit();
+        let dead_entries = self.applied.extract_if(.., |index| *index <= limit).collect();
+        let applied = self.replica.applied();
+        let batch = CheckpointBatch { applied, puts, deletes, dead_entries };
         if let Err(batch) = self.replica.checkpoint(batch)? {
             // No room in the writer's inbox: keep it all for the next time.
-            self.applied = batch.dead_entries;
+            self.since_checkpoint = self.applied.len() + batch.dead_entries.len();
+            self.applied.extend(batch.dead_entries);
             self.metadata
                 .write()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)

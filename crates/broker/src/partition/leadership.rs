@@ -1,14 +1,24 @@
 //! From follower to leader and back: what clients of this node have open and wait for moves along.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use flintmq_queue::{EntryBuilder, HandleId, Partition, Roles};
+
+use tokio::sync::oneshot;
 
 use super::gateway::Closing;
 use super::publish::Origin;
 use super::requests::{AdminRefusal, HandleRole, Open};
 use super::task::{Deferred, HandleEntry, LocalHandle, Owner, PartitionTask};
 use crate::replica::{Replaced, ReplicaError};
+
+/// How long a stopping node tries to hand a leadership over.
+const HAND_OVER: Duration = Duration::from_secs(5);
+
+/// How long a leader serves before it makes room for the one that should lead: failures come in
+/// rows.
+const SETTLED: Duration = Duration::from_secs(5);
 
 impl PartitionTask {
     /// Follows the replica when it has begun to serve, or ceased to.
@@ -20,8 +30,51 @@ impl PartitionTask {
         }
     }
 
+    /// The node is stopping. With others in the cluster, one of them leads on; alone, nothing more
+    /// is delivered.
+    pub(super) fn on_stop_delivery(&mut self, idle: oneshot::Sender<()>) {
+        if self.gateway.is_needed() && self.replica.successor().is_some() {
+            self.handing_over = Some((Instant::now(), idle));
+        } else {
+            self.delivering = false;
+            self.idle = Some(idle);
+        }
+    }
+
+    /// Hands the leadership over, and says when it is done or cannot be.
+    pub(super) fn go_on_handing_over(&mut self) -> Result<(), ReplicaError> {
+        let Some((since, idle)) = self.handing_over.take() else { return Ok(()) };
+        let waited = since.elapsed();
+        if !self.machine.is_leading() || waited > HAND_OVER {
+            let _gone = idle.send(());
+            return Ok(());
+        }
+        if !self.replica.is_transferring()
+            && let Some(successor) = self.replica.successor()
+        {
+            self.replica.transfer(successor, false)?;
+        }
+        self.handing_over = Some((since, idle));
+        Ok(())
+    }
+
+    /// Makes room for the node that should lead, once the leadership is settled.
+    pub(super) fn give_back_lead(&mut self) -> Result<(), ReplicaError> {
+        let settled = self.leads_since.is_some_and(|since| since.elapsed() >= SETTLED);
+        if settled
+            && self.handing_over.is_none()
+            && !self.replica.is_transferring()
+            && let Some(preferred) = self.replica.preferred_leader()
+        {
+            tracing::info!(group = self.group().0, to = preferred.0, "gives the lead back");
+            self.replica.transfer(preferred, false)?;
+        }
+        Ok(())
+    }
+
     fn take_lead(&mut self) {
         self.machine.lead();
+        self.leads_since = Some(Instant::now());
         if !self.gateway.is_needed() {
             return;
         }
@@ -83,6 +136,7 @@ impl PartitionTask {
     fn lose_lead(&mut self) {
         tracing::info!(group = self.group().0, term = self.replica.term(), "leads no more");
         self.machine.follow();
+        self.leads_since = None;
         self.drop_all_gateways();
         self.builder = EntryBuilder::default();
         self.collecting_since = None;
@@ -140,6 +194,7 @@ impl PartitionTask {
     pub(super) fn take_up_replaced(&mut self) -> Result<(), ReplicaError> {
         let Some(replaced) = self.replica.take_replaced() else { return Ok(()) };
         self.checkpoint_waiting = None;
+        self.held_dead.clear();
         self.applied_since_checkpoint = 0;
         let machine = match replaced {
             Replaced::Emptied => Partition::default(),

@@ -165,9 +165,15 @@ pub(crate) struct PartitionTask {
     pub(super) last_proposal: Instant,
 
     pub(super) delivering: bool,
+    /// Since when this node leads.
+    pub(super) leads_since: Option<Instant>,
+    /// The node is stopping and hands its leaderships over; told when this one is.
+    pub(super) handing_over: Option<(Instant, oneshot::Sender<()>)>,
     /// Told when nothing is unconfirmed any more; set while the node is stopping.
     pub(super) idle: Option<oneshot::Sender<()>>,
     pub(super) checkpoint_waiting: Option<CheckpointBatch>,
+    /// Entries whose messages are gone, kept in the log for members that may need them.
+    pub(super) held_dead: Vec<Index>,
     pub(super) applied_since_checkpoint: u64,
     /// Payload bytes proposed since the last checkpoint.
     pub(super) log_bytes: usize,
@@ -183,7 +189,7 @@ pub(crate) struct PartitionTask {
     mailbox: Option<Mailbox>,
     signalled: mpsc::UnboundedReceiver<Signal>,
     status: watch::Sender<ReplicaStatus>,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
 }
 
 impl PartitionTask {
@@ -216,8 +222,11 @@ impl PartitionTask {
             ageing_due: false,
             last_proposal: Instant::now(),
             delivering: true,
+            leads_since: None,
+            handing_over: None,
             idle: None,
             checkpoint_waiting: None,
+            held_dead: Vec::new(),
             applied_since_checkpoint: 0,
             log_bytes: 0,
             applied: Applied::default(),
@@ -249,14 +258,10 @@ impl PartitionTask {
         self.replica.group()
     }
 
-    /// The queue that a handle is open for.
-    pub(super) fn queue_of(&self, handle: HandleId) -> Option<&QueueEntry> {
-        self.queues.get(&self.handles.get(&handle)?.queue)
-    }
-
     /// Whether one more entry may be under way.
     pub(super) fn may_propose(&self) -> bool {
         self.replica.is_serving()
+            && !self.replica.is_transferring()
             && self.replica.under_way() < MAX_UNDER_WAY
             && self.replica.bytes_under_way() < MAX_BYTES_UNDER_WAY
     }
@@ -306,6 +311,7 @@ impl PartitionTask {
             more_to_deliver = self.deliver();
             self.flush();
             self.checkpoint_if_large()?;
+            self.go_on_handing_over()?;
             self.tell_if_idle();
             self.status.send_replace(self.replica.status());
         }
@@ -363,7 +369,7 @@ impl PartitionTask {
     fn on_peer(&mut self, said: FromPeer) -> Result<(), ReplicaError> {
         match said {
             FromPeer::Message(message) => self.replica.on_message(*message),
-            FromPeer::Gateway { from, frame, .. } => {
+            FromPeer::Gateway { from, frame } => {
                 self.on_gateway(from, frame);
                 Ok(())
             }
@@ -410,10 +416,7 @@ impl PartitionTask {
             Request::IdleQueues { timeout, done } => {
                 let _gone = done.send(self.idle_queues(timeout));
             }
-            Request::StopDelivery { idle } => {
-                self.delivering = false;
-                self.idle = Some(idle);
-            }
+            Request::StopDelivery { idle } => self.on_stop_delivery(idle),
         }
     }
 }

@@ -32,6 +32,7 @@ impl PartitionTask {
                 }
             }
         }
+        self.give_back_lead()?;
         self.machine.retry_loads();
         let remembers = self.set_levels();
         self.ageing_due = remembers && self.last_proposal.elapsed() >= AGEING;
@@ -60,13 +61,17 @@ impl PartitionTask {
             return Ok(true);
         }
         let checkpoint = self.machine.take_checkpoint();
+        self.held_dead.extend(checkpoint.dead_entries);
+        let limit =
+            if self.stop.is_cancelled() { u64::MAX } else { self.replica.compaction_limit() };
+        let dead_entries = self.held_dead.extract_if(.., |index| *index <= limit).collect();
         self.applied_since_checkpoint = 0;
         self.log_bytes = 0;
         let batch = CheckpointBatch {
             applied: self.replica.applied(),
             puts: checkpoint.puts,
             deletes: checkpoint.deletes,
-            dead_entries: checkpoint.dead_entries,
+            dead_entries,
         };
         match self.replica.checkpoint(batch)? {
             Ok(()) => Ok(true),

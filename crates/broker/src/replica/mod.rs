@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flintmq_consensus::{
-    ConfigRegister, Core, Effect, Entry, EntryKind, GroupId, History, Index, Input, LogPosition,
-    LogTerms, Message, NodeId, ProposeError, RestoreError, Restored, Settings, SnapshotId,
-    StopReason, Term,
+    ConfigRegister, Core, Effect, Entry, EntryKind, Flow, GroupId, History, Index, Input,
+    LogPosition, LogTerms, Message, NodeId, ProposeError, RestoreError, Restored, Settings,
+    SnapshotId, StopReason, Term,
 };
 use flintmq_storage::{
     AppendBatch, AppendKind, CheckpointBatch, DiskState, GroupRecord, LogStore, ReadError, Refused,
@@ -373,7 +373,9 @@ impl Replica {
                 }
                 Err(error) => {
                     self.unread::<()>("a snapshot", &error);
-                    Ok(())
+                    // It is opened anew when the member is taken for one that came back.
+                    self.step(Input::PeerDown { peer: to })?;
+                    self.step(Input::PeerUp { peer: to, restarted: false })
                 }
             },
         }
@@ -502,9 +504,57 @@ impl Replica {
         self.core.config().members().into_iter().filter(move |member| *member != node)
     }
 
-    /// The core, to look at.
-    pub(crate) fn core(&self) -> &Core {
-        &self.core
+    /// Up to where what is dead may go from the log. Behind that, members that are a little late, or
+    /// the next leader's, would need a snapshot instead of the log.
+    pub(crate) fn compaction_limit(&self) -> Index {
+        /// Entries that stay in any case, and at most for the sake of a member that is late.
+        const KEPT: u64 = 1024;
+        const KEPT_FOR_MEMBERS: u64 = 8192;
+        if self.peers.is_none() {
+            return Index::MAX;
+        }
+        let kept = self.applied.index.saturating_sub(KEPT);
+        if self.core.is_serving() {
+            kept.min(self.core.compaction_limit(KEPT_FOR_MEMBERS))
+        } else {
+            kept
+        }
+    }
+
+    /// True while a transfer of the leadership is under way.
+    pub(crate) fn is_transferring(&self) -> bool {
+        self.core.is_transferring()
+    }
+
+    /// The member that this leader had better make room for: the one that the group's number falls
+    /// to, if it is up to date. So leaders spread over the nodes, and come back after a failure.
+    pub(crate) fn preferred_leader(&self) -> Option<NodeId> {
+        let voters = &self.core.config().voters;
+        let preferred = *voters.get(self.group.0 as usize % voters.len().max(1))?;
+        let fit = preferred != self.core.node() && self.is_fit(preferred);
+        fit.then_some(preferred)
+    }
+
+    /// The member that should lead when this node stops.
+    pub(crate) fn successor(&self) -> Option<NodeId> {
+        let voters = self.core.config().voters.iter().copied();
+        let (node, start) = (self.core.node(), self.group.0 as usize);
+        let mut fit: Vec<NodeId> =
+            voters.filter(|voter| *voter != node && self.is_fit(*voter)).collect();
+        let count = fit.len().max(1);
+        (!fit.is_empty()).then(|| fit.swap_remove(start % count))
+    }
+
+    /// Whether this follower could lead without much to fetch.
+    fn is_fit(&self, node: NodeId) -> bool {
+        /// What it may lack; a graceful transfer lets it catch up first.
+        const BEHIND: u64 = 4096;
+        let peer = self.core.progress().iter().find(|peer| peer.node == node);
+        peer.is_some_and(|peer| {
+            peer.recovering.is_none()
+                && peer.flow == Flow::Replicate
+                && peer.acked + BEHIND >= self.core.commit_index()
+        })
     }
 
     /// Last entry returned by [`Self::next_committed`].
