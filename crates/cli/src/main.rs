@@ -10,6 +10,8 @@ mod bench;
 mod cert;
 mod connect;
 mod consume;
+#[cfg(feature = "serve")]
+mod dev_cluster;
 mod produce;
 mod progress;
 #[cfg(feature = "serve")]
@@ -41,6 +43,9 @@ enum Command {
     /// Run a node: a broker that clients connect to
     #[cfg(feature = "serve")]
     Serve(serve::ServeArgs),
+    /// Run some nodes on this machine, for development
+    #[cfg(feature = "serve")]
+    DevCluster(dev_cluster::DevClusterArgs),
     /// Publish messages and wait until they are stored
     Produce(produce::ProduceArgs),
     /// Print the messages of a queue and confirm them
@@ -67,6 +72,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "serve")]
+        Command::DevCluster(args) => dev_cluster::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Produce(args) => client_runtime(1)?.block_on(produce::run(args)),
         Command::Consume(args) => client_runtime(1)?.block_on(consume::run(args)),
         Command::Bench(args) => client_runtime(args.threads())?.block_on(bench::run(args)),

@@ -11,6 +11,7 @@ use flintmq_broker::config::{ListenUrl, LogFormat, NodeConfig, Overrides};
 use flintmq_broker::logging;
 use flintmq_broker::metrics::Metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// Run a node: a broker that clients connect to
 #[derive(Args, Debug)]
@@ -38,6 +39,10 @@ pub(crate) struct ServeArgs {
     /// What is logged: error, warn, info, debug, trace, or levels per part
     #[arg(long, value_name = "FILTER", env = logging::LEVEL_VARIABLE)]
     log_level: Option<String>,
+    /// Stop gracefully when standard input ends, as it does when the process that holds its other
+    /// end is gone
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -68,14 +73,18 @@ impl ServeArgs {
 
 /// Serves until a signal or a failure.
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let stop_with_stdin = args.stop_with_stdin;
     let config = args.load()?;
     logging::init(&config.log)?;
+    for advice in config.advice() {
+        tracing::warn!("{advice}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(worker_threads())
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, stop_with_stdin))
 }
 
 /// One core is left to the log writer, which works as long as the workers do: on two cores that is
@@ -84,10 +93,11 @@ fn worker_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
-async fn serve(config: NodeConfig) -> anyhow::Result<()> {
+async fn serve(config: NodeConfig, stop_with_stdin: bool) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
+    let mut input = stop_with_stdin.then(end_of_input);
     let metrics = Arc::new(Metrics::install(config.metrics.max_queues)?);
     let (cluster, node) = (config.cluster.clone(), config.node.id);
     let broker = Broker::start(config, metrics).await?;
@@ -99,6 +109,7 @@ async fn serve(config: NodeConfig) -> anyhow::Result<()> {
         tokio::select! {
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
+            () = gone(&mut input) => break None,
             reason = broker.failed() => break Some(reason),
             _ = reload.recv() => match broker.reload_certificates() {
                 Ok(()) => tracing::info!("certificates read again"),
@@ -121,5 +132,24 @@ async fn second_signal(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+/// Resolves when standard input has ended. Read by a thread of its own, which the runtime does not
+/// wait for.
+fn end_of_input() -> oneshot::Receiver<()> {
+    let (ended, end) = oneshot::channel();
+    std::thread::spawn(move || {
+        // What comes is of no interest; an error ends it as well.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        drop(ended);
+    });
+    end
+}
+
+async fn gone(input: &mut Option<oneshot::Receiver<()>>) {
+    match input {
+        Some(end) => drop(end.await),
+        None => std::future::pending().await,
     }
 }

@@ -1,5 +1,8 @@
 //! `flintmq cert init`: a private certificate authority with one certificate per node and client.
 
+mod issue;
+
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -8,12 +11,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-};
+use flintmq_transport::{NodeId, certificate_name};
 use serde_json::json;
 
+use self::issue::{Authority, Issued};
 use crate::show::Show;
 
 /// Arguments of `flintmq cert`.
@@ -37,14 +38,19 @@ enum CertVerb {
 }
 
 const EXAMPLES: &str = "Examples:
-  flintmq cert init --dir certs --node broker-1=broker-1.example,10.0.0.1 --client billing
-  flintmq produce --broker tls://broker-1.example:30115 --ca certs/ca.pem bmq://orders/new";
+  flintmq cert init --dir certs --cluster orders --node node-1=mq-1.example,10.0.0.1 node-2=mq-2.example node-3
+  flintmq cert init --dir certs --node broker=broker.example --client billing
+  flintmq produce --broker tls://broker.example:30115 --ca certs/ca.pem bmq://orders/new";
 
 #[derive(Args, Debug)]
 struct InitArgs {
     /// Where to write; made if missing
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
+    /// The cluster whose nodes connect to each other with these certificates, as `cluster` in
+    /// node.toml. Nodes' names must then end in their numbers: node-1, node-2
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
     /// A node: NAME, or NAME=HOST,ADDRESS… with the names its clients connect to (repeatable).
     /// NAME, localhost, 127.0.0.1 and ::1 are always included
     #[arg(long = "node", num_args = 1.., value_name = "NAME", value_parser = parse_subject)]
@@ -64,6 +70,14 @@ struct Subject {
     hosts: Vec<String>,
 }
 
+impl Subject {
+    /// The number at the end of the name: 12 of `broker-12`.
+    fn number(&self) -> Option<u32> {
+        let start = self.name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        self.name.get(start..)?.parse().ok().filter(|number| *number > 0)
+    }
+}
+
 /// Runs `flintmq cert`.
 pub(crate) fn run(args: &CertArgs) -> Result<()> {
     let CertVerb::Init(init) = &args.verb;
@@ -74,11 +88,43 @@ pub(crate) fn run(args: &CertArgs) -> Result<()> {
         for file in &written {
             eprintln!("written {}", file.display());
         }
+        for line in next_steps(init) {
+            eprintln!("{line}");
+        }
         Ok(())
     }
 }
 
+/// What to copy where.
+fn next_steps(args: &InitArgs) -> Vec<String> {
+    let mut lines = Vec::new();
+    for node in &args.nodes {
+        let name = &node.name;
+        lines.push(match (args.cluster.as_ref(), node.number()) {
+            (Some(cluster), Some(number)) => format!(
+                "to node {number} of cluster {cluster}: ca.pem, {name}.pem and {name}.key, for \
+                 [peers] and tls:// in its node.toml"
+            ),
+            _ => format!("to {name}: {name}.pem and {name}.key, for tls:// in its node.toml"),
+        });
+    }
+    for client in &args.clients {
+        let name = &client.name;
+        lines.push(format!("to client {name}: ca.pem, {name}.pem and {name}.key"));
+    }
+    if args.cluster.is_none() && args.nodes.len() > 1 {
+        lines.push(
+            "these nodes cannot connect to each other with these certificates: that takes \
+             --cluster NAME"
+                .to_owned(),
+        );
+    }
+    lines.push("nowhere: ca.key. Whoever has it can make more certificates".to_owned());
+    lines
+}
+
 fn initialise(args: &InitArgs) -> Result<Vec<PathBuf>> {
+    let peers = peer_names(args)?;
     let mut names = vec!["ca"];
     for subject in args.nodes.iter().chain(&args.clients) {
         if names.contains(&subject.name.as_str()) {
@@ -86,11 +132,16 @@ fn initialise(args: &InitArgs) -> Result<Vec<PathBuf>> {
         }
         names.push(&subject.name);
     }
+    for client in &args.clients {
+        if !client.hosts.is_empty() {
+            bail!("a client's certificate carries its name only client={:?}", client.name);
+        }
+    }
     // Looked for before anything is written, so that a refusal leaves the directory as it was.
     for name in &names {
         for suffix in ["pem", "key"] {
             let file = args.dir.join(format!("{name}.{suffix}"));
-            if file.exists() {
+            if file.symlink_metadata().is_ok() {
                 bail!(
                     "not overwriting certificates: choose another directory or remove the file \
                      file={}",
@@ -99,106 +150,68 @@ fn initialise(args: &InitArgs) -> Result<Vec<PathBuf>> {
             }
         }
     }
+
+    // All are made before the first is written, for the same reason.
+    let authority = Authority::new(args.days)?;
+    let mut issued = vec![("ca", authority.own())];
+    for (node, peer) in args.nodes.iter().zip(peers) {
+        let hosts: Vec<String> = node.hosts.iter().cloned().chain(peer).collect();
+        issued.push((&node.name, authority.node(&node.name, &hosts)?));
+    }
+    for client in &args.clients {
+        issued.push((&client.name, authority.client(&client.name)?));
+    }
+
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(&args.dir)
         .with_context(|| format!("cannot make the directory dir={}", args.dir.display()))?;
-
     let mut written = Vec::new();
-    let authority = authority(args.days)?;
-    write(&args.dir, "ca", &authority.pem(), authority.key(), &mut written)?;
-    for node in &args.nodes {
-        let params = node_params(node, args.days)?;
-        issue(&args.dir, &node.name, params, &authority, &mut written)?;
-    }
-    for client in &args.clients {
-        let params = client_params(client, args.days)?;
-        issue(&args.dir, &client.name, params, &authority, &mut written)?;
+    for (name, issued) in &issued {
+        write(&args.dir, name, issued, &mut written)?;
     }
     Ok(written)
 }
 
-fn authority(days: u32) -> Result<CertifiedIssuer<'static, KeyPair>> {
-    let mut params = valid_for(CertificateParams::default(), days);
-    params.distinguished_name = common_name("FlintMQ private authority");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = KeyPair::generate().context("cannot make a key")?;
-    CertifiedIssuer::self_signed(params, key).context("cannot make the authority's certificate")
-}
-
-fn node_params(node: &Subject, days: u32) -> Result<CertificateParams> {
-    let mut hosts = vec![node.name.clone()];
-    hosts.extend(node.hosts.iter().cloned());
-    for always in ["localhost", "127.0.0.1", "::1"] {
-        if !hosts.iter().any(|host| host == always) {
-            hosts.push(always.to_owned());
+/// The name by which each node is known to the others, in the order of `args.nodes`; none without
+/// a cluster.
+fn peer_names(args: &InitArgs) -> Result<Vec<Option<String>>> {
+    let Some(cluster) = &args.cluster else { return Ok(vec![None; args.nodes.len()]) };
+    let part = |part: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        (1..=63).contains(&part.len())
+            && part.chars().all(plain)
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    if cluster.len() > 64 || !cluster.split('.').all(part) {
+        bail!(
+            "a cluster's name has 1 to 64 letters, digits, '-', '_' or '.', and no part between \
+             dots is empty, longer than 63, or begins or ends with '-' cluster={cluster:?}"
+        );
+    }
+    let mut numbers = BTreeMap::new();
+    let mut names = Vec::new();
+    for node in &args.nodes {
+        let name = &node.name;
+        let Some(number) = node.number() else {
+            bail!(
+                "end the name in the node's number, node.id in its node.toml: node-1 node={name:?}"
+            );
+        };
+        if let Some(other) = numbers.insert(number, name) {
+            bail!(
+                "two nodes have the same number; rename one number={number} nodes={other},{name}"
+            );
         }
+        names.push(Some(certificate_name(cluster, NodeId(number))));
     }
-    let params = CertificateParams::new(hosts)
-        .with_context(|| format!("not a host name or address node={:?}", node.name))?;
-    let mut params = valid_for(params, days);
-    params.distinguished_name = common_name(&node.name);
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    // Nodes are servers to clients and both sides to each other.
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    params.use_authority_key_identifier_extension = true;
-    Ok(params)
+    Ok(names)
 }
 
-fn client_params(client: &Subject, days: u32) -> Result<CertificateParams> {
-    if !client.hosts.is_empty() {
-        bail!("a client's certificate carries its name only client={:?}", client.name);
-    }
-    let mut params = valid_for(CertificateParams::default(), days);
-    params.distinguished_name = common_name(&client.name);
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    params.use_authority_key_identifier_extension = true;
-    Ok(params)
-}
-
-fn valid_for(mut params: CertificateParams, days: u32) -> CertificateParams {
-    // A day of grace for machines whose clocks are behind.
-    let now = std::time::SystemTime::now();
-    let day = std::time::Duration::from_secs(86_400);
-    params.not_before = (now - day).into();
-    params.not_after = (now + day * days).into();
-    params
-}
-
-fn common_name(name: &str) -> DistinguishedName {
-    let mut distinguished = DistinguishedName::new();
-    distinguished.push(DnType::CommonName, name);
-    distinguished
-}
-
-fn issue(
-    dir: &Path,
-    name: &str,
-    params: CertificateParams,
-    authority: &CertifiedIssuer<'_, KeyPair>,
-    written: &mut Vec<PathBuf>,
-) -> Result<()> {
-    let key = KeyPair::generate().context("cannot make a key")?;
-    let certificate = params
-        .signed_by(&key, authority)
-        .with_context(|| format!("cannot make the certificate name={name:?}"))?;
-    write(dir, name, &certificate.pem(), &key, written)
-}
-
-fn write(
-    dir: &Path,
-    name: &str,
-    certificate: &str,
-    key: &KeyPair,
-    written: &mut Vec<PathBuf>,
-) -> Result<()> {
-    for (suffix, mode, text) in
-        [("key", 0o600, key.serialize_pem()), ("pem", 0o644, certificate.to_owned())]
-    {
+fn write(dir: &Path, name: &str, issued: &Issued, written: &mut Vec<PathBuf>) -> Result<()> {
+    for (suffix, mode, text) in [("key", 0o600, &issued.key), ("pem", 0o644, &issued.certificate)] {
         let file = dir.join(format!("{name}.{suffix}"));
         OpenOptions::new()
             .write(true)
@@ -232,12 +245,17 @@ fn parse_subject(text: &str) -> Result<Subject, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Duration;
+
+    use flintmq_transport::{CertificateFiles, Event, QuicSettings, Routes, Settings, Transport};
+
+    use super::*;
 
     fn arguments(dir: &Path) -> InitArgs {
         InitArgs {
             dir: dir.to_owned(),
+            cluster: None,
             nodes: vec![parse_subject("n1=broker.example,10.0.0.1").unwrap()],
             clients: vec![parse_subject("app").unwrap()],
             days: 10,
@@ -271,5 +289,73 @@ mod tests {
         for bad in ["", "../x", ".hidden", "a/b", "n=a b", "n=,"] {
             assert!(parse_subject(bad).is_err(), "{bad}");
         }
+    }
+
+    fn nodes(cluster: Option<&str>, names: &[&str], dir: &Path) -> InitArgs {
+        InitArgs {
+            dir: dir.to_owned(),
+            cluster: cluster.map(str::to_owned),
+            nodes: names.iter().map(|name| parse_subject(name).unwrap()).collect(),
+            clients: Vec::new(),
+            days: 10,
+        }
+    }
+
+    #[test]
+    fn nodes_of_a_cluster_accept_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        initialise(&nodes(Some("orders"), &["node-1=a.example", "mq2"], dir.path())).unwrap();
+        let settings = |name: &str| {
+            let file = |suffix: &str| dir.path().join(format!("{name}.{suffix}"));
+            let files = CertificateFiles {
+                certificate: file("pem"),
+                key: file("key"),
+                authority: dir.path().join("ca.pem"),
+            };
+            QuicSettings::new(([127, 0, 0, 1], 0).into(), files)
+        };
+        let node = |id| Settings::new("orders", NodeId(id), 1);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (routes, mut inbound) = Routes::by_class(4);
+            let one = Transport::bind(node(1), settings("node-1"), routes).await.unwrap();
+            let address = one.local_address().unwrap().to_string();
+            let (routes, _of_two) = Routes::by_class(4);
+            let two = node(2).with_peer(NodeId(1), address);
+            let two = Transport::bind(two, settings("mq2"), routes).await.unwrap();
+            one.add_peer(NodeId(2), two.local_address().unwrap().to_string());
+            let up = tokio::time::timeout(Duration::from_secs(60), inbound.events.recv()).await;
+            assert!(matches!(up, Ok(Some(Event::PeerUp { peer: NodeId(2), .. }))), "{up:?}");
+            let (routes, _of_three) = Routes::by_class(4);
+            let other = Transport::bind(node(3), settings("mq2"), routes).await.unwrap_err();
+            assert!(other.to_string().contains("node-3.orders.flintmq"), "{other}");
+        });
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_has_a_number_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let refusal = |cluster, names: &[&str]| {
+            initialise(&nodes(Some(cluster), names, dir.path())).unwrap_err().to_string()
+        };
+        assert!(refusal("orders", &["broker"]).starts_with("end the name in the node's number"));
+        assert!(refusal("orders", &["node-0"]).starts_with("end the name in the node's number"));
+        let twice = refusal("orders", &["eu-1", "us-01"]);
+        assert!(twice.ends_with("number=1 nodes=eu-1,us-01"), "{twice}");
+        for name in ["", "a b", "a..b", "-a", &"a".repeat(64)] {
+            assert!(refusal(name, &["node-1"]).starts_with("a cluster's name"), "{name}");
+        }
+        assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn everybody_is_told_what_to_copy() {
+        let lines = |cluster| next_steps(&nodes(cluster, &["n1", "n2"], Path::new("x"))).join("\n");
+        let of_cluster = lines(Some("orders"));
+        assert!(of_cluster.contains("to node 2 of cluster orders: ca.pem, n2.pem and n2.key"));
+        assert!(!of_cluster.contains("cannot connect"), "{of_cluster}");
+        let alone = lines(None);
+        assert!(alone.contains("to n2: n2.pem and n2.key"), "{alone}");
+        assert!(alone.contains("--cluster NAME"), "{alone}");
     }
 }
