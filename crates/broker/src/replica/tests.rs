@@ -15,6 +15,7 @@ const NODE: NodeId = NodeId(1);
 struct Node {
     store: MemoryStore,
     reports: Receiver<Report>,
+    answers: StoreEvents,
     replica: Replica,
 }
 
@@ -35,17 +36,20 @@ fn store_of(hard_state: HardState) -> MemoryStore {
     store
 }
 
-fn open(store: &MemoryStore, node: NodeId) -> Result<Replica, ReplicaError> {
-    let host = ReplicaHost::new(node, Arc::new(store.clone()), CoreClock::start());
-    Replica::open(&record(store), &host)
+fn open(store: &MemoryStore, node: NodeId) -> Result<(Replica, StoreEvents), ReplicaError> {
+    let store_of_host = Arc::new(store.clone());
+    let settings = Settings::default();
+    let host = ReplicaHost::new(node, store_of_host, CoreClock::start(), None, settings);
+    let (events, answers) = tokio::sync::mpsc::unbounded_channel();
+    Ok((Replica::open(&record(store), &host, events)?, answers))
 }
 
 impl Node {
     fn start(store: &MemoryStore) -> Self {
         let reports = listen(store);
-        let mut replica = open(store, NODE).unwrap();
+        let (mut replica, answers) = open(store, NODE).unwrap();
         replica.start().unwrap();
-        Self { store: store.clone(), reports, replica }
+        Self { store: store.clone(), reports, answers, replica }
     }
 
     /// A new group that serves.
@@ -77,9 +81,9 @@ impl Node {
             .collect()
     }
 
-    fn checkpoint(&mut self) {
-        let batch =
-            CheckpointBatch { applied: self.replica.applied(), ..CheckpointBatch::default() };
+    fn checkpoint(&mut self, dead: &[Index]) {
+        let (applied, dead_entries) = (self.replica.applied(), dead.to_vec());
+        let batch = CheckpointBatch { applied, dead_entries, ..CheckpointBatch::default() };
         assert!(self.replica.checkpoint(batch).unwrap().is_ok());
         self.run();
     }
@@ -108,8 +112,13 @@ fn a_restart_goes_on_behind_the_checkpoint() {
     node.propose(b"a");
     node.run();
     node.applied();
-    node.checkpoint();
-    assert_eq!(node.replica.core.log().floor(), node.replica.applied());
+    node.checkpoint(&[]);
+    assert_eq!(node.replica.core.log().floor().index, 0, "what is not dead is still in the log");
+    node.propose(b"gone");
+    node.run();
+    node.applied();
+    node.checkpoint(&[1, 3]);
+    assert_eq!(node.replica.core.log().floor(), node.replica.applied(), "the last dead entry");
     node.propose(b"b");
     node.run();
     let history = node.replica.status().history;
@@ -119,7 +128,7 @@ fn a_restart_goes_on_behind_the_checkpoint() {
     assert!(again.applied().is_empty(), "not before the new term's barrier");
     again.run();
     let applied = again.applied();
-    assert_eq!(applied, [(3, Bytes::from_static(b"b")), (4, Bytes::new())]);
+    assert_eq!(applied, [(4, Bytes::from_static(b"b")), (5, Bytes::new())]);
     assert!(again.replica.is_serving());
     assert_eq!(again.replica.status().history, history, "nothing was lost");
 }
@@ -244,10 +253,20 @@ fn entries_that_are_gone_are_read_as_none() {
     let mut node = Node::serving();
     node.propose(b"a");
     node.run();
-    let read = |after, upto| node.replica.read_log(after, upto, 99).unwrap().len();
-    assert_eq!((read(0, 2), read(1, 2), read(2, 9)), (2, 1, 0));
-    node.replica.effects.push(Effect::ReadLog { read: 1, after: 9, upto: 10, max_bytes: 1 });
+    for (read, (after, upto)) in [(0, 2), (1, 2), (9, 10)].into_iter().enumerate() {
+        let read = read as u64;
+        node.replica.effects.push(Effect::ReadLog { read, after, upto, max_bytes: 99 });
+    }
     node.replica.carry_out(AppendKind::Relief).unwrap();
+    node.run();
+    let mut lengths = Vec::new();
+    while let Ok(answer) = node.answers.try_recv() {
+        if let StoreEvent::LogRead { entries, .. } = &answer {
+            lengths.push(entries.as_ref().map_or(0, Vec::len));
+        }
+        node.replica.on_store(answer).unwrap();
+    }
+    assert_eq!(lengths, [2, 1, 0]);
 }
 
 #[test]
