@@ -273,9 +273,12 @@ fn every_metric_of_node_and_cluster_is_recorded_somewhere() {
     };
     let (node, cluster) = (constants_of("PER_NODE"), constants_of("PER_CLUSTER"));
     assert_eq!((node.len(), cluster.len()), (PER_NODE.len(), PER_CLUSTER.len()));
-    let idle: Vec<_> =
-        node.into_iter().chain(cluster).filter(|constant| !words.contains(constant)).collect();
-    assert_eq!(idle, NOT_RECORDED_YET, "left: never recorded; right: known not to be");
+    let idle: Vec<_> = node
+        .into_iter()
+        .chain(cluster)
+        .filter(|constant| !words.contains(constant) && !NOT_RECORDED_YET.contains(constant))
+        .collect();
+    assert!(idle.is_empty(), "defined and documented, never recorded: {idle:?}");
 }
 
 #[test]
