@@ -20,7 +20,8 @@ use crate::fatal::FatalSignal;
 use crate::metrics::Metrics;
 use crate::partition::{PartitionHandle, PartitionParts, PartitionTask};
 use crate::replica::{
-    Replica, ReplicaError, ReplicaHost, ReplicaStatus, StoreEvent, StoreEventSender, StoreEvents,
+    GroupOrders, Replica, ReplicaError, ReplicaHost, ReplicaStatus, StoreEvent, StoreEventSender,
+    StoreEvents,
 };
 
 /// Changes of metadata that may wait for the controller; then openers wait.
@@ -57,6 +58,8 @@ pub enum GroupsError {
 pub(crate) struct Groups {
     pub(crate) controller: Controller,
     pub(crate) partitions: Vec<PartitionHandle>,
+    /// The way to each group's replica for administrators, the controller's first.
+    pub(crate) orders: Vec<GroupOrders>,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -96,6 +99,10 @@ impl Groups {
     /// Opens all groups and waits until each serves.
     pub(crate) async fn start(mut context: GroupsContext) -> Result<Self, GroupsError> {
         let (records, mut reports) = open_or_create(&context).await?;
+        let orders = records.iter().zip(&reports);
+        let orders =
+            orders.map(|(record, events)| GroupOrders::new(record.id, events.sender.clone()));
+        let orders = orders.collect();
         let mut mailboxes = std::mem::take(&mut context.mailboxes);
         let mut peers = |group: GroupId| -> Option<(PeerLinks, Mailbox)> {
             context.host.peers.clone().zip(mailboxes.remove(&group))
@@ -139,7 +146,7 @@ impl Groups {
                 reason = context.fatal.raised() => return Err(GroupsError::Failed(reason)),
             }
         }
-        Ok(Self { controller, partitions: handles, tasks })
+        Ok(Self { controller, partitions: handles, orders, tasks })
     }
 }
 

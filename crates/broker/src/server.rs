@@ -13,8 +13,10 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{AdminError, AdminServer, Node};
-use crate::cluster::{self, Cluster, ClusterSettings, Formation, FormationError, PeerLinks};
+use crate::admin::{ADMINISTRATION, AdminError, AdminServer, Node, Peers};
+use crate::cluster::{
+    self, Cluster, ClusterSettings, Formation, FormationError, Mailbox, PeerLinks,
+};
 use crate::config::{Durability, ListenScheme, NodeConfig};
 use crate::controller::{Controller, Policy};
 use crate::domain::DomainDefinition;
@@ -40,7 +42,13 @@ const END: Duration = Duration::from_secs(30);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What a started node consists of.
-type Started = (Arc<Store>, Groups, Option<PeerLinks>, CancellationToken, Vec<Listener>);
+type Started = (Arc<Store>, Groups, Option<Neighbours>, CancellationToken, Vec<Listener>);
+
+/// The way to the other nodes of a cluster, and what they say about administration.
+struct Neighbours {
+    links: PeerLinks,
+    administration: Option<Mailbox>,
+}
 
 /// A running node. Dropping it without [`Broker::stop`] leaves the directory as a killed process
 /// does.
@@ -49,7 +57,7 @@ pub struct Broker {
     admin: SocketAddr,
     store: Arc<Store>,
     groups: Groups,
-    peers: Option<PeerLinks>,
+    neighbours: Option<Neighbours>,
     context: Arc<SessionContext>,
     fatal: FatalSignal,
     identity: Option<Arc<TlsIdentity>>,
@@ -120,10 +128,11 @@ impl Broker {
         let services = TaskTracker::new();
         let admin_address = admin.address();
         let node_cell = admin.node();
+        let handed_on = admin.router_for_nodes();
         services.spawn(admin.run(ending.clone()));
 
         let started = Self::open_and_serve(&config, &metrics, &fatal, identity.as_ref()).await;
-        let (store, groups, peers, stopping, listeners) = match started {
+        let (store, groups, mut neighbours, stopping, listeners) = match started {
             Ok(started) => started,
             Err(error) => {
                 ending.cancel();
@@ -156,6 +165,8 @@ impl Broker {
             store: Arc::clone(&store) as Arc<dyn LogStore>,
             controller: groups.controller.clone(),
             partitions: groups.partitions.clone(),
+            orders: groups.orders.clone(),
+            in_cluster: neighbours.is_some(),
         };
         services.spawn(telemetry.run(ending.clone()));
         services.spawn(queue_removal::remove_idle(
@@ -164,12 +175,24 @@ impl Broker {
             config.domains.idle_queue_timeout,
             ending.clone(),
         ));
+        let peers = neighbours.as_mut().and_then(|neighbours| {
+            let peers = Peers::new(neighbours.links.clone());
+            let hearing =
+                peers.clone().run(neighbours.administration.take()?, handed_on, ending.clone());
+            services.spawn(hearing);
+            Some(peers)
+        });
         services.close();
+        let members =
+            config.cluster().nodes.into_iter().map(|node| (node.id, node.peers)).collect();
         node_cell.set(Node {
             cluster: config.cluster,
             id: config.node.id,
             controller: groups.controller.clone(),
             partitions: groups.partitions.clone(),
+            orders: groups.orders.clone(),
+            members,
+            peers,
             store: Arc::clone(&store) as Arc<dyn LogStore>,
             fatal: fatal.clone(),
         });
@@ -178,7 +201,7 @@ impl Broker {
             admin: admin_address,
             store,
             groups,
-            peers,
+            neighbours,
             context,
             fatal,
             identity,
@@ -232,8 +255,8 @@ impl Broker {
         self.stopping.cancel();
         self.groups.tasks.close();
         within(END, self.groups.tasks.wait(), "groups").await;
-        if let Some(peers) = &self.peers {
-            peers.close(LAST_WORDS).await;
+        if let Some(neighbours) = &self.neighbours {
+            neighbours.links.close(LAST_WORDS).await;
         }
         self.ending.cancel();
         within(END, self.services.wait(), "services").await;
@@ -285,7 +308,7 @@ impl Broker {
         let new = shutdown == Shutdown::New;
         let result = Self::serve(config, metrics, fatal, identity, &store, new, &stopping).await;
         match result {
-            Ok((groups, peers, listeners)) => Ok((store, groups, peers, stopping, listeners)),
+            Ok((groups, others, listeners)) => Ok((store, groups, others, stopping, listeners)),
             Err(error) => {
                 // What was opened is closed as it should be, so that a mistake in the configuration
                 // costs nothing.
@@ -307,7 +330,7 @@ impl Broker {
         store: &Arc<Store>,
         new: bool,
         stopping: &CancellationToken,
-    ) -> Result<(Groups, Option<PeerLinks>, Vec<Listener>), StartError> {
+    ) -> Result<(Groups, Option<Neighbours>, Vec<Listener>), StartError> {
         let mut listeners = Vec::new();
         for url in &config.clients.listen {
             let tls = (url.scheme == ListenScheme::Tls).then(|| identity.cloned()).flatten();
@@ -329,7 +352,9 @@ impl Broker {
             members.push(NodeId(config.node.id));
         }
         let count = groups::count(&host, config.bootstrap.partitions).map_err(GroupsError::Read)?;
-        let (mailboxes, receivers) = cluster::mailboxes((0..count).map(GroupId));
+        let numbers = (0..count).map(GroupId).chain([ADMINISTRATION]);
+        let (mailboxes, mut receivers) = cluster::mailboxes(numbers);
+        let administration = receivers.remove(&ADMINISTRATION);
         let has_peers = cluster.is_some();
         let groups = Groups::start(GroupsContext {
             host,
@@ -350,7 +375,8 @@ impl Broker {
             let links = cluster.links();
             cluster.deliver(&mailboxes, formation, &groups.tasks, stopping);
             define_domains_when_leading(config, &groups, fatal, stopping);
-            return Ok((groups, Some(links), listeners));
+            let neighbours = Neighbours { links, administration };
+            return Ok((groups, Some(neighbours), listeners));
         }
         if groups.controller.metadata().is_newborn() {
             define_domains(config, &groups.controller).await?;

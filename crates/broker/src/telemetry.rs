@@ -1,22 +1,24 @@
 //! Turns what the store and the groups say of themselves into metrics, once a second.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flintmq_consensus::NodeId;
 use flintmq_storage::{DiskState, DurationHistogram, LogStore, StoreStats};
-use metrics::Histogram;
+use metrics::{Gauge, Histogram};
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::Controller;
 use crate::metrics::{
     DISK_FREE, DISK_RESERVE_REACHED, FLUSH, GROUP_APPLIED_INDEX, GROUP_AT_RISK_BYTES,
-    GROUP_AT_RISK_ENTRIES, GROUP_AT_RISK_SECONDS, GROUP_COMMIT_INDEX, GROUP_FSYNCED_INDEX,
-    GROUP_IS_LEADER, GROUP_TERM, LEADERLESS, LOG_BATCH_ENTRIES, LOG_WRITE, LOG_WRITTEN_BYTES,
-    Metrics, STORAGE_ERRORS, STORAGE_SLOWDOWNS, STORAGE_STOPS, STORAGE_TABLE_BYTES,
-    STORAGE_WAL_BYTES, UPKEEP_INTERVAL,
+    GROUP_AT_RISK_ENTRIES, GROUP_AT_RISK_SECONDS, GROUP_COMMIT_INDEX, GROUP_FOLLOWER_LAG,
+    GROUP_FSYNCED_INDEX, GROUP_IS_LEADER, GROUP_RECOVERING, GROUP_TERM, LEADERLESS,
+    LOG_BATCH_ENTRIES, LOG_WRITE, LOG_WRITTEN_BYTES, Metrics, STORAGE_ERRORS, STORAGE_SLOWDOWNS,
+    STORAGE_STOPS, STORAGE_TABLE_BYTES, STORAGE_WAL_BYTES, UPKEEP_INTERVAL,
 };
 use crate::partition::PartitionHandle;
-use crate::replica::ReplicaStatus;
+use crate::replica::{GroupOrders, GroupView, ReplicaStatus};
 
 /// Everything that is sampled.
 pub(crate) struct Telemetry {
@@ -24,6 +26,10 @@ pub(crate) struct Telemetry {
     pub(crate) store: Arc<dyn LogStore>,
     pub(crate) controller: Controller,
     pub(crate) partitions: Vec<PartitionHandle>,
+    /// The way to each group's replica, the controller's first.
+    pub(crate) orders: Vec<GroupOrders>,
+    /// Whether there are other nodes.
+    pub(crate) in_cluster: bool,
 }
 
 impl Telemetry {
@@ -47,7 +53,14 @@ impl Telemetry {
                 if groups.len() <= place {
                     groups.push(GroupSample::default());
                 }
-                groups[place].record(group, &status);
+                groups[place].record(group, &status, self.in_cluster);
+                // How far its followers are only a leader can tell, and only it has to be asked.
+                if let Some(orders) = self.orders.get(place)
+                    && (status.serving || groups[place].has_lags())
+                    && let Some(view) = orders.look().await
+                {
+                    groups[place].record_lags(group, &view);
+                }
             }
         }
     }
@@ -96,10 +109,12 @@ fn record_entries(histogram: &Histogram, last: &StoreStats, now: &StoreStats) {
 struct GroupSample {
     /// Since when something committed has not been on the disk, and up to which index it was.
     at_risk: Option<(Instant, u64)>,
+    /// The lag of each follower while this node leads.
+    lags: BTreeMap<NodeId, Gauge>,
 }
 
 impl GroupSample {
-    fn record(&mut self, group: u32, status: &ReplicaStatus) {
+    fn record(&mut self, group: u32, status: &ReplicaStatus, in_cluster: bool) {
         let group = group.to_string();
         let label = [group.as_str()];
         GROUP_TERM.gauge(&label).set(status.term as f64);
@@ -107,7 +122,10 @@ impl GroupSample {
         GROUP_COMMIT_INDEX.gauge(&label).set(status.commit_index as f64);
         GROUP_APPLIED_INDEX.gauge(&label).set(status.applied_index as f64);
         GROUP_FSYNCED_INDEX.gauge(&label).set(status.fsynced_index as f64);
-        if !status.serving {
+        if in_cluster {
+            GROUP_RECOVERING.gauge(&label).set(f64::from(u8::from(status.recovering)));
+        }
+        if !status.led {
             LEADERLESS.counter(&label).increment(UPKEEP_INTERVAL.as_secs());
         }
         let entries = status.commit_index.saturating_sub(status.fsynced_index);
@@ -115,6 +133,28 @@ impl GroupSample {
         GROUP_AT_RISK_BYTES.gauge(&label).set(status.at_risk_bytes as f64);
         let age = self.age(status);
         GROUP_AT_RISK_SECONDS.gauge(&label).set(age.as_secs_f64());
+    }
+
+    fn has_lags(&self) -> bool {
+        !self.lags.is_empty()
+    }
+
+    /// What followers lack; a node that leads no more says nothing of them.
+    fn record_lags(&mut self, group: u32, view: &GroupView) {
+        let lag = |matched: u64| view.last.index.saturating_sub(matched) as f64;
+        for peer in &view.peers {
+            let gauge = self.lags.entry(peer.node).or_insert_with(|| {
+                GROUP_FOLLOWER_LAG.gauge(&[&group.to_string(), &peer.node.to_string()])
+            });
+            gauge.set(lag(peer.matched));
+        }
+        self.lags.retain(|node, gauge| {
+            let follows = view.peers.iter().any(|peer| peer.node == *node);
+            if !follows {
+                gauge.set(0.0);
+            }
+            follows
+        });
     }
 
     /// How long the oldest of the entries at risk has been so, to the accuracy of the samples.

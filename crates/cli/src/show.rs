@@ -52,7 +52,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
 }
 
 /// Plain facts first, then one table for each list of objects.
-fn render(value: &Value) -> String {
+pub(crate) fn render(value: &Value) -> String {
     match value {
         Value::Array(rows) if rows.is_empty() => "none".to_owned(),
         Value::Array(rows) if rows.iter().all(Value::is_object) => table_of(rows),

@@ -1,11 +1,14 @@
 //! The shape of answers: JSON, and for failures `{"error": …, "hint": …}` with the status that
 //! tells what to do.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::peers::{NoReply, Reply};
 use super::{AdminState, Node};
 use crate::controller::ControllerError;
 use crate::domain::DomainError;
@@ -17,15 +20,29 @@ use crate::queue_removal::RemovalError;
 pub(super) struct Failure {
     status: StatusCode,
     error: String,
-    hint: &'static str,
+    hint: Cow<'static, str>,
 }
 
 /// What handlers return.
 pub(super) type Answer = Result<Json<Value>, Failure>;
 
 impl Failure {
-    pub(super) fn new(status: StatusCode, error: impl Into<String>, hint: &'static str) -> Self {
-        Self { status, error: error.into(), hint }
+    pub(super) fn new(
+        status: StatusCode,
+        error: impl Into<String>,
+        hint: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { status, error: error.into(), hint: hint.into() }
+    }
+
+    /// What another node answered, in its words.
+    pub(super) fn of_reply(reply: &Reply) -> Self {
+        let said = |field: &str| reply.body[field].as_str().unwrap_or_default().to_owned();
+        let error = match said("error") {
+            none if none.is_empty() => "the node that leads gave no reason: see its log".to_owned(),
+            error => error,
+        };
+        Self::new(reply.status, error, said("hint"))
     }
 
     /// What the path names is not there.
@@ -85,6 +102,12 @@ impl From<RemovalError> for Failure {
             RemovalError::Controller(error) => error.into(),
             RemovalError::Stopping => stopping(error),
         }
+    }
+}
+
+impl From<NoReply> for Failure {
+    fn from(error: NoReply) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), "`flintmq admin node list`")
     }
 }
 

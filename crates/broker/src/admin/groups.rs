@@ -1,19 +1,31 @@
-//! The node and its groups.
+//! The node and its groups. How far each member is only a group's leader knows, so the leaders are
+//! asked; where one cannot be, this node tells what it knows itself.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::Method;
+use flintmq_consensus::{GroupId, NodeId};
 use flintmq_storage::DiskState;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
-use super::answer::{Answer, Failure};
-use super::{AdminState, Node};
-use crate::replica::ReplicaStatus;
+use super::answer::Answer;
+use super::leader::{Handed, unknown_group};
+use super::{AdminState, Node, nodes};
+use crate::replica::{GroupOrders, GroupView, Order};
+
+/// How long a leader may take to tell about its groups.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /api/v1/status`
-pub(super) async fn status(State(state): State<AdminState>) -> Answer {
+pub(super) async fn status(State(state): State<AdminState>, handed: Handed) -> Answer {
     let node = state.node()?;
-    let groups: Vec<Value> = groups(node).collect();
-    let healthy = node.fatal.reason().is_none() && groups.iter().all(|g| !g["leader"].is_null());
+    let groups = rows(node, &handed).await;
+    let healthy = node.fatal.reason().is_none() && groups.iter().all(is_healthy);
     let stats = node.store.stats();
     let (domains, queues) = {
         let metadata = node.controller.metadata();
@@ -28,7 +40,7 @@ pub(super) async fn status(State(state): State<AdminState>) -> Answer {
         "node": node.id,
         "version": env!("CARGO_PKG_VERSION"),
         "health": if healthy { "ok" } else { "degraded" },
-        "nodes": [{ "node": node.id, "state": "up" }],
+        "nodes": nodes::rows(node, &groups),
         "domains": domains,
         "queues": queues,
         "disk": { "state": disk, "free_bytes": stats.disk_free_bytes },
@@ -37,40 +49,126 @@ pub(super) async fn status(State(state): State<AdminState>) -> Answer {
 }
 
 /// `GET /api/v1/groups`
-pub(super) async fn list(State(state): State<AdminState>) -> Answer {
-    Ok(Json(groups(state.node()?).collect()))
+pub(super) async fn list(State(state): State<AdminState>, handed: Handed) -> Answer {
+    Ok(Json(rows(state.node()?, &handed).await.into()))
 }
 
 /// `GET /api/v1/groups/{id}`
-pub(super) async fn show(State(state): State<AdminState>, Path(id): Path<u32>) -> Answer {
+pub(super) async fn show(
+    State(state): State<AdminState>,
+    Path(id): Path<u32>,
+    handed: Handed,
+) -> Answer {
     let node = state.node()?;
-    let found = groups(node).find(|group| group["id"] == id);
-    found.map(Json).ok_or_else(|| {
-        Failure::not_found(format!("there is no such group, id={id}"), "`flintmq admin group list`")
-    })
+    let found = rows(node, &handed).await.into_iter().find(|group| group["id"] == id);
+    found.map(Json).ok_or_else(|| unknown_group(id))
 }
 
-fn groups(node: &Node) -> impl Iterator<Item = Value> + '_ {
-    let controller = std::iter::once((0, "controller", node.controller.status()));
-    let partitions = node.partitions.iter().map(|p| (p.group().0, "partition", p.status()));
-    controller.chain(partitions).map(|(id, kind, status)| group(node.id, id, kind, &status))
+/// All groups as their leaders see them; asked by another node, as this one does.
+pub(super) async fn rows(node: &Node, handed: &Handed) -> Vec<Value> {
+    let views = look_at_all(&node.orders).await;
+    let mut rows: Vec<Value> = views.iter().map(|(id, view)| row(node, *id, view)).collect();
+    let (None, Some(peers)) = (handed, &node.peers) else { return rows };
+    let leaders: BTreeSet<NodeId> = views
+        .iter()
+        .filter_map(|(_, view)| view.status.leader)
+        .filter(|leader| leader.0 != node.id)
+        .collect();
+    let mut asked = JoinSet::new();
+    for leader in leaders {
+        let peers = peers.clone();
+        asked.spawn(async move {
+            let path = "/api/v1/groups";
+            let reply = peers.ask(leader, Method::GET, path, &Value::Null, PATIENCE).await;
+            (leader, reply)
+        });
+    }
+    while let Some(answered) = asked.join_next().await {
+        let Ok((leader, Ok(reply))) = answered else { continue };
+        let theirs = reply.body.as_array().into_iter().flatten();
+        for led in theirs.filter(|row| row["leader"] == leader.0) {
+            if let Some(row) = rows
+                .iter_mut()
+                .find(|row| row["id"] == led["id"] && row["term"].as_u64() <= led["term"].as_u64())
+            {
+                *row = led.clone();
+            }
+        }
+    }
+    rows
 }
 
-fn group(node: u32, id: u32, kind: &str, status: &ReplicaStatus) -> Value {
+/// What each replica of this node knows of its group; without those that are stopping.
+async fn look_at_all(orders: &[GroupOrders]) -> Vec<(GroupId, GroupView)> {
+    let mut answers = Vec::with_capacity(orders.len());
+    for group in orders {
+        let (done, answer) = oneshot::channel();
+        group.give(Order::Look { done });
+        answers.push((group.group(), answer));
+    }
+    let mut views = Vec::with_capacity(orders.len());
+    for (group, answer) in answers {
+        if let Ok(view) = answer.await {
+            views.push((group, view));
+        }
+    }
+    views
+}
+
+/// One group as this node sees it.
+fn row(node: &Node, id: GroupId, view: &GroupView) -> Value {
+    let status = &view.status;
+    // Elected and not serving yet is not leading.
+    let leader = status.leader.filter(|leader| leader.0 != node.id || status.serving);
+    let members: Vec<Value> = view
+        .config
+        .members()
+        .into_iter()
+        .map(|member| {
+            let peer = view.peers.iter().find(|peer| peer.node == member);
+            let (state, matched) = if member.0 == node.id {
+                (if status.recovering { "recovering" } else { "normal" }, Some(view.last.index))
+            } else {
+                let state = match peer {
+                    _ if !node.reaches(member.0) => "unreachable",
+                    Some(peer) if peer.recovering => "recovering",
+                    Some(peer) if peer.snapshot => "snapshot",
+                    _ => "normal",
+                };
+                (state, peer.map(|peer| peer.matched))
+            };
+            json!({
+                "node": member.0,
+                "role": if view.config.is_voter(member) { "voter" } else { "learner" },
+                "state": state,
+                "match_index": matched,
+            })
+        })
+        .collect();
     json!({
-        "id": id,
-        "kind": kind,
-        "leader": status.leader.map(|leader| leader.0),
+        "id": id.0,
+        "kind": if id == GroupId::CONTROLLER { "controller" } else { "partition" },
+        "leader": leader.map(|leader| leader.0),
         "term": status.term,
         "history": status.history,
         "commit_index": status.commit_index,
         "applied_index": status.applied_index,
         "fsynced_index": status.fsynced_index,
-        "members": [{
-            "node": node,
-            "role": "voter",
-            "state": "normal",
-            "match_index": status.last_index,
-        }],
+        "at_risk_entries": status.commit_index.saturating_sub(status.fsynced_index),
+        "at_risk_bytes": status.at_risk_bytes,
+        "members": members,
     })
+}
+
+/// Led, and nobody is missing.
+fn is_healthy(group: &Value) -> bool {
+    let members = group["members"].as_array().map_or(&[][..], Vec::as_slice);
+    !group["leader"].is_null() && members.iter().all(|member| member["state"] == "normal")
+}
+
+impl Node {
+    /// Whether a node of the cluster is there.
+    pub(super) fn reaches(&self, node: u32) -> bool {
+        node == self.id || self.peers.as_ref().is_some_and(|peers| peers.is_reachable(NodeId(node)))
+    }
 }

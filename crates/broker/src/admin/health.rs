@@ -43,8 +43,11 @@ fn reasons(state: &AdminState) -> Vec<String> {
     let controller = std::iter::once((0, node.controller.status()));
     let partitions = node.partitions.iter().map(|p| (p.group().0, p.status()));
     for (group, status) in controller.chain(partitions) {
-        if !status.serving {
-            reasons.push(format!("group {group} has no leader that serves"));
+        if !status.led {
+            let leader =
+                status.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
+            let error = "has no leader that serves, as far as this node knows";
+            reasons.push(format!("group {group} {error}, leader={leader} term={}", status.term));
         }
     }
     reasons

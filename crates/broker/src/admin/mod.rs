@@ -4,8 +4,12 @@ mod answer;
 mod domains;
 mod groups;
 mod health;
+mod leader;
+mod nodes;
 mod openapi;
+mod peers;
 mod queues;
+mod recovery;
 mod token;
 
 use std::net::SocketAddr;
@@ -14,8 +18,10 @@ use std::sync::{Arc, OnceLock};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use flintmq_consensus::GroupId;
 use flintmq_storage::LogStore;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::AdminSection;
@@ -23,7 +29,9 @@ use crate::controller::Controller;
 use crate::domain::MAX_DOCUMENT_BYTES;
 use crate::fatal::FatalSignal;
 use crate::metrics::Metrics;
-use crate::partition::PartitionHandle;
+use crate::partition::{PartitionHandle, partition_of};
+use crate::replica::{GroupOrders, ReplicaStatus};
+pub(crate) use peers::{ADMINISTRATION, Peers};
 use token::Access;
 
 /// Why the admin address cannot be served.
@@ -55,6 +63,12 @@ pub(crate) struct Node {
     pub(crate) id: u32,
     pub(crate) controller: Controller,
     pub(crate) partitions: Vec<PartitionHandle>,
+    /// The way to each group's replica, the controller's first.
+    pub(crate) orders: Vec<GroupOrders>,
+    /// The cluster's nodes with their addresses, this one among them; empty for a node alone.
+    pub(crate) members: Vec<(u32, String)>,
+    /// The others, where there are any.
+    pub(crate) peers: Option<Peers>,
     pub(crate) store: Arc<dyn LogStore>,
     pub(crate) fatal: FatalSignal,
 }
@@ -107,6 +121,11 @@ impl AdminServer {
         NodeCell(Arc::clone(&self.state.node))
     }
 
+    /// What other nodes may ask of this one; see [`Peers::run`].
+    pub(crate) fn router_for_nodes(&self) -> Router {
+        router_for_nodes(self.state.clone())
+    }
+
     /// Serves until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let router = router(self.state);
@@ -119,11 +138,41 @@ impl AdminServer {
 }
 
 fn router(state: AdminState) -> Router {
-    let api = Router::new()
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .nest("/api/v1", api(&state))
+        .fallback(answer::unknown_path)
+        .method_not_allowed_fallback(answer::wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_DOCUMENT_BYTES))
+        .with_state(state)
+}
+
+/// The same interface for other nodes, and what only they may ask.
+fn router_for_nodes(state: AdminState) -> Router {
+    let only_nodes = Router::new()
+        .route("/groups/{id}/keep", post(leader::keep))
+        .route("/groups/{id}/standing", get(recovery::standing))
+        .route("/groups/{id}/recover", post(recovery::recover_here));
+    Router::new()
+        .nest("/api/v1", api(&state))
+        .nest("/nodes/v1", only_nodes)
+        .fallback(answer::unknown_path)
+        .method_not_allowed_fallback(answer::wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_DOCUMENT_BYTES))
+        .with_state(state)
+}
+
+fn api(state: &AdminState) -> Router<AdminState> {
+    Router::new()
         .route("/openapi.json", get(openapi::document))
         .route("/status", get(groups::status))
+        .route("/nodes", get(nodes::list))
         .route("/groups", get(groups::list))
         .route("/groups/{id}", get(groups::show))
+        .route("/groups/{id}/transfer", post(leader::transfer))
+        .route("/groups/{id}/recover", post(recovery::recover))
         .route("/domains", get(domains::list).post(domains::create))
         .route("/domains/{name}", get(domains::show).put(domains::update).delete(domains::remove))
         .route("/queues", get(queues::list))
@@ -132,14 +181,20 @@ fn router(state: AdminState) -> Router {
         .route("/queues/{domain}/{queue}/messages", get(queues::messages))
         .fallback(answer::unknown_path)
         .method_not_allowed_fallback(answer::wrong_method)
-        .layer(axum::middleware::from_fn_with_state(state.clone(), token::guard));
-    Router::new()
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
-        .nest("/api/v1", api)
-        .fallback(answer::unknown_path)
-        .method_not_allowed_fallback(answer::wrong_method)
-        .layer(DefaultBodyLimit::max(MAX_DOCUMENT_BYTES))
-        .with_state(state)
+        .layer(axum::middleware::from_fn_with_state(state.clone(), token::guard))
+}
+
+impl Node {
+    /// State of one group's replica here; none of a group that does not exist.
+    fn watch(&self, group: u32) -> Option<watch::Receiver<ReplicaStatus>> {
+        if group == GroupId::CONTROLLER.0 {
+            return Some(self.controller.watch());
+        }
+        Some(partition_of(&self.partitions, group)?.watch())
+    }
+
+    /// The way to one group's replica.
+    fn orders(&self, group: u32) -> Option<&GroupOrders> {
+        self.orders.get(group as usize)
+    }
 }

@@ -30,6 +30,13 @@ fn paths() -> Value {
         "/status": { "get": look("The node, its disk and its groups") },
         "/groups": { "get": look("All groups with leader, term and indexes") },
         "/groups/{id}": { "get": look_with("One group", &["id"]) },
+        "/groups/{id}/transfer": {
+            "post": change("Hand a group's lead to another node: {\"to\": NODE, \"force\": false}", &["id"], "200"),
+        },
+        "/groups/{id}/recover": {
+            "post": change("Go on without lost voters: {\"lost\": [NODE], \"accept_loss\": true}", &["id"], "200"),
+        },
+        "/nodes": { "get": look("The cluster's nodes, and how many groups each leads") },
         "/domains": {
             "get": look("All domains with their definitions"),
             "post": change("Define a domain", &[], "201"),

@@ -1,18 +1,21 @@
 //! Queues: `/api/v1/queues`.
 
-use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
+use flintmq_consensus::NodeId;
 use flintmq_protocol::compression::Compression;
 use flintmq_protocol::flags::PutFlags;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::answer::{Answer, Failure, stopping};
+use super::leader::{ForLeader, Handed, ask_leader};
 use super::{AdminState, Node};
 use crate::controller::QueuePlace;
 use crate::partition::{
@@ -22,6 +25,9 @@ use crate::queue_removal;
 
 /// Bytes of a message's data that a peek shows.
 const SHOWN_BYTES: usize = 4096;
+
+/// How long a leader may take to tell about its queues.
+const LEADERS_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ListFilter {
@@ -43,10 +49,12 @@ fn ten() -> usize {
     10
 }
 
-/// `GET /api/v1/queues[?domain=NAME]`
+/// `GET /api/v1/queues[?domain=NAME]`: what stands in queues that other nodes lead, they are asked
+/// for. Asked by another node, this one answers for those that it leads.
 pub(super) async fn list(
     State(state): State<AdminState>,
     Query(filter): Query<ListFilter>,
+    handed: Handed,
 ) -> Answer {
     let node = state.node()?;
     let mut snapshots = BTreeMap::new();
@@ -57,21 +65,71 @@ pub(super) async fn list(
             snapshots.insert(snapshot.view.uri.clone(), snapshot);
         }
     }
-    let metadata = node.controller.metadata();
-    let queues = metadata
-        .queues()
-        .filter(|(_, place)| filter.domain.as_ref().is_none_or(|domain| *domain == place.domain))
-        .map(|(uri, place)| shown(uri, place, snapshots.get(uri)));
-    Ok(Json(queues.collect()))
+    let mut rows: BTreeMap<String, Value> = {
+        let metadata = node.controller.metadata();
+        let wanted = |place: &QueuePlace| {
+            filter.domain.as_ref().is_none_or(|domain| *domain == place.domain)
+        };
+        let queues = metadata.queues().filter(|(_, place)| wanted(place));
+        queues.map(|(uri, place)| (uri.to_owned(), shown(uri, place, snapshots.get(uri)))).collect()
+    };
+    if handed.is_some() {
+        rows.retain(|_, row| row["leader"] == node.id);
+    } else {
+        for row in led_elsewhere(node, filter.domain.as_deref()).await {
+            if let Some(known) = row["uri"].as_str().and_then(|uri| rows.get_mut(uri)) {
+                *known = row;
+            }
+        }
+    }
+    Ok(Json(rows.into_values().collect()))
+}
+
+/// What other nodes tell about queues that they lead; nothing of those that do not answer.
+async fn led_elsewhere(node: &Node, domain: Option<&str>) -> Vec<Value> {
+    let Some(peers) = &node.peers else { return Vec::new() };
+    let leaders: BTreeSet<NodeId> = node
+        .partitions
+        .iter()
+        .filter_map(|partition| partition.status().leader)
+        .filter(|leader| leader.0 != node.id)
+        .collect();
+    let filter = domain.map(|domain| format!("?domain={domain}")).unwrap_or_default();
+    let mut asked = JoinSet::new();
+    for leader in leaders {
+        let (peers, path) = (peers.clone(), format!("/api/v1/queues{filter}"));
+        asked.spawn(async move {
+            peers.ask(leader, Method::GET, &path, &Value::Null, LEADERS_PATIENCE).await
+        });
+    }
+    let mut rows = Vec::new();
+    while let Some(answered) = asked.join_next().await {
+        if let Ok(Ok(reply)) = answered
+            && let Value::Array(theirs) = reply.body
+        {
+            rows.extend(theirs);
+        }
+    }
+    rows
 }
 
 /// `GET /api/v1/queues/{domain}/{queue}`
 pub(super) async fn show(
     State(state): State<AdminState>,
     Path((domain, queue)): Path<(String, String)>,
+    handed: Handed,
 ) -> Answer {
-    let node = state.node()?;
-    let (uri, place) = find(node, &domain, &queue)?;
+    look(state.node()?, &domain, &queue, &handed).await
+}
+
+/// One queue as its leader sees it.
+async fn look(node: &Node, domain: &str, queue: &str, handed: &Handed) -> Answer {
+    let (uri, place) = find(node, domain, queue)?;
+    let path = format!("/api/v1/queues/{domain}/{queue}");
+    let asked = ForLeader::get(&path);
+    if let Some(answer) = ask_leader(node, place.partition, handed, &asked).await? {
+        return Ok(answer);
+    }
     let snapshot = view(node, &place).await?;
     Ok(Json(shown(&uri, &place, snapshot.as_ref())))
 }
@@ -120,9 +178,15 @@ pub(super) async fn messages(
     State(state): State<AdminState>,
     Path((domain, queue)): Path<(String, String)>,
     Query(range): Query<PeekRange>,
+    handed: Handed,
 ) -> Answer {
     let node = state.node()?;
     let (_, place) = find(node, &domain, &queue)?;
+    let path = format!("/api/v1/queues/{domain}/{queue}/messages?count={}", range.count);
+    if let Some(answer) = ask_leader(node, place.partition, &handed, &ForLeader::get(&path)).await?
+    {
+        return Ok(answer);
+    }
     let (done, answer) = oneshot::channel();
     let request = Request::Peek { queue: place.id(), count: range.count, done };
     partition(node, &place)?.send(request).await;
@@ -136,16 +200,23 @@ pub(super) async fn messages(
 
 /// Refuses while a client has the queue open.
 pub(super) async fn check_unused(node: &Node, uri: &str) -> Result<(), Failure> {
-    let Some((place, _)) = node.controller.lookup(uri) else { return Ok(()) };
-    let Some(snapshot) = view(node, &place).await? else { return Ok(()) };
-    let consumers: u32 = snapshot.view.apps.iter().map(|app| app.consumers).sum();
-    let producers = snapshot.view.producers;
+    let Some((domain, queue)) = uri.strip_prefix("bmq://").and_then(|rest| rest.split_once('/'))
+    else {
+        return Ok(());
+    };
+    if node.controller.lookup(uri).is_none() {
+        return Ok(());
+    }
+    let Json(seen) = look(node, domain, queue, &None).await?;
+    let apps = seen["apps"].as_array().map_or(&[][..], Vec::as_slice);
+    let consumers: u64 = apps.iter().filter_map(|app| app["consumers"].as_u64()).sum();
+    let producers = seen["producers"].as_u64().unwrap_or_default();
     if consumers + producers == 0 {
         return Ok(());
     }
-    let refusal =
-        AdminRefusal::InUse { consumers: consumers as usize, producers: producers as usize };
-    Err(refusal.into())
+    let count = |clients: u64| usize::try_from(clients).unwrap_or(usize::MAX);
+    let (consumers, producers) = (count(consumers), count(producers));
+    Err(AdminRefusal::InUse { consumers, producers }.into())
 }
 
 /// Deletes a queue with its messages, then its place.

@@ -98,6 +98,11 @@ impl Controller {
         self.status.clone().wait_for(|status| status.serving).await.is_ok()
     }
 
+    /// State of the group's replica, to wait for.
+    pub(crate) fn watch(&self) -> watch::Receiver<ReplicaStatus> {
+        self.status.clone()
+    }
+
     /// State of the group's replica.
     pub(crate) fn status(&self) -> ReplicaStatus {
         *self.status.borrow()

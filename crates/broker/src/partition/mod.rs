@@ -62,6 +62,11 @@ impl PartitionHandle {
         self.requests.send(request).await.is_ok()
     }
 
+    /// State of the group's replica, to wait for.
+    pub(crate) fn watch(&self) -> watch::Receiver<ReplicaStatus> {
+        self.status.clone()
+    }
+
     /// State of the group's replica.
     pub(crate) fn status(&self) -> ReplicaStatus {
         *self.status.borrow()

@@ -5,7 +5,7 @@ use flintmq_storage::{AppendBatch, AppendKind, Refused, RefusedReason, StagedPie
 
 use super::at_risk::AtRisk;
 use super::{Replaced, Replica, ReplicaError, StoreEvent};
-use crate::metrics::ELECTIONS;
+use crate::metrics::{ELECTIONS, HISTORY_FORKS};
 
 impl Replica {
     /// Does everything that the core has asked for, in order; new entries count as `kind`.
@@ -52,18 +52,25 @@ impl Replica {
                 if role == Role::Candidate {
                     ELECTIONS.counter(&["started"]).increment(1);
                 }
+                if !matches!(role, Role::Syncing | Role::Ready) {
+                    self.leads_no_more(term);
+                }
             }
             Effect::Rejoined { .. } => {
                 let marked = self.store.mark_rejoined(self.group);
                 marked.map_err(|refused| self.refused(refused.reason))?;
             }
-            Effect::HistoryForked { history, last, commit_bound } => tracing::error!(
-                group = self.group.0,
-                history,
-                last_index = last.index,
-                decided_index = commit_bound,
-                "the end of the log may be lost after an unclean stop of the machine; going on with what is there"
-            ),
+            Effect::HistoryForked { history, last, commit_bound } => {
+                let group = self.group.0.to_string();
+                HISTORY_FORKS.counter(&[group.as_str()]).increment(1);
+                tracing::error!(
+                    group,
+                    history,
+                    last_index = last.index,
+                    decided_index = commit_bound,
+                    "the end of the log may be lost after an unclean stop of the machine; going on with what is there"
+                );
+            }
             Effect::Stop { reason } => {
                 return Err(ReplicaError::Stopped { group: self.group, reason });
             }
@@ -124,6 +131,7 @@ impl Replica {
                     to = to.0,
                     "a transfer of leadership was given up"
                 );
+                self.transfer_abandoned(to);
             }
             Effect::Removed => {
                 tracing::info!(

@@ -1,14 +1,20 @@
-//! What reaches a replica from beside its task: the store's reports and answers.
+//! What reaches a replica from beside its task: the store's reports and answers, and what
+//! administrators ask.
 
 use bytes::Bytes;
 use flintmq_consensus::{Entry, NodeId, SnapshotId};
 use flintmq_storage::{OpenSnapshot, ReadError, Report, SnapshotPiece};
 use tokio::sync::mpsc;
 
-/// One of them. There are never more than there were requests.
+use super::orders::Order;
+
+/// One of them. There are never more than there were requests of the core, and one for each
+/// administrator who waits for an answer.
 pub(crate) enum StoreEvent {
     /// A report, in the order of the requests.
     Report(Report),
+    /// What an administrator asks.
+    Order(Order),
     /// Entries that were read for a member that is behind.
     LogRead {
         /// The core's number.

@@ -8,6 +8,7 @@ mod at_risk;
 mod clock;
 mod effects;
 mod events;
+mod orders;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,8 @@ use flintmq_storage::{
 use at_risk::AtRisk;
 pub(crate) use clock::{Alarm, CoreClock};
 pub(crate) use events::{StoreEvent, StoreEventSender, StoreEvents};
+use orders::HandingOver;
+pub(crate) use orders::{Ceded, GroupOrders, GroupView, NotCeded, Order, Recovery};
 
 use crate::cluster::PeerLinks;
 
@@ -142,6 +145,8 @@ pub(crate) enum ReplicaError {
 pub(crate) struct ReplicaStatus {
     pub(crate) leader: Option<NodeId>,
     pub(crate) serving: bool,
+    /// Whether the group has a leader that serves, here or elsewhere, as far as is known here.
+    pub(crate) led: bool,
     /// Whether it may have lost its tail and does not count until that is made good.
     pub(crate) recovering: bool,
     pub(crate) term: Term,
@@ -212,6 +217,9 @@ pub(crate) struct Replica {
     staging: Option<StagedPiece>,
     /// How far each checkpoint under way makes holes in the log.
     holes: VecDeque<(Index, LogPosition)>,
+    handing_over: Option<HandingOver>,
+    /// An administrator wants this node to lead.
+    keeps_lead: bool,
 }
 
 impl Replica {
@@ -259,6 +267,8 @@ impl Replica {
             replaced: None,
             staging: None,
             holes: VecDeque::new(),
+            handing_over: None,
+            keeps_lead: false,
         })
     }
 
@@ -327,14 +337,6 @@ impl Replica {
         self.step(Input::Cede)
     }
 
-    /// Hands the leadership to this voter; `force`: at once, whatever it lacks.
-    ///
-    /// # Errors
-    /// The replica cannot go on.
-    pub(crate) fn transfer(&mut self, to: NodeId, force: bool) -> Result<(), ReplicaError> {
-        self.step(Input::Transfer { to, force })
-    }
-
     /// The owner has to take up another state before it asks for entries to apply.
     pub(crate) fn take_replaced(&mut self) -> Option<Replaced> {
         self.replaced.take()
@@ -347,6 +349,7 @@ impl Replica {
     pub(crate) fn on_store(&mut self, event: StoreEvent) -> Result<(), ReplicaError> {
         match event {
             StoreEvent::Report(report) => self.on_report(report),
+            StoreEvent::Order(order) => self.on_order(order),
             StoreEvent::LogRead { read, entries } => {
                 let entries = match entries {
                     Ok(entries) => entries,
@@ -504,8 +507,8 @@ impl Replica {
         self.core.config().members().into_iter().filter(move |member| *member != node)
     }
 
-    /// Up to where what is dead may go from the log. Behind that, members that are a little late, or
-    /// the next leader's, would need a snapshot instead of the log.
+    /// Up to where what is dead may go from the log. Behind that, members that are a little late,
+    /// or the next leader's, would need a snapshot instead of the log.
     pub(crate) fn compaction_limit(&self) -> Index {
         /// Entries that stay in any case, and at most for the sake of a member that is late.
         const KEPT: u64 = 1024;
@@ -532,7 +535,7 @@ impl Replica {
         let voters = &self.core.config().voters;
         let preferred = *voters.get(self.group.0 as usize % voters.len().max(1))?;
         let fit = preferred != self.core.node() && self.is_fit(preferred);
-        fit.then_some(preferred)
+        (fit && !self.keeps_lead).then_some(preferred)
     }
 
     /// The member that should lead when this node stops.
@@ -582,6 +585,7 @@ impl Replica {
         ReplicaStatus {
             leader: self.core.leader(),
             serving: self.is_serving(),
+            led: self.is_led(),
             recovering: self.core.recovering().is_some(),
             term: self.core.term(),
             history: self.core.history(),

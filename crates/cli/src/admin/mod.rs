@@ -1,7 +1,10 @@
 //! `flintmq admin`: everything an operator asks of a running node, over its admin address.
 
 mod domain;
+mod group;
 mod http;
+mod leader;
+mod node;
 mod queue;
 mod status;
 
@@ -24,8 +27,17 @@ pub(crate) struct AdminArgs {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// How the node is doing: readiness, role and indexes of every group
+    /// How the cluster is doing: nodes, leaders, and how far every group is
     Status,
+    /// Nodes of the cluster
+    #[command(subcommand)]
+    Node(node::NodeVerb),
+    /// Groups: what is replicated together, a partition or the controller
+    #[command(subcommand)]
+    Group(group::GroupVerb),
+    /// Leaders of groups
+    #[command(subcommand)]
+    Leader(leader::LeaderVerb),
     /// Domains: namespaces with one policy for all their queues
     #[command(subcommand)]
     Domain(domain::DomainVerb),
@@ -39,6 +51,9 @@ pub(crate) fn run(args: &AdminArgs) -> Result<()> {
     let client = AdminClient::new(&args.address)?;
     match &args.verb {
         Verb::Status => status::run(&client, args.show),
+        Verb::Node(verb) => node::run(&client, args.show, verb),
+        Verb::Group(verb) => group::run(&client, args.show, verb),
+        Verb::Leader(verb) => leader::run(&client, args.show, verb),
         Verb::Domain(verb) => domain::run(&client, args.show, verb),
         Verb::Queue(verb) => queue::run(&client, args.show, verb),
     }

@@ -1,0 +1,321 @@
+//! Going on without members that are lost for good, on an administrator's word:
+//! `/api/v1/groups/{id}/recover`.
+//!
+//! Everybody who is not named as lost has to answer first: whoever is left out could hold messages
+//! that nobody else has. The member with the most is then told to stand for election.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{Method, StatusCode};
+use flintmq_consensus::{ConfigRegister, ConfigStamp, History, Index, NodeId, Term};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::answer::{Answer, Failure, stopping};
+use super::leader::unknown_group;
+use super::{AdminState, Node};
+use crate::replica::{GroupOrders, Order, Recovery};
+
+/// How long a member may take to tell where it stands.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long the election by the order may take, with everything that is to be fetched.
+const ELECTION: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecoverRequest {
+    /// Voters that never come back.
+    lost: BTreeSet<u32>,
+    #[serde(default)]
+    accept_loss: bool,
+}
+
+/// Where a member stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Standing {
+    node: u32,
+    leads: bool,
+    recovering: bool,
+    history: History,
+    last: (Term, Index),
+    members: Members,
+}
+
+/// A configuration as nodes tell it to each other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Members {
+    stamp: (Term, u64),
+    voters: Vec<u32>,
+    outgoing: Vec<u32>,
+    learners: Vec<u32>,
+}
+
+/// The order, from the node that was asked to the one that is to stand.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RecoverHere {
+    lost: BTreeSet<u32>,
+    history: History,
+    members: Members,
+    number: u32,
+}
+
+/// `POST /api/v1/groups/{id}/recover`
+pub(super) async fn recover(
+    State(state): State<AdminState>,
+    Path(group): Path<u32>,
+    body: String,
+) -> Answer {
+    let form = "send {\"lost\": [NODE, …], \"accept_loss\": true}";
+    let request: RecoverRequest = serde_json::from_str(&body).map_err(|error| {
+        let error = format!("the request cannot be read: {error}");
+        Failure::new(StatusCode::BAD_REQUEST, error, form)
+    })?;
+    let node = state.node()?;
+    let orders = node.orders(group).ok_or_else(|| unknown_group(group))?;
+    if !request.accept_loss {
+        let error = "acknowledged messages may be lost by this, and the request does not accept it";
+        return Err(Failure::new(StatusCode::BAD_REQUEST, error, form));
+    }
+    let standings = ask_everybody(node, group, orders, &request.lost).await?;
+    let plan = plan(group, &request.lost, &standings)?;
+    tracing::warn!(group, lost = ?request.lost, stands = plan.candidate, "goes on without lost members as asked");
+    give(node, group, orders, &request.lost, plan).await?;
+    let mut status = node.watch(group).ok_or_else(|| unknown_group(group))?;
+    match timeout(ELECTION, status.wait_for(|status| status.led)).await {
+        Ok(Ok(led)) => Ok(Json(json!({
+            "group": group,
+            "leader": led.leader.map(|leader| leader.0),
+            "term": led.term,
+            "history": led.history,
+            "lost": request.lost,
+        }))),
+        Ok(Err(_)) => Err(stopping(())),
+        Err(_) => Err(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the order was given, and nobody leads yet, group={group}"),
+            "look at `flintmq admin group show ID` and the nodes' logs; then ask again",
+        )),
+    }
+}
+
+/// `GET /nodes/v1/groups/{id}/standing`
+pub(super) async fn standing(State(state): State<AdminState>, Path(group): Path<u32>) -> Answer {
+    let node = state.node()?;
+    let orders = node.orders(group).ok_or_else(|| unknown_group(group))?;
+    Ok(Json(json!(own_standing(node, orders).await?)))
+}
+
+/// `POST /nodes/v1/groups/{id}/recover`
+pub(super) async fn recover_here(
+    State(state): State<AdminState>,
+    Path(group): Path<u32>,
+    Json(order): Json<RecoverHere>,
+) -> Answer {
+    let orders = state.node()?.orders(group).ok_or_else(|| unknown_group(group))?;
+    orders.give(order.into_order());
+    Ok(Json(Value::Null))
+}
+
+async fn own_standing(node: &Node, orders: &GroupOrders) -> Result<Standing, Failure> {
+    let view = orders.look().await.ok_or_else(|| stopping(()))?;
+    Ok(Standing {
+        node: node.id,
+        leads: view.status.serving,
+        recovering: view.status.recovering,
+        history: view.status.history,
+        last: (view.last.term, view.last.index),
+        members: Members::of(&view.config),
+    })
+}
+
+/// Where all members stand that are not lost.
+async fn ask_everybody(
+    node: &Node,
+    group: u32,
+    orders: &GroupOrders,
+    lost: &BTreeSet<u32>,
+) -> Result<Vec<Standing>, Failure> {
+    let own = own_standing(node, orders).await?;
+    let mut standings = vec![own];
+    let path = format!("/nodes/v1/groups/{group}/standing");
+    // Another one may know of members that this one has not heard of.
+    let mut at = 0;
+    while let Some(standing) = standings.get(at) {
+        at += 1;
+        for member in standing.members.all() {
+            if lost.contains(&member) || standings.iter().any(|known| known.node == member) {
+                continue;
+            }
+            let silent = || {
+                Failure::new(
+                    StatusCode::CONFLICT,
+                    format!(
+                        "a member does not answer, and may hold messages that no other has, group={group} node={member}"
+                    ),
+                    "bring it back; if it never comes back, name it with --lost, too",
+                )
+            };
+            let peers = node.peers.as_ref().ok_or_else(silent)?;
+            let asked = peers.ask(NodeId(member), Method::GET, &path, &Value::Null, PATIENCE);
+            let reply = asked.await.map_err(|_| silent())?;
+            let standing = serde_json::from_value(reply.body).map_err(|_| silent())?;
+            standings.push(standing);
+            at = 0;
+            break;
+        }
+    }
+    for lost in lost {
+        if node.reaches(*lost) {
+            return Err(Failure::new(
+                StatusCode::CONFLICT,
+                format!("a node named as lost is up, group={group} node={lost}"),
+                "what it has counts: leave it out of --lost",
+            ));
+        }
+    }
+    Ok(standings)
+}
+
+/// Who is to stand, by what.
+struct Plan {
+    candidate: u32,
+    history: History,
+    members: Members,
+}
+
+fn plan(group: u32, lost: &BTreeSet<u32>, standings: &[Standing]) -> Result<Plan, Failure> {
+    let refused = |error: &str, hint: &'static str| {
+        Failure::new(StatusCode::CONFLICT, format!("{error}, group={group}"), hint)
+    };
+    if standings.iter().any(|standing| standing.leads) {
+        return Err(refused("the group has a leader: nothing needs to be given up", ""));
+    }
+    let newest = standings.iter().map(|standing| &standing.members).max_by_key(|m| m.stamp);
+    let members = newest.ok_or_else(|| refused("nobody is left", ""))?.clone();
+    if !lost.iter().any(|node| members.is_voter(*node)) {
+        return Err(refused(
+            "none of the nodes named as lost is a voter of the group",
+            "when all voters are back, the group goes on by itself",
+        ));
+    }
+    let history = standings.iter().map(|standing| standing.history).max().unwrap_or_default();
+    let fit = |standing: &&Standing| standing.history == history && members.is_voter(standing.node);
+    let best = standings.iter().filter(fit).max_by_key(|s| (!s.recovering, s.last));
+    let candidate = best.ok_or_else(|| {
+        let hint = "bring back one of its voters; without any, the group's messages are gone";
+        refused("no voter of the group is left", hint)
+    })?;
+    Ok(Plan { candidate: candidate.node, history, members })
+}
+
+async fn give(
+    node: &Node,
+    group: u32,
+    orders: &GroupOrders,
+    lost: &BTreeSet<u32>,
+    plan: Plan,
+) -> Result<(), Failure> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let number = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+    let Plan { candidate, history, members } = plan;
+    let order = RecoverHere { lost: lost.clone(), history, members, number };
+    if candidate == node.id {
+        orders.give(order.into_order());
+        return Ok(());
+    }
+    let to = NodeId(candidate);
+    let path = format!("/nodes/v1/groups/{group}/recover");
+    let peers = node.peers.as_ref().ok_or(super::peers::NoReply(to))?;
+    let reply = peers.ask(to, Method::POST, &path, &json!(order), PATIENCE).await?;
+    if reply.status.is_success() { Ok(()) } else { Err(Failure::of_reply(&reply)) }
+}
+
+impl RecoverHere {
+    fn into_order(self) -> Order {
+        Order::Recover(Recovery {
+            dead: self.lost.into_iter().map(NodeId).collect(),
+            history: self.history,
+            newest: self.members.into_config(),
+            number: self.number,
+        })
+    }
+}
+
+impl Members {
+    fn of(config: &ConfigRegister) -> Self {
+        let numbers = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
+        Self {
+            stamp: (config.stamp.term, config.stamp.version),
+            voters: numbers(&config.voters),
+            outgoing: numbers(&config.outgoing),
+            learners: numbers(&config.learners),
+        }
+    }
+
+    fn into_config(self) -> ConfigRegister {
+        let nodes = |mut numbers: Vec<u32>| {
+            numbers.sort_unstable();
+            numbers.dedup();
+            numbers.into_iter().map(NodeId).collect()
+        };
+        let (term, version) = self.stamp;
+        ConfigRegister {
+            stamp: ConfigStamp { term, version },
+            voters: nodes(self.voters),
+            outgoing: nodes(self.outgoing),
+            learners: nodes(self.learners),
+        }
+    }
+
+    fn all(&self) -> BTreeSet<u32> {
+        self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect()
+    }
+
+    fn is_voter(&self, node: u32) -> bool {
+        self.voters.contains(&node) || self.outgoing.contains(&node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(node: u32, history: History, last: (Term, Index)) -> Standing {
+        let members = Members {
+            stamp: (1, 1),
+            voters: vec![1, 2, 3],
+            outgoing: Vec::new(),
+            learners: Vec::new(),
+        };
+        Standing { node, leads: false, recovering: false, history, last, members }
+    }
+
+    fn candidate(lost: &[u32], standings: &[Standing]) -> Result<u32, Failure> {
+        plan(1, &lost.iter().copied().collect(), standings).map(|plan| plan.candidate)
+    }
+
+    #[test]
+    fn the_member_with_the_most_of_the_newest_history_stands() {
+        let (first, second) = (standing(1, 0, (4, 90)), standing(2, 0, (5, 70)));
+        assert_eq!(candidate(&[3], &[first.clone(), second.clone()]).unwrap(), 2);
+        let newer = Standing { history: 7, ..first };
+        assert_eq!(candidate(&[3], &[newer.clone(), second.clone()]).unwrap(), 1);
+        let recovering = Standing { recovering: true, history: 0, ..newer };
+        assert_eq!(candidate(&[3], &[recovering, second]).unwrap(), 2);
+    }
+
+    #[test]
+    fn without_need_or_without_a_voter_nothing_is_given_up() {
+        let rest = [standing(1, 0, (4, 90)), standing(2, 0, (5, 70))];
+        assert!(candidate(&[], &rest).is_err());
+        assert!(candidate(&[9], &rest).is_err());
+        let led = [Standing { leads: true, ..rest[0].clone() }, rest[1].clone()];
+        assert!(candidate(&[3], &led).is_err());
+        assert!(candidate(&[1, 2, 3], &[standing(4, 0, (5, 70))]).is_err());
+    }
+}
