@@ -38,7 +38,7 @@ enum Said {
 
 /// Who waits for an entry of the log.
 enum Waiting {
-    Here(oneshot::Sender<Result<(), ControllerError>>),
+    Here(Change),
     Node(NodeId, u64),
 }
 
@@ -161,9 +161,7 @@ impl ControllerTask {
         if !serves && self.leads {
             for (_, waiting) in std::mem::take(&mut self.under_way) {
                 match waiting {
-                    Waiting::Here(done) => {
-                        let _gone = done.send(Err(ControllerError::NotReady));
-                    }
+                    Waiting::Here(change) => self.hand_on(change),
                     Waiting::Node(node, number) => {
                         self.tell(node, &Said::Decided { number, at: None })
                     }
@@ -293,7 +291,7 @@ impl ControllerTask {
             }
         };
         match self.replica.propose(payload, AppendKind::Relief)? {
-            Ok(index) => self.under_way.push_back((index, Waiting::Here(change.done))),
+            Ok(index) => self.under_way.push_back((index, Waiting::Here(change))),
             Err(NotProposed::NotLeader | NotProposed::WindowFull) => {
                 let _gone = change.done.send(Err(ControllerError::NotReady));
             }
@@ -320,8 +318,8 @@ impl ControllerTask {
             self.since_checkpoint += 1;
             while self.under_way.front().is_some_and(|(index, _)| *index <= entry.index) {
                 match self.under_way.pop_front() {
-                    Some((_, Waiting::Here(done))) => {
-                        let _gone = done.send(Ok(()));
+                    Some((_, Waiting::Here(change))) => {
+                        let _gone = change.done.send(Ok(()));
                     }
                     Some((at, Waiting::Node(node, number))) => {
                         self.tell(node, &Said::Decided { number, at: Some(at) });
