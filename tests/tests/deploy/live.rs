@@ -1,5 +1,5 @@
-//! A running broker shows what dashboard and rules ask for. These are the only tests here that need
-//! its binary: `-- --skip live` leaves them out.
+//! A running broker shows what dashboard and rules ask for. Only this and `live_cluster` need its
+//! binary: `-- --skip live` leaves both out.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -26,9 +26,20 @@ fn is_always_shown(selector: &Selector) -> bool {
     is_ours && !OF_CLUSTERS.contains(&metric.section.as_str())
 }
 
+/// Everything that dashboard and rules ask for.
+#[track_caller]
+pub(crate) fn asked() -> Vec<Selector> {
+    let rules = alerts().into_values().map(|rule| string(&rule["expr"]).to_owned());
+    let panels = questions().into_iter().map(|question| question.expression);
+    rules
+        .chain(panels)
+        .flat_map(|expression| read(&expression).expect("a test of its own").selectors)
+        .collect()
+}
+
 /// Whether the text has a series of this name with all the labels that the selector names. Values
 /// are compared where they are given in full.
-fn is_shown(text: &str, selector: &Selector) -> bool {
+pub(crate) fn is_shown(text: &str, selector: &Selector) -> bool {
     let wants: Vec<_> = selector
         .matchers
         .iter()
@@ -60,13 +71,7 @@ fn a_node_shows_the_series_of_every_panel_and_rule() {
     stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent");
     let _ = stranger.read_to_end(&mut Vec::new());
 
-    let rules = alerts().into_values().map(|rule| string(&rule["expr"]).to_owned());
-    let panels = questions().into_iter().map(|question| question.expression);
-    let selectors: Vec<_> = rules
-        .chain(panels)
-        .flat_map(|expression| read(&expression).expect("a test of its own").selectors)
-        .filter(is_always_shown)
-        .collect();
+    let selectors: Vec<_> = asked().into_iter().filter(is_always_shown).collect();
     assert!(selectors.len() > 80, "{}", selectors.len());
     let mut missing = BTreeSet::new();
     until("everything to be shown", || {

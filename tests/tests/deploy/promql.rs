@@ -24,7 +24,8 @@ pub(crate) struct Selector {
     pub(crate) has_range: bool,
 }
 
-const FUNCTIONS: [&str; 9] = [
+const FUNCTIONS: [&str; 10] = [
+    "avg_over_time",
     "rate",
     "increase",
     "deriv",
@@ -82,6 +83,10 @@ pub(crate) fn read(expression: &str) -> Result<Expression, String> {
                 }
                 let series = name.clone();
                 found.selectors.push(Selector { series, matchers, function, has_range });
+            }
+            // A subquery: the range of what is in parentheses.
+            Token::Sign('[') if at > 1 && tokens[at - 2] == Token::Sign(')') => {
+                at = end_of(&tokens, at, ']')? + 1;
             }
             Token::Sign('{' | '}' | '[' | ']') => return Err(format!("{token:?} after no name")),
             Token::Text(_) | Token::Number | Token::Sign(_) | Token::Operator(_) => {}
@@ -143,7 +148,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
             // Durations are numbers with a unit.
             '0'..='9' => length_of(rest, |c| c.is_alphanumeric() || c == '.'),
             '=' | '!' | '<' | '>' => length_of(rest, |c| "=!<>~".contains(c)),
-            '(' | ')' | '{' | '}' | '[' | ']' | ',' | '+' | '-' | '*' | '/' => 1,
+            '(' | ')' | '{' | '}' | '[' | ']' | ',' | ':' | '+' | '-' | '*' | '/' => 1,
             other => return Err(format!("{other:?} is not expected here: {rest}")),
         };
         let (token, behind) = rest.split_at(length);
@@ -173,9 +178,22 @@ fn series_labels_and_grouping_are_found() {
     let matcher = ("job".to_owned(), "=~".to_owned(), "x|y".to_owned());
     assert_eq!(a.matchers, [matcher]);
     assert_eq!((b.series.as_str(), b.function.as_str(), b.has_range), ("b", "max", false));
+    let subquery = read("avg_over_time((max by (x) (c))[15m:5s])").expect("understood");
+    assert_eq!((subquery.selectors.len(), subquery.selectors[0].function.as_str()), (1, "max"));
     let grouped = read("sum by (x) (c)").expect("understood");
     assert_eq!(grouped.selectors[0].function, "sum");
-    for wrong in ["sum(a", "a)", "a{b}", "a{b=\"c\"", "{a=\"b\"}", "a[5m", "\"a", "a ? b"] {
+    for wrong in [
+        "sum(a",
+        "a)",
+        "a{b}",
+        "a{b=\"c\"",
+        "{a=\"b\"}",
+        "a[5m",
+        "(a)[5m",
+        "(a) 5m]",
+        "\"a",
+        "a ? b",
+    ] {
         assert!(read(wrong).is_err(), "{wrong}");
     }
 }

@@ -242,11 +242,6 @@ fn the_metrics_page_has_every_metric_with_its_kind_and_labels() {
     assert!(unknown.is_empty(), "in docs/operating/metrics.md, not defined: {unknown:#?}");
 }
 
-/// Defined, documented and watched by alert rules before the broker serves groups of several
-/// members. What records one of them takes it out of here.
-const NOT_RECORDED_YET: &[&str] =
-    &["GROUP_FOLLOWER_LAG", "GROUP_RECOVERING", "LEADER_TRANSFERS", "HISTORY_FORKS"];
-
 #[test]
 fn every_metric_of_node_and_cluster_is_recorded_somewhere() {
     fn sources(folder: &Path, text: &mut String) {
@@ -273,11 +268,8 @@ fn every_metric_of_node_and_cluster_is_recorded_somewhere() {
     };
     let (node, cluster) = (constants_of("PER_NODE"), constants_of("PER_CLUSTER"));
     assert_eq!((node.len(), cluster.len()), (PER_NODE.len(), PER_CLUSTER.len()));
-    let idle: Vec<_> = node
-        .into_iter()
-        .chain(cluster)
-        .filter(|constant| !words.contains(constant) && !NOT_RECORDED_YET.contains(constant))
-        .collect();
+    let idle: Vec<_> =
+        node.into_iter().chain(cluster).filter(|constant| !words.contains(constant)).collect();
     assert!(idle.is_empty(), "defined and documented, never recorded: {idle:?}");
 }
 
