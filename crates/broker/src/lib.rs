@@ -5,7 +5,8 @@
 //! it to its `partition`, which proposes it to its `replica` of the log; once the entry is decided,
 //! the partition's state machine (`flintmq_queue`) applies it, the producer is acknowledged, and
 //! the message goes to a consumer's session. `controller` knows which queue lives in which
-//! partition, `admin` answers operators, `server` starts and stops all of it.
+//! partition, `admin` answers operators, `server` starts and stops all of it. `cluster` is the way
+//! to the other nodes; a partition that is led elsewhere is, here, the gateway to its leader.
 //!
 //! A program embeds a node like this; the binary `flintmq serve` does no more than read flags and
 //! signals around it:
