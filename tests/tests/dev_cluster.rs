@@ -72,15 +72,15 @@ impl DevCluster {
         Admin::on_port(port.expect("a port"))
     }
 
-    fn publish(&self, text: &[u8]) {
-        let broker = self.text(0, "clients");
+    fn publish(&self, node: usize, text: &[u8]) {
+        let broker = self.text(node, "clients");
         let arguments = ["produce", "--broker", &broker, "bmq://dev/queue", "--file", "-"];
         let (code, _, error) = run_flintmq(self.temporary.path(), &arguments, text);
         assert_eq!(code, 0, "{error}");
     }
 
-    fn consume(&self, count: usize) -> String {
-        let broker = self.text(0, "clients");
+    fn consume(&self, node: usize, count: usize) -> String {
+        let broker = self.text(node, "clients");
         let count = count.to_string();
         let arguments = ["consume", "--broker", &broker, "bmq://dev/queue", "--count", &count];
         let (code, output, error) = run_flintmq(self.temporary.path(), &arguments, b"");
@@ -130,8 +130,8 @@ fn pid(value: &Value) -> Pid {
 fn a_node_serves_and_leaves_nothing_behind() {
     let mut cluster = DevCluster::start(1, None);
     cluster.event("ready");
-    cluster.publish(b"one\ntwo\n");
-    assert_eq!(cluster.consume(2), "one\ntwo\n");
+    cluster.publish(0, b"one\ntwo\n");
+    assert_eq!(cluster.consume(0, 2), "one\ntwo\n");
     let admin = cluster.admin(0);
     assert!(admin.try_get("/healthz").is_some());
     cluster.stop();
@@ -145,11 +145,11 @@ fn data_stays_in_a_named_directory() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut cluster = DevCluster::start(1, Some(folder.path()));
     cluster.event("ready");
-    cluster.publish(b"kept\n");
+    cluster.publish(0, b"kept\n");
     cluster.stop();
     let mut again = DevCluster::start(1, Some(folder.path()));
     again.event("ready");
-    assert_eq!(again.consume(1), "kept\n");
+    assert_eq!(again.consume(0, 1), "kept\n");
     again.stop();
 }
 
@@ -191,10 +191,18 @@ fn nodes_are_told_apart_and_have_certificates() {
             assert!(folder.path().join("certificates").join(&file).is_file(), "{file}");
         }
     }
-    for node in 0..3 {
-        let admin = cluster.admin(node);
-        until("the node to work", || {
-            admin.try_get("/healthz").filter(|answer| answer.status == 200)
-        });
-    }
+    cluster.event("ready");
+}
+
+#[test]
+fn three_nodes_serve_as_one_and_outlive_one() {
+    let cluster = DevCluster::start(3, None);
+    cluster.event("ready");
+    cluster.publish(0, b"one\ntwo\n");
+    assert_eq!(cluster.consume(1, 1), "one\n");
+    kill_process(pid(&cluster.nodes[2]["pid"]), Signal::KILL).expect("the signal is sent");
+    assert_eq!(cluster.event("exited")["node"], 3);
+    assert_eq!(cluster.consume(0, 1), "two\n");
+    cluster.publish(1, b"three\n");
+    assert_eq!(cluster.consume(0, 1), "three\n");
 }

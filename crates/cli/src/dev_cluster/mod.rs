@@ -48,11 +48,12 @@ const EXAMPLES: &str = "Examples:
   flintmq dev-cluster --nodes 5 --base-port 20000 --data-dir /tmp/five
   flintmq dev-cluster --json | jq -c .
 
-Ctrl-C or SIGTERM stops all nodes gracefully, a second one kills them. A node that dies is reported and not started
-again: kill one by its pid to see what the others do. Each node logs into the file `log` of its folder; FLINTMQ_LOG sets
-what is logged.
+Ctrl-C or SIGTERM stops all nodes gracefully, a second one kills them. A node that dies is
+reported and not started again: kill one by its pid to see what the others do. Each node logs
+into the file `log` of its folder; FLINTMQ_LOG sets what is logged.
 
-With --json, each line is an event: `started` with all nodes, `ready` when they serve, `exited` with the node, `stopped`.";
+With --json, each line is an event: `started` with all nodes, `ready` when they serve, `exited`
+with the node, `stopped`.";
 
 /// Runs `flintmq dev-cluster`.
 pub(crate) fn run(args: &DevClusterArgs) -> Result<()> {
