@@ -48,7 +48,7 @@ fn paths() -> Value {
         },
         "/queues": { "get": look("All queues; ?domain=NAME those of one domain") },
         "/queues/{domain}/{queue}": {
-            "get": look_with("One queue with its apps", &["domain", "queue"]),
+            "get": look_with("One queue with its apps, as its leader sees it; ?here=true this node's replica", &["domain", "queue"]),
             "delete": change("Delete a queue that no client has open", &["domain", "queue"], "200"),
         },
         "/queues/{domain}/{queue}/purge": {

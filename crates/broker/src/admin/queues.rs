@@ -35,6 +35,12 @@ pub(super) struct ListFilter {
 }
 
 #[derive(Debug, Deserialize)]
+pub(super) struct ShowFrom {
+    #[serde(default)]
+    here: bool,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct PurgeFilter {
     app: Option<String>,
 }
@@ -113,23 +119,34 @@ async fn led_elsewhere(node: &Node, domain: Option<&str>) -> Vec<Value> {
     rows
 }
 
-/// `GET /api/v1/queues/{domain}/{queue}`
+/// `GET /api/v1/queues/{domain}/{queue}[?here=true]`: as its leader sees it, or this node's
+/// replica. A replica that follows knows of no clients.
 pub(super) async fn show(
     State(state): State<AdminState>,
     Path((domain, queue)): Path<(String, String)>,
+    Query(view): Query<ShowFrom>,
     handed: Handed,
 ) -> Answer {
-    look(state.node()?, &domain, &queue, &handed).await
+    let node = state.node()?;
+    if view.here {
+        return look_here(node, &domain, &queue).await;
+    }
+    look(node, &domain, &queue, &handed).await
 }
 
 /// One queue as its leader sees it.
 async fn look(node: &Node, domain: &str, queue: &str, handed: &Handed) -> Answer {
-    let (uri, place) = find(node, domain, queue)?;
+    let (_, place) = find(node, domain, queue)?;
     let path = format!("/api/v1/queues/{domain}/{queue}");
     let asked = ForLeader::get(&path);
     if let Some(answer) = ask_leader(node, place.partition, handed, &asked).await? {
         return Ok(answer);
     }
+    look_here(node, domain, queue).await
+}
+
+async fn look_here(node: &Node, domain: &str, queue: &str) -> Answer {
+    let (uri, place) = find(node, domain, queue)?;
     let snapshot = view(node, &place).await?;
     Ok(Json(shown(&uri, &place, snapshot.as_ref())))
 }

@@ -84,9 +84,10 @@ pub(super) async fn recover(
     let standings = ask_everybody(node, group, orders, &request.lost).await?;
     let plan = plan(group, &request.lost, &standings)?;
     tracing::warn!(group, lost = ?request.lost, stands = plan.candidate, "goes on without lost members as asked");
-    give(node, group, orders, &request.lost, plan).await?;
+    let number = give(node, group, orders, &request.lost, plan).await?;
     let mut status = node.watch(group).ok_or_else(|| unknown_group(group))?;
-    match timeout(ELECTION, status.wait_for(|status| status.led)).await {
+    match timeout(ELECTION, status.wait_for(|status| status.led && status.history == number)).await
+    {
         Ok(Ok(led)) => Ok(Json(json!({
             "group": group,
             "leader": led.leader.map(|leader| leader.0),
@@ -193,7 +194,8 @@ fn plan(group: u32, lost: &BTreeSet<u32>, standings: &[Standing]) -> Result<Plan
         Failure::new(StatusCode::CONFLICT, format!("{error}, group={group}"), hint)
     };
     if standings.iter().any(|standing| standing.leads) {
-        return Err(refused("the group has a leader: nothing needs to be given up", ""));
+        let hint = "if it has lost its majority it steps down within seconds: ask again then";
+        return Err(refused("the group has a leader, so that nothing needs to be given up", hint));
     }
     let newest = standings.iter().map(|standing| &standing.members).max_by_key(|m| m.stamp);
     let members = newest.ok_or_else(|| refused("nobody is left", ""))?.clone();
@@ -213,26 +215,27 @@ fn plan(group: u32, lost: &BTreeSet<u32>, standings: &[Standing]) -> Result<Plan
     Ok(Plan { candidate: candidate.node, history, members })
 }
 
+/// Gives the order and tells its number, which the history has once it is carried out.
 async fn give(
     node: &Node,
     group: u32,
     orders: &GroupOrders,
     lost: &BTreeSet<u32>,
     plan: Plan,
-) -> Result<(), Failure> {
+) -> Result<History, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let number = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
     let Plan { candidate, history, members } = plan;
     let order = RecoverHere { lost: lost.clone(), history, members, number };
     if candidate == node.id {
         orders.give(order.into_order());
-        return Ok(());
+        return Ok(number);
     }
     let to = NodeId(candidate);
     let path = format!("/nodes/v1/groups/{group}/recover");
     let peers = node.peers.as_ref().ok_or(super::peers::NoReply(to))?;
     let reply = peers.ask(to, Method::POST, &path, &json!(order), PATIENCE).await?;
-    if reply.status.is_success() { Ok(()) } else { Err(Failure::of_reply(&reply)) }
+    if reply.status.is_success() { Ok(number) } else { Err(Failure::of_reply(&reply)) }
 }
 
 impl RecoverHere {

@@ -65,7 +65,8 @@ pub(super) fn list(groups: &Value) -> String {
 
 /// `2:1042` is node 2 with everything up to index 1042; a state other than normal follows.
 fn member(member: &Value) -> String {
-    let index = member["match_index"].as_u64().map_or("-".to_owned(), |index| index.to_string());
+    let index =
+        member["match_index"].as_u64().map_or_else(|| "-".to_owned(), |index| index.to_string());
     let mut text = format!("{}:{index}", member["node"]);
     let role = member["role"].as_str().filter(|role| *role != "voter");
     let state = member["state"].as_str().filter(|state| *state != "normal");
