@@ -277,7 +277,10 @@ impl Replica {
     /// # Errors
     /// The store refuses.
     pub(crate) fn start(&mut self) -> Result<(), ReplicaError> {
-        self.step(Input::Started)
+        // The store has fsynced what it found when it was opened.
+        let upto = self.core.last().index;
+        self.step(Input::Started)?;
+        self.step(Input::Synced { upto })
     }
 
     /// Waits until the core wants to be told the time; for ever while it does not.
