@@ -17,6 +17,7 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
 use bytes::Bytes;
 use flintmq_consensus::{GroupId, NodeId};
+use flintmq_transport::SendError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
@@ -30,6 +31,9 @@ pub(crate) const ADMINISTRATION: GroupId = GroupId(u32::MAX - 1);
 
 /// Requests of other nodes that are answered at a time; those beyond are refused.
 const MAX_ANSWERING: usize = 64;
+
+/// How long an answer may wait for room on the connection.
+const MAX_TELLING: Duration = Duration::from_secs(5);
 
 /// Bytes of an answer at most.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
@@ -108,13 +112,11 @@ impl Peers {
         let _forgotten = Forget { peers: self, number };
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let word = Word::Ask { number, method: method.to_string(), path: path.to_owned(), body };
-        if !self.is_reachable(to) || !self.tell(to, &word) {
+        if !self.is_reachable(to) {
             return Err(NoReply(to));
         }
-        match tokio::time::timeout(limit, answer).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_)) | Err(_) => Err(NoReply(to)),
-        }
+        let asking = async { if self.tell(to, &word).await { answer.await.ok() } else { None } };
+        tokio::time::timeout(limit, asking).await.ok().flatten().ok_or(NoReply(to))
     }
 
     /// Hears what other nodes say, and answers what they ask through `router`, until `stop`.
@@ -153,7 +155,10 @@ impl Peers {
                     let (peers, router) = (self.clone(), router.clone());
                     tokio::spawn(async move {
                         let (status, body) = answer(router, &method, &path, body).await;
-                        peers.tell(from, &Word::Answer { number, status: status.as_u16(), body });
+                        let word = Word::Answer { number, status: status.as_u16(), body };
+                        // Whoever waits for it gives up by then.
+                        let telling = peers.tell(from, &word);
+                        let _late = tokio::time::timeout(MAX_TELLING, telling).await;
                         drop(permit);
                     });
                 }
@@ -181,13 +186,26 @@ impl Peers {
             "hint": "ask again in a moment",
         });
         let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
-        self.tell(from, &Word::Answer { number, status, body: body.to_string() });
+        let word = Word::Answer { number, status, body: body.to_string() };
+        if let Ok(frame) = serde_json::to_vec(&word) {
+            // What is lost by this was refused anyway.
+            let _lost = self.0.links.send_gateway(from, ADMINISTRATION, Bytes::from(frame));
+        }
     }
 
-    /// False when it cannot be sent.
-    fn tell(&self, to: NodeId, word: &Word) -> bool {
-        let Ok(frame) = serde_json::to_vec(word) else { return false };
-        self.0.links.send_gateway(to, ADMINISTRATION, Bytes::from(frame)).is_ok()
+    /// Sends it once the connection has room. False when there is none.
+    async fn tell(&self, to: NodeId, word: &Word) -> bool {
+        let Ok(frame) = serde_json::to_vec(word).map(Bytes::from) else { return false };
+        loop {
+            match self.0.links.send_gateway(to, ADMINISTRATION, frame.clone()) {
+                Ok(()) => return true,
+                Err(SendError::Full { .. }) => {}
+                Err(_) => return false,
+            }
+            if self.0.links.gateway_room(to, ADMINISTRATION).await.is_err() {
+                return false;
+            }
+        }
     }
 }
 
@@ -234,4 +252,56 @@ async fn answer(router: Router, method: &str, path: &str, body: String) -> (Stat
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing under these locks leaves a map half changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::extract::Extension;
+    use axum::routing::{get, post};
+
+    use super::*;
+
+    fn router() -> Router {
+        let handed_on =
+            |handed: Option<Extension<HandedOn>>| async move { axum::Json(handed.is_some()) };
+        Router::new()
+            .route("/handed", get(handed_on))
+            .route("/echo", post(|body: String| async move { body }))
+            .route("/long", get(|| async { "x".repeat(MAX_ANSWER_BYTES + 1) }))
+    }
+
+    async fn asked(method: &str, path: &str, body: &str) -> (u16, String) {
+        let (status, body) = answer(router(), method, path, body.to_owned()).await;
+        (status.as_u16(), body)
+    }
+
+    #[tokio::test]
+    async fn what_other_nodes_ask_is_answered_as_for_clients_and_marked() {
+        assert_eq!(asked("GET", "/handed", "").await, (200, "true".to_owned()));
+        assert_eq!(asked("POST", "/echo", "{\"a\":1}").await, (200, "{\"a\":1}".to_owned()));
+        assert_eq!(asked("GET", "/nothing", "").await.0, 404);
+        assert_eq!(asked("DELETE", "/echo", "").await.0, 405);
+    }
+
+    #[tokio::test]
+    async fn nothing_that_another_node_says_is_too_odd_or_too_long() {
+        for (method, path) in [("GET ", "/echo"), ("GET", "no path\n"), ("", ""), ("GET", "")] {
+            let (status, _) = asked(method, path, "").await;
+            assert!((400..500).contains(&status), "{method:?} {path:?}: {status}");
+        }
+        let (status, body) = asked("GET", "/long", "").await;
+        assert_eq!(status, 507, "{body}");
+        assert!(body.contains("too long"), "{body}");
+    }
+
+    #[test]
+    fn words_keep_their_form() {
+        let ask = r#"{"Ask":{"number":1,"method":"GET","path":"/api/v1/groups","body":""}}"#;
+        let answer = r#"{"Answer":{"number":1,"status":200,"body":"[]"}}"#;
+        for text in [ask, answer] {
+            let word: Word = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&word).unwrap(), text);
+        }
+        assert!(serde_json::from_str::<Word>(r#"{"Shout":{}}"#).is_err());
+    }
 }

@@ -286,3 +286,21 @@ fn the_alarm_rings_at_its_time_only() {
     assert!(!rings(&mut alarm, Some(hour)), "set anew");
     assert!(!rings(&mut alarm, Some(Time(u64::MAX))), "never, rather than a panic");
 }
+
+#[test]
+fn administrators_orders_are_answered() {
+    let mut node = Node::start(&store_of(Core::sole_member(NODE)));
+    let transfer = |node: &mut Node, to, force| {
+        let (done, mut answer) = tokio::sync::oneshot::channel();
+        node.replica.on_order(Order::Transfer { to, force, done }).unwrap();
+        answer.try_recv().unwrap().unwrap_err()
+    };
+    assert_eq!(transfer(&mut node, NodeId(2), true), NotCeded::NotLeader);
+    node.run();
+    assert_eq!(transfer(&mut node, NodeId(2), true), NotCeded::NotAVoter);
+    let (done, mut answer) = tokio::sync::oneshot::channel();
+    node.replica.on_order(Order::Look { done }).unwrap();
+    let view: GroupView = answer.try_recv().unwrap();
+    assert!(view.status.serving && view.status.led && view.peers.is_empty());
+    assert_eq!((view.config.voters, view.last.index), (vec![NODE], 1));
+}
