@@ -112,6 +112,15 @@ impl Broker {
     #[track_caller]
     pub fn restart(&mut self) {
         self.launch();
+        self.wait_until_ready();
+    }
+
+    /// Waits until it says that all its groups have leaders that serve.
+    ///
+    /// # Panics
+    /// When it ends instead, or is not ready in time.
+    #[track_caller]
+    pub fn wait_until_ready(&mut self) {
         let admin = self.admin();
         until("the broker to be ready", || {
             self.assert_running();
@@ -162,6 +171,29 @@ impl Broker {
     #[track_caller]
     pub fn terminate(&self) {
         kill_process(self.process_id(), Signal::TERM).expect("the signal is sent");
+    }
+
+    /// Stops the process where it is (SIGSTOP): it keeps its connections and says nothing.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn pause(&self) {
+        kill_process(self.process_id(), Signal::STOP).expect("the signal is sent");
+    }
+
+    /// Lets a paused process go on (SIGCONT).
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn resume(&self) {
+        kill_process(self.process_id(), Signal::CONT).expect("the signal is sent");
+    }
+
+    /// Whether it was started and neither killed nor waited for since.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Waits until the process has ended by itself, and returns how.
@@ -366,8 +398,14 @@ impl Drop for Broker {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if std::thread::panicking() {
-            eprintln!("the broker's log ends with:\n{}", self.log_end());
+        if std::thread::panicking() || std::env::var_os("FLINTMQ_TEST_LOGS").is_some() {
+            let port = self.port;
+            let kept = std::env::temp_dir().join(format!("flintmq-test-{port}.log"));
+            let all = match fs::copy(self.log_file(), &kept) {
+                Ok(_) => format!("all of it in {}", kept.display()),
+                Err(error) => format!("not kept: {error}"),
+            };
+            eprintln!("log of the broker on port {port} ({all}):\n{}", self.log_end());
         }
     }
 }

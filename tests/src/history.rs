@@ -14,6 +14,7 @@
 //! | [`OutOfOrder`](Violation::OutOfOrder) | first deliveries to one consumer are in the producer's order |
 //! | [`CameBack`](Violation::CameBack) | a confirmed message is never delivered again |
 //! | [`Repeated`](Violation::Repeated) | nothing is delivered twice over one unbroken connection |
+//! | [`Retaken`](Violation::Retaken) | while leaders change, too, only what is unconfirmed is delivered again |
 //! | [`Abandoned`](Violation::Abandoned) | what a lost consumer had not confirmed goes to another one |
 //!
 //! A producer's name is part of the message id (`name:sequence`), one name per queue. A confirm has
@@ -89,6 +90,8 @@ pub enum Violation {
     CameBack(String),
     /// Delivered twice to a client whose connection was not interrupted in between.
     Repeated(String),
+    /// Delivered again long after its confirm, over a connection that never broke.
+    Retaken(String),
     /// Unconfirmed at a consumer that is gone, and never delivered to another one.
     Abandoned(String),
 }
@@ -101,6 +104,26 @@ pub struct Expectations {
     /// No consumer died with messages on their way to it, so that the order of first deliveries,
     /// as the clients saw them, is the broker's.
     pub ordered: bool,
+    /// Partitions got other leaders on the way. Then a message that a client holds unconfirmed
+    /// comes to it again over the same connection, which is no [`Violation::Repeated`].
+    pub leaders_changed: bool,
+    /// No client's broker was halted or cut off: a confirm over a connection that stands is with
+    /// the broker within [`CONFIRM_TRAVEL`], and what comes again later is a
+    /// [`Violation::Retaken`].
+    pub confirms_arrive: bool,
+}
+
+/// How long a confirm can be on its way on a machine that has much else to do, in nanoseconds.
+pub const CONFIRM_TRAVEL: u64 = 3_000_000_000;
+
+impl Expectations {
+    /// Of one broker that is killed at will: drained, and in order.
+    pub const ONE_BROKER: Self =
+        Self { drained: true, ordered: true, leaders_changed: false, confirms_arrive: false };
+
+    /// Of a cluster whose nodes are killed at will, with clients that are elsewhere.
+    pub const CLUSTER: Self =
+        Self { drained: true, ordered: true, leaders_changed: true, confirms_arrive: true };
 }
 
 /// The records of all clients.
@@ -113,6 +136,16 @@ impl History {
     /// Adds one record.
     pub fn add(&mut self, at: u64, client: &str, what: What) {
         self.records.push(Record { at, client: client.to_owned(), what });
+    }
+
+    /// Adds what another client recorded.
+    pub fn add_records(&mut self, records: Vec<Record>) {
+        self.records.extend(records);
+    }
+
+    /// Everything recorded, in the order in which it was added.
+    pub fn records(&self) -> &[Record] {
+        &self.records
     }
 
     /// Adds everything that a script reported. A report without a proper end counts as a death.
@@ -237,6 +270,9 @@ struct Search<'history> {
     confirmed: BTreeSet<&'history str>,
     /// Per client: confirmed since its session began, not settled yet.
     unsettled: BTreeMap<&'history str, BTreeSet<&'history str>>,
+    /// Per client: when it confirmed what, over its present connection or a session that ended
+    /// well.
+    confirmed_at: BTreeMap<&'history str, BTreeMap<&'history str, u64>>,
     /// Per client: delivered over its present connection.
     over_this_connection: BTreeMap<&'history str, BTreeSet<&'history str>>,
     /// Per client: delivered and not confirmed by it.
@@ -259,21 +295,25 @@ impl<'history> Search<'history> {
                 self.refused.insert(id);
             }
             What::Delivered { id, guid, intact } => {
+                self.check_confirms(id, record.at, expectations);
                 self.delivered(client, id, guid, *intact, expectations);
             }
             What::Confirmed(id) => {
                 self.confirmed.insert(id);
                 self.unsettled.entry(client).or_default().insert(id);
+                self.confirmed_at.entry(client).or_default().entry(id).or_insert(record.at);
                 self.held.entry(client).or_default().remove(id.as_str());
             }
             What::NotConfirmed(id) => {
                 self.confirmed.remove(id.as_str());
                 self.unsettled.entry(client).or_default().remove(id.as_str());
+                self.confirmed_at.entry(client).or_default().remove(id.as_str());
                 self.held.entry(client).or_default().insert(id);
             }
             What::Interrupted => {
                 // Confirms on their way may be lost with the connection, so they never settle.
                 self.unsettled.remove(client);
+                self.confirmed_at.remove(client);
                 self.over_this_connection.remove(client);
             }
             What::Ended => {
@@ -282,6 +322,7 @@ impl<'history> Search<'history> {
             }
             What::Died => {
                 self.unsettled.remove(client);
+                self.confirmed_at.remove(client);
                 self.gone(client);
             }
         }
@@ -303,7 +344,8 @@ impl<'history> Search<'history> {
         if self.settled.contains(id) {
             self.found.insert(Violation::CameBack(id.to_owned()));
         }
-        if !self.over_this_connection.entry(client).or_default().insert(id) {
+        let repeated = !self.over_this_connection.entry(client).or_default().insert(id);
+        if repeated && !expectations.leaders_changed {
             self.found.insert(Violation::Repeated(id.to_owned()));
         }
         let first = match self.guids.get(id) {
@@ -322,6 +364,16 @@ impl<'history> Search<'history> {
         }
         self.orphans.remove(id);
         self.held.entry(client).or_default().insert(id);
+    }
+
+    fn check_confirms(&mut self, id: &str, at: u64, expectations: Expectations) {
+        let long_ago = |confirmed: &u64| at.saturating_sub(*confirmed) > CONFIRM_TRAVEL;
+        let mut clients = self.confirmed_at.values();
+        if expectations.confirms_arrive
+            && clients.any(|confirmed| confirmed.get(id).is_some_and(long_ago))
+        {
+            self.found.insert(Violation::Retaken(id.to_owned()));
+        }
     }
 
     fn check_order(&mut self, client: &'history str, id: &'history str) {

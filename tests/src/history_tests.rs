@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const DRAINED: Expectations = Expectations { drained: true, ordered: true };
+const DRAINED: Expectations = Expectations::ONE_BROKER;
 
 /// Builds a history from lines such as `c delivered p:1`.
 fn history(text: &str) -> History {
@@ -202,6 +202,54 @@ fn records_are_looked_at_by_time() {
     history.add(11, "c", What::Confirmed("p:1".into()));
     history.add(12, "c", What::Ended);
     assert_eq!(history.check(DRAINED), [Violation::CameBack("p:1".to_owned())]);
+}
+
+/// Adds records of one client each, at times in nanoseconds.
+fn timed(records: Vec<(u64, &str, What)>) -> History {
+    let mut history = History::default();
+    for (at, client, what) in records {
+        history.add(at, client, what);
+    }
+    history
+}
+
+fn delivered() -> What {
+    What::Delivered { id: "p:1".into(), guid: "g".into(), intact: true }
+}
+
+fn confirmed() -> What {
+    What::Confirmed("p:1".into())
+}
+
+#[test]
+fn what_is_unconfirmed_comes_again_when_the_leader_changes() {
+    let text = "p sent p:1
+                c delivered p:1
+                c delivered p:1
+                c confirmed p:1
+                c ended";
+    assert_eq!(history(text).check(Expectations::CLUSTER), []);
+    finds(text, &[Violation::Repeated("p:1".to_owned())]);
+}
+
+#[test]
+fn a_confirm_of_long_ago_is_final_while_the_connection_stands() {
+    let sent = (0, "p", What::Sent("p:1".into()));
+    let begun = vec![sent, (10, "c", delivered()), (20, "c", confirmed())];
+    let retaken = [Violation::Retaken("p:1".to_owned())];
+    for again in ["c", "d"] {
+        let after = |late: u64, between: Option<What>| {
+            let mut records = begun.clone();
+            records.extend(between.map(|what| (30, "c", what)));
+            records.push((20 + CONFIRM_TRAVEL + late, again, delivered()));
+            timed(records).check(Expectations { drained: false, ..Expectations::CLUSTER })
+        };
+        assert_eq!(after(1, None), retaken, "to {again}");
+        assert_eq!(after(0, None), [], "it may have been on its way");
+        assert_eq!(after(1, Some(What::Interrupted)), [], "it may have been lost on its way");
+        assert_eq!(after(1, Some(What::Died)), [], "the same");
+        assert_eq!(after(1, Some(What::NotConfirmed("p:1".into()))), [], "it was never sent");
+    }
 }
 
 /// A history of a queue that keeps every promise: `count` messages, and after each delivery a coin

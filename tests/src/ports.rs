@@ -1,10 +1,10 @@
-//! Free TCP ports that stay free while a broker is down.
+//! Free ports, of TCP and UDP alike, that stay free while a broker is down.
 //!
 //! They are taken below the range that the kernel gives to outgoing connections: a client that
 //! keeps trying a port of that range while nobody listens can end up connected to itself.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process;
 use std::sync::Mutex;
 
@@ -25,7 +25,9 @@ pub fn free() -> u16 {
     let free = (0..COUNT)
         .map(|step| FIRST + (offset % COUNT + step) % COUNT)
         .find(|port| {
-            !given.contains(port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
+            !given.contains(port)
+                && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
+                && UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
         })
         .expect("a free port");
     given.insert(free);

@@ -9,8 +9,8 @@ use flintmq_system_tests::wait::until;
 
 const URI: &str = "bmq://bmq.test/shared";
 const QUEUE: &str = "bmq.test/shared";
-const ALL: Expectations = Expectations { drained: true, ordered: true };
-const UNORDERED: Expectations = Expectations { drained: true, ordered: false };
+const ALL: Expectations = Expectations::ONE_BROKER;
+const UNORDERED: Expectations = Expectations { ordered: false, ..Expectations::ONE_BROKER };
 
 fn opened(broker: &Broker, name: &str, arguments: &[&str]) -> PythonClient {
     let mut all = vec!["--uri", URI];

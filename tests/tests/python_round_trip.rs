@@ -7,7 +7,7 @@ use flintmq_system_tests::wait::until;
 
 const URI: &str = "bmq://bmq.test/round-trip";
 const QUEUE: &str = "bmq.test/round-trip";
-const ALL: Expectations = Expectations { drained: true, ordered: true };
+const ALL: Expectations = Expectations::ONE_BROKER;
 
 #[test]
 fn ten_thousand_messages_with_properties_and_compression() {

@@ -1,0 +1,339 @@
+//! A cluster of three brokers on this machine, each a process of its own.
+//!
+//! ```no_run
+//! use flintmq_system_tests::cluster::Cluster;
+//! use flintmq_system_tests::python::PythonClient;
+//!
+//! let mut cluster = Cluster::start();
+//! let uri = ["--uri", "bmq://orders/q", "--count", "10"];
+//! PythonClient::producer(cluster.node(1), "p", &uri).finish();
+//! let leader = cluster.wait_for_leader("orders/q");
+//! cluster.node_mut(leader).kill();
+//! let other = cluster.others(leader)[0];
+//! PythonClient::consumer(cluster.node(other), "c", &uri).finish();
+//! ```
+
+mod relay;
+mod traffic;
+
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use self::relay::{Relay, Rules};
+pub use self::traffic::Traffic;
+use crate::broker_process::Broker;
+use crate::rust_client::RustConsumer;
+use crate::wait::until;
+use crate::{ports, programs};
+
+/// The ids of the nodes.
+pub const NODES: [usize; 3] = [1, 2, 3];
+
+/// How a cluster is to be started.
+#[derive(Debug)]
+pub struct ClusterBuilder {
+    lines: Vec<String>,
+    partitions: u32,
+    relayed: bool,
+}
+
+/// The three nodes, running or not.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<Broker>,
+    /// Certificates of all nodes; removed with the cluster.
+    _certificates: TempDir,
+    network: Option<Network>,
+}
+
+/// What passes between the nodes of a cluster that was built with [`ClusterBuilder::relayed`].
+#[derive(Debug)]
+struct Network {
+    rules: Rules,
+    relays: Vec<Relay>,
+}
+
+impl ClusterBuilder {
+    /// One line of every node's `node.toml`, as a dotted key.
+    #[must_use]
+    pub fn setting(mut self, line: &str) -> Self {
+        self.lines.push(line.to_owned());
+        self
+    }
+
+    /// How many partitions; 2 unless said otherwise.
+    #[must_use]
+    pub fn partitions(mut self, count: u32) -> Self {
+        self.partitions = count;
+        self
+    }
+
+    /// Sends everything between nodes through relays, which [`Cluster::cut`] and
+    /// [`Cluster::heal`] can close and open.
+    #[must_use]
+    pub fn relayed(mut self) -> Self {
+        self.relayed = true;
+        self
+    }
+
+    /// Makes certificates, folders and configurations, without starting anything.
+    ///
+    /// # Panics
+    /// When they cannot be made.
+    #[track_caller]
+    pub fn prepare(self) -> Cluster {
+        let certificates = make_certificates();
+        let listen = NODES.map(|_| ports::free());
+        let network = self.relayed.then(|| Network::between(&listen));
+        let nodes = NODES.map(|node| {
+            let file = |suffix: &str| {
+                certificates.path().join(format!("files/{suffix}")).display().to_string()
+            };
+            let members: Vec<String> = NODES
+                .iter()
+                .map(|other| {
+                    let port = match &network {
+                        Some(network) if *other != node => network.port(node, *other),
+                        _ => listen[other - 1],
+                    };
+                    format!("{{ id = {other}, peers = \"127.0.0.1:{port}\" }}")
+                })
+                .collect();
+            let mut builder = Broker::builder()
+                .setting("cluster = \"test\"")
+                .setting(&format!("node.id = {node}"))
+                .setting(&format!("peers.listen = \"127.0.0.1:{}\"", listen[node - 1]))
+                .setting(&format!("peers.certificate = \"{}\"", file(&format!("{node}.pem"))))
+                .setting(&format!("peers.key = \"{}\"", file(&format!("{node}.key"))))
+                .setting(&format!("peers.ca = \"{}\"", file("ca.pem")))
+                .setting(&format!("cluster_nodes = [{}]", members.join(", ")))
+                .setting(&format!("bootstrap.partitions = {}", self.partitions));
+            for line in &self.lines {
+                builder = builder.setting(line);
+            }
+            builder.prepare()
+        });
+        Cluster { nodes: nodes.into(), _certificates: certificates, network }
+    }
+
+    /// Starts all nodes and waits until they are ready.
+    ///
+    /// # Panics
+    /// When they do not become ready.
+    #[track_caller]
+    pub fn start(self) -> Cluster {
+        let mut cluster = self.prepare();
+        for node in NODES {
+            cluster.node_mut(node).launch();
+        }
+        cluster.wait_until_ready();
+        cluster
+    }
+}
+
+impl Cluster {
+    /// A cluster with the defaults, ready for clients.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    /// A cluster with settings of its own.
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder { lines: Vec::new(), partitions: 2, relayed: false }
+    }
+
+    /// A node by its id.
+    pub fn node(&self, id: usize) -> &Broker {
+        &self.nodes[id - 1]
+    }
+
+    /// A node by its id, to start or to stop it.
+    pub fn node_mut(&mut self, id: usize) -> &mut Broker {
+        &mut self.nodes[id - 1]
+    }
+
+    /// The ids of the other two.
+    pub fn others(&self, id: usize) -> [usize; 2] {
+        match id {
+            1 => [2, 3],
+            2 => [3, 1],
+            _ => [1, 2],
+        }
+    }
+
+    /// Where clients find all nodes, `first` first.
+    pub fn urls_from(&self, first: usize) -> Vec<String> {
+        let [second, third] = self.others(first);
+        [first, second, third].map(|id| self.node(id).url()).into()
+    }
+
+    /// Where clients find this node alone.
+    pub fn url_of(&self, id: usize) -> Vec<String> {
+        vec![self.node(id).url()]
+    }
+
+    /// Creates a queue by opening it at one node; `queue` is `domain/queue`.
+    ///
+    /// # Panics
+    /// When it cannot be opened.
+    #[track_caller]
+    pub fn create_queue(&self, node: usize, queue: &str) {
+        RustConsumer::start(&self.url_of(node), "creator", &format!("bmq://{queue}")).stop();
+    }
+
+    /// Waits until every running node says that it is ready.
+    ///
+    /// # Panics
+    /// When one ends or does not become ready.
+    #[track_caller]
+    pub fn wait_until_ready(&mut self) {
+        for node in self.nodes.iter_mut().filter(|node| node.runs()) {
+            node.wait_until_ready();
+        }
+    }
+
+    /// Waits until the running nodes agree on one of them as the leader of the queue's partition;
+    /// `queue` is `domain/queue` and exists.
+    ///
+    /// # Panics
+    /// When they never do.
+    #[track_caller]
+    pub fn wait_for_leader(&self, queue: &str) -> usize {
+        self.wait_for_leader_among(queue, &NODES)
+    }
+
+    /// [`wait_for_leader`](Self::wait_for_leader) of a part of the nodes: only these are asked, and
+    /// one of them must lead.
+    ///
+    /// # Panics
+    /// When they never agree.
+    #[track_caller]
+    pub fn wait_for_leader_among(&self, queue: &str, nodes: &[usize]) -> usize {
+        let running: Vec<usize> =
+            nodes.iter().copied().filter(|node| self.node(*node).runs()).collect();
+        until(&format!("{running:?} to agree who of them leads {queue}"), || {
+            let mut said = running.iter().map(|node| self.leader_as_seen_by(*node, queue));
+            let first = said.next().flatten().filter(|leader| running.contains(leader))?;
+            said.all(|leader| leader == Some(first)).then_some(first)
+        })
+    }
+
+    fn leader_as_seen_by(&self, node: usize, queue: &str) -> Option<usize> {
+        let admin = self.node(node).admin();
+        let json = |path: &str| -> Option<Value> {
+            let answer = admin.try_get(path).filter(|answer| answer.status == 200)?;
+            Some(answer.json())
+        };
+        let group = json(&format!("/api/v1/queues/{queue}"))?["group"].as_u64()?;
+        let leader = json(&format!("/api/v1/groups/{group}"))?["leader"].as_u64()?;
+        usize::try_from(leader).ok()
+    }
+
+    /// Waits until every running node's replica of the queue holds nothing unconfirmed.
+    ///
+    /// # Panics
+    /// When one never does.
+    #[track_caller]
+    pub fn wait_until_empty(&self, queue: &str) {
+        for node in NODES.into_iter().filter(|node| self.node(*node).runs()) {
+            self.wait_for_backlog(node, queue, 0);
+        }
+    }
+
+    /// Waits until this node's replica of the queue holds so many messages.
+    ///
+    /// # Panics
+    /// When it never does; with the last number seen.
+    #[track_caller]
+    pub fn wait_for_backlog(&self, node: usize, queue: &str, messages: u64) {
+        let admin = self.node(node).admin();
+        until(&format!("{messages} messages of {queue} on node {node}"), || {
+            let path = format!("/api/v1/queues/{queue}");
+            let answer = admin.try_get(&path).filter(|answer| answer.status == 200)?;
+            (answer.json()["backlog_messages"] == messages).then_some(())
+        });
+    }
+
+    /// Drops every packet from `from` to `to`, of a cluster built with
+    /// [`ClusterBuilder::relayed`]. The other direction stays.
+    ///
+    /// # Panics
+    /// When the cluster has no relays.
+    #[track_caller]
+    pub fn cut(&self, from: usize, to: usize) {
+        self.network().rules.cut(from, to);
+    }
+
+    /// Cuts a node off from both others, in both directions.
+    ///
+    /// # Panics
+    /// When the cluster has no relays.
+    #[track_caller]
+    pub fn isolate(&self, node: usize) {
+        for other in self.others(node) {
+            self.cut(node, other);
+            self.cut(other, node);
+        }
+    }
+
+    /// Lets all packets through again.
+    ///
+    /// # Panics
+    /// When the cluster has no relays.
+    #[track_caller]
+    pub fn heal(&self) {
+        self.network().rules.heal();
+    }
+
+    /// How many packets were dropped so far.
+    ///
+    /// # Panics
+    /// When the cluster has no relays.
+    #[track_caller]
+    pub fn dropped_packets(&self) -> u64 {
+        self.network().rules.dropped()
+    }
+
+    #[track_caller]
+    fn network(&self) -> &Network {
+        self.network.as_ref().expect("a cluster built with relayed()")
+    }
+}
+
+impl Network {
+    fn between(listen: &[u16; 3]) -> Self {
+        let rules = Rules::default();
+        let mut relays = Vec::new();
+        for from in NODES {
+            for to in NODES.into_iter().filter(|to| *to != from) {
+                relays.push(Relay::start(from, to, listen[to - 1], &rules));
+            }
+        }
+        Self { rules, relays }
+    }
+
+    fn port(&self, from: usize, to: usize) -> u16 {
+        let relay = self.relays.iter().find(|relay| relay.joins(from, to));
+        relay.expect("a relay for each pair").port()
+    }
+}
+
+fn make_certificates() -> TempDir {
+    let folder =
+        tempfile::Builder::new().prefix("flintmq-certificates").tempdir().expect("a folder");
+    let output = Command::new(programs::flintmq())
+        .args(["cert", "init", "--cluster", "test", "--dir"])
+        .arg(folder.path().join("files"))
+        .args(["--node", "1", "--node", "2", "--node", "3"])
+        .output()
+        .expect("flintmq runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "flintmq cert init failed: {said}");
+    folder
+}
