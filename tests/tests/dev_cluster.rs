@@ -180,7 +180,7 @@ fn nodes_stop_when_whoever_started_them_is_killed() {
 #[test]
 fn nodes_are_told_apart_and_have_certificates() {
     let folder = tempfile::tempdir().expect("a folder");
-    let cluster = DevCluster::start(3, Some(folder.path()));
+    let mut cluster = DevCluster::start(3, Some(folder.path()));
     for key in ["id", "pid", "clients", "admin", "folder"] {
         let values: BTreeSet<String> =
             cluster.nodes.iter().map(|node| node[key].to_string()).collect();
@@ -192,11 +192,12 @@ fn nodes_are_told_apart_and_have_certificates() {
         }
     }
     cluster.event("ready");
+    cluster.stop();
 }
 
 #[test]
 fn three_nodes_serve_as_one_and_outlive_one() {
-    let cluster = DevCluster::start(3, None);
+    let mut cluster = DevCluster::start(3, None);
     cluster.event("ready");
     cluster.publish(0, b"one\ntwo\n");
     assert_eq!(cluster.consume(1, 1), "one\n");
@@ -205,4 +206,5 @@ fn three_nodes_serve_as_one_and_outlive_one() {
     assert_eq!(cluster.consume(0, 1), "two\n");
     cluster.publish(1, b"three\n");
     assert_eq!(cluster.consume(0, 1), "three\n");
+    cluster.stop();
 }
