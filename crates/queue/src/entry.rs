@@ -224,6 +224,11 @@ impl EntryBuilder {
         self.parts.is_empty()
     }
 
+    /// True when confirms were added and nothing else.
+    pub fn is_only_confirms(&self) -> bool {
+        !self.parts.is_empty() && self.parts.len() == self.confirming.len()
+    }
+
     /// Messages added so far.
     pub fn messages(&self) -> usize {
         self.published as usize

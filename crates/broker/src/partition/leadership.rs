@@ -139,6 +139,7 @@ impl PartitionTask {
         self.leads_since = None;
         self.drop_all_gateways();
         self.builder = EntryBuilder::default();
+        self.confirms_due = None;
         self.collecting_since = None;
         let mut unanswered = VecDeque::new();
         let mut confirms = VecDeque::new();

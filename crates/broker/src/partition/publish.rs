@@ -1,6 +1,6 @@
 //! From PUTs to a proposed entry.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flintmq_consensus::{Index, NodeId};
 use flintmq_protocol::ack::{AckMessage, AckStatus};
@@ -10,11 +10,15 @@ use flintmq_storage::{AppendKind, DiskState};
 
 use super::clock::wall_clock_ms;
 use super::requests::{Confirm, HandleRole, Publish, Put};
-use super::task::{HandleEntry, MAX_ENTRY_BYTES, Owner, PartitionTask};
+use super::task::{Deferred, HandleEntry, MAX_ENTRY_BYTES, Owner, PartitionTask};
 use crate::domain_usage::DomainFull;
 use crate::link::SessionId;
 use crate::metrics::RejectReason;
 use crate::replica::{NotProposed, ReplicaError};
+
+/// How long confirmations wait for a message to share its entry, and how many bytes of them do.
+const CONFIRMS_WAIT: Duration = Duration::from_millis(5);
+const CONFIRMS_BYTES: usize = 1024;
 
 /// Where a PUT came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,11 +102,31 @@ impl PartitionTask {
         if ageing && self.builder.is_empty() && self.may_propose() {
             self.propose_entry()?;
         }
+        if self.confirms_may_wait() {
+            return Ok(());
+        }
         while !self.builder.is_empty() && self.may_propose() {
+            self.confirms_due = None;
             self.propose_entry()?;
             self.fill_entry();
         }
         Ok(())
+    }
+
+    /// Nobody waits for a confirmation to be decided, so it waits a moment for a message whose entry
+    /// it can share: an entry of its own costs as much as the message did.
+    fn confirms_may_wait(&mut self) -> bool {
+        let waited_for =
+            |(_, deferred): &(Index, Deferred)| !matches!(deferred, Deferred::ConfirmedRemote(..));
+        if !self.builder.is_only_confirms()
+            || self.builder.bytes() >= CONFIRMS_BYTES
+            || self.stop.is_cancelled()
+            || self.deferred.iter().any(waited_for)
+        {
+            return false;
+        }
+        let now = Instant::now();
+        now < *self.confirms_due.get_or_insert(now + CONFIRMS_WAIT)
     }
 
     fn propose_entry(&mut self) -> Result<(), ReplicaError> {

@@ -152,6 +152,8 @@ pub(crate) struct PartitionTask {
     pub(super) waiting_puts: VecDeque<(Origin, Put)>,
     /// Confirmations of this node's clients in the entry that is being collected.
     pub(super) confirms: Vec<(HandleId, MessageGuid)>,
+    /// When they are proposed at the latest, if nothing else is.
+    pub(super) confirms_due: Option<Instant>,
     pub(super) gateway: Gateway,
     pub(super) collecting_since: Option<Instant>,
     pub(super) under_way: VecDeque<Proposed>,
@@ -213,6 +215,7 @@ impl PartitionTask {
             puts: Vec::new(),
             waiting_puts: VecDeque::new(),
             confirms: Vec::new(),
+            confirms_due: None,
             gateway: Gateway::new(links),
             collecting_since: None,
             under_way: VecDeque::new(),
@@ -294,6 +297,7 @@ impl PartitionTask {
                     self.on_request(request);
                 }
                 _ = tick.tick() => self.on_tick()?,
+                () = at(self.confirms_due), if self.confirms_due.is_some() && self.may_propose() => {}
                 () = self.replica.deadline() => self.replica.on_deadline()?,
                 () = self.stop.cancelled(), if self.is_settled() => {
                     if self.checkpoint()? {
@@ -428,5 +432,11 @@ async fn next(mailbox: &mut Option<Mailbox>) -> Option<FromPeer> {
     match mailbox {
         Some(mailbox) => mailbox.recv().await,
         None => std::future::pending().await,
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    if let Some(due) = due {
+        tokio::time::sleep_until(due.into()).await;
     }
 }

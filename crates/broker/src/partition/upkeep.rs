@@ -97,9 +97,11 @@ impl PartitionTask {
         }
     }
 
-    /// Counts messages that left without a confirmation.
+    /// Counts messages that left without a confirmation: once in a cluster, at their leader.
     pub(super) fn count_dropped(&self, queue: QueueId, reason: DropReason, messages: u64) {
-        if let Some(entry) = self.queues.get(&queue) {
+        if self.machine.is_leading()
+            && let Some(entry) = self.queues.get(&queue)
+        {
             entry.series.dropped(reason, messages);
         }
     }
