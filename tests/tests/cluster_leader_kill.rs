@@ -30,6 +30,7 @@ fn clients_of_the_others_notice_a_pause_and_no_more() {
     }
     let mut history = History::default();
     let mut silences = Vec::new();
+    let mut led = 0;
     for kill in 0..kills() {
         let leader = cluster.wait_for_leader(FIRST);
         let [left, right] = cluster.others(leader);
@@ -47,6 +48,8 @@ fn clients_of_the_others_notice_a_pause_and_no_more() {
         consumer.wait_for("delivered", 200);
         traffic.wait_for(200);
 
+        // A lead is given back to the node that should have it, at times at this very moment.
+        led += usize::from(cluster.wait_for_leader(FIRST) == leader);
         let killed_at = clock::now();
         cluster.node_mut(leader).kill();
         let acked = producer.report().count("acked");
@@ -68,7 +71,9 @@ fn clients_of_the_others_notice_a_pause_and_no_more() {
         history.add_report(&name, &produced);
         history.add_report(&reader, &consumed);
     }
+    println!("{led} of {} killed nodes led", silences.len());
     silence::print("longest silence of a producer around each kill", &silences);
+    assert!(led > 0, "no leader was killed");
     history.assert_kept(Expectations::CLUSTER);
     assert!(silences.iter().all(|silence| *silence < LONGEST_SILENCE), "{silences:?}");
 }
@@ -79,15 +84,12 @@ fn clients_of_the_killed_node_go_on_elsewhere() {
     for (node, queue) in [(1, FIRST), (2, SECOND)] {
         cluster.create_queue(node, queue);
     }
-    let mut of_leaders = History::default();
-    let mut of_followers = History::default();
+    let mut history = History::default();
     let mut silences = Vec::new();
     for kill in 0..kills() {
         let leader = cluster.wait_for_leader(FIRST);
         // In turn the node that leads, and one that only hands on what its clients say.
-        let leads = kill % 2 == 0;
-        let victim = if leads { leader } else { cluster.others(leader)[0] };
-        let history = if leads { &mut of_leaders } else { &mut of_followers };
+        let victim = if kill % 2 == 0 { leader } else { cluster.others(leader)[0] };
         let here = cluster.urls_from(victim);
         let other = cluster.url_of(cluster.others(victim)[1]);
         let traffic = Traffic::new().flow(&format!("both{kill}"), FIRST, &here, &here).flow(
@@ -103,12 +105,11 @@ fn clients_of_the_killed_node_go_on_elsewhere() {
         assert_eq!(traffic.interruptions(), 3, "each client of node {victim} moved once");
         cluster.node_mut(victim).restart();
         traffic.wait_for(100);
-        silences.push(traffic.finish(&cluster, killed_at, history));
+        silences.push(traffic.finish(&cluster, killed_at, &mut history));
     }
     silence::print("longest silence of a producer that moved", &silences);
-    of_leaders.assert_kept(Expectations::CLUSTER);
-    // Until the leader misses the killed node, that node's consumer counts as one more beside the
-    // one that has come back elsewhere, and gets a part of the messages: those come back later.
-    of_followers.assert_kept(Expectations { ordered: false, ..Expectations::CLUSTER });
+    // Until a leader misses a killed node, that node's consumer counts as one more beside the one
+    // that has come back elsewhere, and gets a part of the messages: those come back later.
+    history.assert_kept(Expectations { ordered: false, ..Expectations::CLUSTER });
     assert!(silences.iter().all(|silence| *silence < LONGEST_SILENCE), "{silences:?}");
 }

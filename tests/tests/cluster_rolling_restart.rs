@@ -6,7 +6,9 @@ use flintmq_system_tests::clock;
 use flintmq_system_tests::cluster::{Cluster, NODES, Traffic};
 use flintmq_system_tests::history::{Expectations, History};
 use flintmq_system_tests::silence;
-use flintmq_system_tests::wait::LIMIT;
+
+/// Less than a node waits for a part of it that hangs.
+const STOP: Duration = Duration::from_secs(25);
 
 #[test]
 fn all_nodes_restart_under_traffic() {
@@ -27,7 +29,7 @@ fn all_nodes_restart_under_traffic() {
         let url = cluster.node(node).url();
         let before = traffic.interruptions_elsewhere(&url);
         cluster.node(node).terminate();
-        let status = cluster.node_mut(node).wait_for_exit(LIMIT);
+        let status = cluster.node_mut(node).wait_for_exit(STOP);
         assert!(status.success(), "node {node} stopped with {status}");
         traffic.wait_for(100);
         cluster.node_mut(node).restart();
