@@ -35,6 +35,11 @@ impl Failure {
         Self { status, error: error.into(), hint: hint.into() }
     }
 
+    /// Whether it says that another node leads.
+    pub(super) fn is_moved(&self) -> bool {
+        self.status == StatusCode::MISDIRECTED_REQUEST
+    }
+
     /// What another node answered, in its words.
     pub(super) fn of_reply(reply: &Reply) -> Self {
         let said = |field: &str| reply.body[field].as_str().unwrap_or_default().to_owned();

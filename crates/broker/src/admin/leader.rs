@@ -120,16 +120,26 @@ pub(super) async fn transfer(
         body: json!({ "to": request.to, "force": request.force }),
         limit: PATIENCE + HAND_OVER + TAKE_OVER,
     };
-    if let Some(answer) = ask_leader(node, group, &handed, &asked).await? {
-        return Ok(answer);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask_leader(node, group, &handed, &asked).await? {
+            return Ok(answer);
+        }
+        if request.to == node.id {
+            orders.give(Order::Keep);
+            let view = orders.look().await.ok_or_else(|| stopping(()))?;
+            let term = view.status.term;
+            return Ok(Json(transferred(group, node.id, node.id, term, Duration::ZERO)));
+        }
+        match cede(node, group, &request).await {
+            Ok(ceded) => return take_over(node, group, request.to, ceded).await,
+            // It was lost to another node just now: that one is to be asked.
+            Err(failure) if failure.is_moved() && handed.is_none() && Instant::now() < deadline => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(failure) => return Err(failure),
+        }
     }
-    if request.to == node.id {
-        orders.give(Order::Keep);
-        let view = orders.look().await.ok_or_else(|| stopping(()))?;
-        return Ok(Json(transferred(group, node.id, node.id, view.status.term, Duration::ZERO)));
-    }
-    let ceded = cede(node, group, &request).await?;
-    take_over(node, group, request.to, ceded).await
 }
 
 /// `POST /nodes/v1/groups/{id}/keep`: answers when this node leads the group and serves, and keeps
