@@ -499,6 +499,12 @@ impl Core {
         self.leader
     }
 
+    /// True unless the host said that this node cannot be reached.
+    #[must_use]
+    pub fn reaches(&self, node: NodeId) -> bool {
+        self.is_up(node)
+    }
+
     /// True when this replica leads and its barrier is committed: it acknowledges and answers
     /// reads.
     #[must_use]

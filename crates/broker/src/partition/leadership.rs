@@ -189,6 +189,7 @@ impl PartitionTask {
         for (_, done) in std::mem::take(&mut self.purges) {
             let _gone = done.send(Err(led_elsewhere()));
         }
+        self.take_invitation();
     }
 
     /// Takes up the state that a snapshot, or the loss of a past, left in the store.

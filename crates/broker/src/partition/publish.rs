@@ -113,8 +113,8 @@ impl PartitionTask {
         Ok(())
     }
 
-    /// Nobody waits for a confirmation to be decided, so it waits a moment for a message whose entry
-    /// it can share: an entry of its own costs as much as the message did.
+    /// Nobody waits for a confirmation to be decided, so it waits a moment for a message whose
+    /// entry it can share: an entry of its own costs as much as the message did.
     fn confirms_may_wait(&mut self) -> bool {
         let waited_for =
             |(_, deferred): &(Index, Deferred)| !matches!(deferred, Deferred::ConfirmedRemote(..));

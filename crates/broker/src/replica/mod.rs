@@ -510,6 +510,17 @@ impl Replica {
         self.core.config().members().into_iter().filter(move |member| *member != node)
     }
 
+    /// The other members that can be reached.
+    pub(crate) fn peers_in_reach(&self) -> impl Iterator<Item = NodeId> {
+        self.peers().filter(|peer| self.core.reaches(*peer))
+    }
+
+    /// Another node that leads, as far as is known, and can be reached.
+    pub(crate) fn leader_in_reach(&self) -> Option<NodeId> {
+        let node = self.core.node();
+        self.core.leader().filter(|leader| *leader != node && self.core.reaches(*leader))
+    }
+
     /// Up to where what is dead may go from the log. Behind that, members that are a little late,
     /// or the next leader's, would need a snapshot instead of the log.
     pub(crate) fn compaction_limit(&self) -> Index {

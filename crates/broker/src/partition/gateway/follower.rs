@@ -218,8 +218,12 @@ impl PartitionTask {
 
     /// A node says that it leads and serves.
     pub(super) fn on_invite(&mut self, from: NodeId, term: Term) {
-        let newer = self.gateway.leader.is_none_or(|(_, known)| term >= known);
-        if !newer || self.machine.is_leading() || self.replica.is_serving() {
+        if self.machine.is_leading() || self.replica.is_serving() {
+            // This node has not noticed yet that it leads no more.
+            self.gateway.invited = Some((from, term));
+            return;
+        }
+        if self.gateway.leader.is_some_and(|(_, known)| term < known) {
             return;
         }
         self.gateway.leader = Some((from, term));
@@ -266,6 +270,25 @@ impl PartitionTask {
         self.send_puts();
         self.say_closings();
         self.gateway.refuse_asked();
+    }
+
+    /// Takes an invitation that came while this node still believed that it leads.
+    pub(in crate::partition) fn take_invitation(&mut self) {
+        if let Some((from, term)) = self.gateway.invited.take() {
+            self.on_invite(from, term);
+        }
+    }
+
+    /// Once per tick: a leader that was out of reach for a moment may not know that it was, and so
+    /// invites nobody.
+    pub(in crate::partition) fn look_for_leader(&mut self) {
+        if self.gateway.leader.is_none()
+            && self.gateway.is_needed()
+            && !self.machine.is_leading()
+            && let Some(leader) = self.replica.leader_in_reach()
+        {
+            self.on_invite(leader, self.replica.term());
+        }
     }
 
     /// Closes come behind everything that was published before.

@@ -33,6 +33,19 @@ impl PartitionTask {
         }
     }
 
+    /// Once per tick: an invitation may have been lost, or come too early.
+    pub(in crate::partition) fn invite_again(&mut self) {
+        if !self.machine.is_leading() || !self.gateway.is_needed() {
+            return;
+        }
+        let peers: Vec<NodeId> = self.replica.peers_in_reach().collect();
+        for peer in peers {
+            if !self.gateway.served.contains_key(&peer) {
+                self.invite(Some(peer));
+            }
+        }
+    }
+
     pub(super) fn on_hello(&mut self, from: NodeId) {
         if !self.machine.is_leading() {
             return;

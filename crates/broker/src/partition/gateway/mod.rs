@@ -72,6 +72,8 @@ pub(super) struct Gateway {
     links: Option<PeerLinks>,
     /// The leader that this node's clients are served by, and its term.
     leader: Option<(NodeId, Term)>,
+    /// Who says that it leads, while this node believes that it does itself.
+    invited: Option<(NodeId, Term)>,
     /// Frames that the connection to the leader had no room for.
     waiting: VecDeque<Bytes>,
     /// In the order in which clients sent them.
@@ -92,6 +94,7 @@ impl Gateway {
         Self {
             links,
             leader: None,
+            invited: None,
             waiting: VecDeque::new(),
             unanswered: VecDeque::new(),
             confirms: VecDeque::new(),
@@ -112,6 +115,7 @@ impl Gateway {
     /// This node leads: there is nobody to hand things on to.
     pub(super) fn no_leader(&mut self) {
         self.leader = None;
+        self.invited = None;
         self.waiting.clear();
     }
 
