@@ -119,3 +119,53 @@ fn a_link_between_two_followers_is_not_missed() {
     history.assert_kept(Expectations::CLUSTER);
     assert!(silence < LONGEST_SILENCE, "{silence:?}");
 }
+
+#[test]
+fn a_follower_that_did_not_hear_its_leader_finds_it_again() {
+    let cluster = relayed();
+    let leader = cluster.wait_for_leader(ELSEWHERE);
+    let [left, right] = cluster.others(leader);
+    let traffic = Traffic::new()
+        .flow("p", ELSEWHERE, &cluster.url_of(left), &cluster.url_of(right))
+        .flow("q", HERE, &cluster.url_of(right), &cluster.url_of(left));
+    traffic.wait_for(200);
+    let cut_at = clock::now();
+    // Long enough to be missed, and too short for the connection to be given up.
+    cluster.cut(leader, left);
+    cluster.node(left).wait_for_log(&["node cannot be reached", &format!("peer={leader}")]);
+    cluster.heal();
+    traffic.wait_for(200);
+    let mut history = History::default();
+    assert_eq!(traffic.interruptions(), 0);
+    let silence = traffic.finish(&cluster, cut_at, &mut history);
+    silence::print("longest silence of a follower that did not hear", &[silence]);
+    history.assert_kept(Expectations::CLUSTER);
+    assert!(silence < LONGEST_SILENCE, "{silence:?}");
+}
+
+#[test]
+fn slow_links_slow_down_and_no_more() {
+    let cluster = relayed();
+    let leader = cluster.wait_for_leader(ELSEWHERE);
+    let [left, right] = cluster.others(leader);
+    let traffic =
+        Traffic::new().flow("p", ELSEWHERE, &cluster.url_of(left), &cluster.url_of(right));
+    traffic.wait_for(200);
+    let slowed_at = clock::now();
+    let late = Duration::from_millis(100);
+    // First one follower's way back, then all that the leader says.
+    cluster.delay(left, leader, late);
+    traffic.wait_for(200);
+    for other in [left, right] {
+        cluster.delay(leader, other, late);
+    }
+    traffic.wait_for(200);
+    cluster.heal();
+    traffic.wait_for(200);
+    let mut history = History::default();
+    assert_eq!(traffic.interruptions(), 0);
+    let silence = traffic.finish(&cluster, slowed_at, &mut history);
+    silence::print("longest silence over slow links", &[silence]);
+    history.assert_kept(Expectations::CLUSTER);
+    assert!(silence < LONGEST_SILENCE, "{silence:?}");
+}

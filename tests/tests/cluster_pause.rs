@@ -1,5 +1,6 @@
 //! Fear: a node that leads stands still for a while (a halted virtual machine, a full disk's
-//! write, a debugger) and leads on when it wakes, beside the one that took over.
+//! write, a debugger) and leads on when it wakes, beside the one that took over; or its clients
+//! wait for ever.
 
 use std::time::{Duration, Instant};
 
@@ -11,45 +12,68 @@ use flintmq_system_tests::wait::until;
 
 const ELSEWHERE: &str = "bmq.test/elsewhere";
 const HERE: &str = "bmq.test/here";
-const PAUSE: Duration = Duration::from_secs(5);
+
+/// Lets a node stand still for so long.
+#[track_caller]
+fn pause(cluster: &Cluster, node: usize, time: Duration) {
+    let began = Instant::now();
+    cluster.node(node).pause();
+    until("the pause to be over", || (began.elapsed() >= time).then_some(()));
+    cluster.node(node).resume();
+}
 
 #[test]
 fn a_leader_that_stood_still_follows_when_it_wakes() {
     let mut cluster = Cluster::start();
-    for queue in [ELSEWHERE, HERE] {
-        cluster.create_queue(1, queue);
-    }
+    cluster.create_queue(1, ELSEWHERE);
     let leader = cluster.wait_for_leader(ELSEWHERE);
     let [left, right] = cluster.others(leader);
-    let elsewhere =
+    let traffic =
         Traffic::new().flow("p", ELSEWHERE, &cluster.url_of(left), &cluster.url_of(right));
-    // Clients of the node that stands still: nothing tells them for five seconds.
-    let here = Traffic::new().flow("q", HERE, &cluster.url_of(leader), &cluster.url_of(leader));
-    elsewhere.wait_for(200);
-    here.wait_for(200);
+    traffic.wait_for(200);
 
     let paused_at = clock::now();
-    let paused = Instant::now();
-    cluster.node(leader).pause();
+    pause(&cluster, leader, Duration::from_secs(5));
     let next = cluster.wait_for_leader_among(ELSEWHERE, &[left, right]);
-    elsewhere.wait_for(200);
-    until("the pause to be over", || (paused.elapsed() >= PAUSE).then_some(()));
-    cluster.node(leader).resume();
     cluster.node(leader).wait_for_log(&["leads no more"]);
     assert_ne!(next, leader);
     cluster.wait_until_ready();
-    elsewhere.wait_for(200);
-    here.wait_for(200);
+    traffic.wait_for(200);
 
     let mut history = History::default();
-    assert_eq!(elsewhere.interruptions(), 0);
-    let silence = elsewhere.finish(&cluster, paused_at, &mut history);
+    assert_eq!(traffic.interruptions(), 0);
+    let silence = traffic.finish(&cluster, paused_at, &mut history);
     history.assert_kept(Expectations::CLUSTER);
+    // So others took over before it woke.
     silence::print("longest silence of a producer elsewhere", &[silence]);
-    assert!(silence < Duration::from_secs(10), "{silence:?}");
+    assert!(silence < Duration::from_secs(4), "{silence:?}");
+}
 
+#[test]
+#[ignore = "a node that wakes can miss the new leader's only invitation; its clients then wait"]
+fn clients_of_a_node_that_stood_still_go_on() {
+    // Many partitions, led and not led by the node that stands still.
+    let cluster = Cluster::builder().partitions(8).start();
+    for queue in [ELSEWHERE, HERE] {
+        cluster.create_queue(1, queue);
+    }
     let mut history = History::default();
-    here.finish(&cluster, paused_at, &mut history);
+    for round in 0..5 {
+        let leader = cluster.wait_for_leader(HERE);
+        let here = cluster.url_of(leader);
+        let traffic = Traffic::new().flow(&format!("p{round}"), ELSEWHERE, &here, &here).flow(
+            &format!("q{round}"),
+            HERE,
+            &here,
+            &here,
+        );
+        traffic.wait_for(100);
+        let paused_at = clock::now();
+        pause(&cluster, leader, Duration::from_millis(1500));
+        traffic.wait_for(200);
+        assert_eq!(traffic.interruptions(), 0);
+        traffic.finish(&cluster, paused_at, &mut history);
+    }
     // Their confirms stood still as well.
     history.assert_kept(Expectations { confirms_arrive: false, ..Expectations::CLUSTER });
 }

@@ -13,6 +13,7 @@
 //! PythonClient::consumer(cluster.node(other), "c", &uri).finish();
 //! ```
 
+mod network;
 mod relay;
 mod traffic;
 
@@ -21,7 +22,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use self::relay::{Relay, Rules};
+use self::network::Network;
 pub use self::traffic::Traffic;
 use crate::broker_process::Broker;
 use crate::rust_client::RustConsumer;
@@ -48,13 +49,6 @@ pub struct Cluster {
     network: Option<Network>,
 }
 
-/// What passes between the nodes of a cluster that was built with [`ClusterBuilder::relayed`].
-#[derive(Debug)]
-struct Network {
-    rules: Rules,
-    relays: Vec<Relay>,
-}
-
 impl ClusterBuilder {
     /// One line of every node's `node.toml`, as a dotted key.
     #[must_use]
@@ -70,8 +64,8 @@ impl ClusterBuilder {
         self
     }
 
-    /// Sends everything between nodes through relays, which [`Cluster::cut`] and
-    /// [`Cluster::heal`] can close and open.
+    /// Sends everything between nodes through relays, for [`Cluster::cut`],
+    /// [`Cluster::delay`] and [`Cluster::heal`].
     #[must_use]
     pub fn relayed(mut self) -> Self {
         self.relayed = true;
@@ -254,73 +248,10 @@ impl Cluster {
     pub fn wait_for_backlog(&self, node: usize, queue: &str, messages: u64) {
         let admin = self.node(node).admin();
         until(&format!("{messages} messages of {queue} on node {node}"), || {
-            let path = format!("/api/v1/queues/{queue}");
+            let path = format!("/api/v1/queues/{queue}?here=true");
             let answer = admin.try_get(&path).filter(|answer| answer.status == 200)?;
             (answer.json()["backlog_messages"] == messages).then_some(())
         });
-    }
-
-    /// Drops every packet from `from` to `to`, of a cluster built with
-    /// [`ClusterBuilder::relayed`]. The other direction stays.
-    ///
-    /// # Panics
-    /// When the cluster has no relays.
-    #[track_caller]
-    pub fn cut(&self, from: usize, to: usize) {
-        self.network().rules.cut(from, to);
-    }
-
-    /// Cuts a node off from both others, in both directions.
-    ///
-    /// # Panics
-    /// When the cluster has no relays.
-    #[track_caller]
-    pub fn isolate(&self, node: usize) {
-        for other in self.others(node) {
-            self.cut(node, other);
-            self.cut(other, node);
-        }
-    }
-
-    /// Lets all packets through again.
-    ///
-    /// # Panics
-    /// When the cluster has no relays.
-    #[track_caller]
-    pub fn heal(&self) {
-        self.network().rules.heal();
-    }
-
-    /// How many packets were dropped so far.
-    ///
-    /// # Panics
-    /// When the cluster has no relays.
-    #[track_caller]
-    pub fn dropped_packets(&self) -> u64 {
-        self.network().rules.dropped()
-    }
-
-    #[track_caller]
-    fn network(&self) -> &Network {
-        self.network.as_ref().expect("a cluster built with relayed()")
-    }
-}
-
-impl Network {
-    fn between(listen: &[u16; 3]) -> Self {
-        let rules = Rules::default();
-        let mut relays = Vec::new();
-        for from in NODES {
-            for to in NODES.into_iter().filter(|to| *to != from) {
-                relays.push(Relay::start(from, to, listen[to - 1], &rules));
-            }
-        }
-        Self { rules, relays }
-    }
-
-    fn port(&self, from: usize, to: usize) -> u16 {
-        let relay = self.relays.iter().find(|relay| relay.joins(from, to));
-        relay.expect("a relay for each pair").port()
     }
 }
 

@@ -1,11 +1,12 @@
-//! A UDP relay between two nodes, which can drop what passes, each direction for itself.
+//! A UDP relay between two nodes, which can drop or delay what passes, each direction for itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::ports;
 
@@ -15,7 +16,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// More than any UDP packet has.
 const PACKET: usize = 1 << 16;
 
-/// Which directions are cut; shared by all relays of a cluster.
+/// Packets that may wait for their time in one direction; beyond that they are lost.
+const WAITING: usize = 10_000;
+
+/// What happens to packets, for each direction; shared by all relays of a cluster.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
     state: Arc<State>,
@@ -23,14 +27,26 @@ pub(super) struct Rules {
 
 #[derive(Debug, Default)]
 struct State {
-    cut: Mutex<BTreeSet<(usize, usize)>>,
+    directions: Mutex<BTreeMap<(usize, usize), Fate>>,
     dropped: AtomicU64,
+}
+
+/// What happens to the packets of one direction.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Dropped,
+    Late(Duration),
 }
 
 impl Rules {
     /// Drops what `from` sends to `to` from now on.
     pub(super) fn cut(&self, from: usize, to: usize) {
-        self.lock().insert((from, to));
+        self.lock().insert((from, to), Fate::Dropped);
+    }
+
+    /// Lets what `from` sends to `to` arrive so much later, from now on.
+    pub(super) fn delay(&self, from: usize, to: usize, by: Duration) {
+        self.lock().insert((from, to), Fate::Late(by));
     }
 
     /// Lets everything through again.
@@ -43,16 +59,16 @@ impl Rules {
         self.state.dropped.load(Ordering::Relaxed)
     }
 
-    fn let_through(&self, from: usize, to: usize) -> bool {
-        let cut = self.lock().contains(&(from, to));
-        if cut {
-            self.state.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        !cut
+    fn of(&self, from: usize, to: usize) -> Fate {
+        self.lock().get(&(from, to)).copied().unwrap_or(Fate::Late(Duration::ZERO))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<(usize, usize)>> {
-        self.state.cut.lock().unwrap_or_else(PoisonError::into_inner)
+    fn count_dropped(&self) {
+        self.state.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(usize, usize), Fate>> {
+        self.state.directions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,39 +99,26 @@ impl Relay {
         let near = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
         let far = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
         far.connect((Ipv4Addr::LOCALHOST, listen)).expect("a local address");
-        for socket in [&near, &far] {
-            socket.set_read_timeout(Some(LOOK)).expect("a timeout is set");
-        }
         let sockets = Arc::new(Sockets { near, far, sender: Mutex::new(None) });
         let over = Arc::new(AtomicBool::new(false));
         let there = {
             let (sockets, over, rules) = (Arc::clone(&sockets), Arc::clone(&over), rules.clone());
+            let receive = {
+                let sockets = Arc::clone(&sockets);
+                move |packet: &mut [u8], limit| sockets.receive_near(packet, limit)
+            };
             thread::spawn(move || {
-                let mut packet = vec![0; PACKET];
-                while !over.load(Ordering::Relaxed) {
-                    // A timeout, or the echo of a packet that nobody took.
-                    let Ok((size, sender)) = sockets.near.recv_from(&mut packet) else { continue };
-                    *sockets.sender.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-                    if rules.let_through(from, to) {
-                        // Nobody may listen there: that is a lost packet, too.
-                        let _lost = sockets.far.send(&packet[..size]);
-                    }
-                }
+                // Nobody may listen there: that is a lost packet, too.
+                let send = |packet: &[u8]| drop(sockets.far.send(packet));
+                carry(&over, || rules.of(from, to), || rules.count_dropped(), receive, send);
             })
         };
         let back = {
             let (over, rules) = (Arc::clone(&over), rules.clone());
             thread::spawn(move || {
-                let mut packet = vec![0; PACKET];
-                while !over.load(Ordering::Relaxed) {
-                    let Ok(size) = sockets.far.recv(&mut packet) else { continue };
-                    let sender = *sockets.sender.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(sender) = sender
-                        && rules.let_through(to, from)
-                    {
-                        let _lost = sockets.near.send_to(&packet[..size], sender);
-                    }
-                }
+                let receive = |packet: &mut [u8], limit| sockets.receive_far(packet, limit);
+                let send = |packet: &[u8]| sockets.send_near(packet);
+                carry(&over, || rules.of(to, from), || rules.count_dropped(), receive, send);
             })
         };
         Self { from, to, port, over, threads: vec![there, back] }
@@ -142,6 +145,58 @@ impl Drop for Relay {
     }
 }
 
+impl Sockets {
+    fn receive_near(&self, packet: &mut [u8], limit: Duration) -> io::Result<usize> {
+        self.near.set_read_timeout(Some(limit))?;
+        let (size, sender) = self.near.recv_from(packet)?;
+        *self.sender.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        Ok(size)
+    }
+
+    fn receive_far(&self, packet: &mut [u8], limit: Duration) -> io::Result<usize> {
+        self.far.set_read_timeout(Some(limit))?;
+        self.far.recv(packet)
+    }
+
+    fn send_near(&self, packet: &[u8]) {
+        let sender = *self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = sender {
+            let _lost = self.near.send_to(packet, sender);
+        }
+    }
+}
+
+/// Carries one direction until it is over.
+fn carry(
+    over: &AtomicBool,
+    fate: impl Fn() -> Fate,
+    count_dropped: impl Fn(),
+    receive: impl Fn(&mut [u8], Duration) -> io::Result<usize>,
+    send: impl Fn(&[u8]),
+) {
+    let mut packet = vec![0; PACKET];
+    let mut waiting: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
+    while !over.load(Ordering::Relaxed) {
+        let now = Instant::now();
+        while waiting.front().is_some_and(|(due, _)| *due <= now)
+            && let Some((_, packet)) = waiting.pop_front()
+        {
+            send(&packet);
+        }
+        let next = waiting.front().map_or(LOOK, |(due, _)| due.saturating_duration_since(now));
+        // An error is a timeout, or the echo of a packet that nobody took.
+        let limit = next.clamp(Duration::from_millis(1), LOOK);
+        let Ok(size) = receive(&mut packet, limit) else { continue };
+        match fate() {
+            Fate::Late(by) if by.is_zero() && waiting.is_empty() => send(&packet[..size]),
+            Fate::Late(by) if waiting.len() < WAITING => {
+                waiting.push_back((Instant::now() + by, packet[..size].to_vec()));
+            }
+            Fate::Late(_) | Fate::Dropped => count_dropped(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +204,7 @@ mod tests {
     /// A socket of 127.0.0.1 that waits no longer than a few looks.
     fn socket() -> UdpSocket {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-        socket.set_read_timeout(Some(LOOK * 3)).expect("set");
+        socket.set_read_timeout(Some(LOOK * 10)).expect("set");
         socket
     }
 
@@ -174,5 +229,23 @@ mod tests {
         rules.heal();
         far.send_to(b"four", back).expect("sent");
         assert_eq!(near.recv(&mut bytes).expect("carried again"), 4);
+    }
+
+    #[test]
+    fn a_delayed_packet_comes_late_and_in_its_place() {
+        let (near, far) = (socket(), socket());
+        let rules = Rules::default();
+        let relay = Relay::start(1, 2, far.local_addr().expect("bound").port(), &rules);
+        rules.delay(1, 2, LOOK);
+        let sent = Instant::now();
+        near.send_to(b"first", (Ipv4Addr::LOCALHOST, relay.port())).expect("sent");
+        let mut bytes = [0; 16];
+        assert_eq!(far.recv(&mut bytes).expect("carried"), 5);
+        assert!(sent.elapsed() >= LOOK, "{:?}", sent.elapsed());
+        near.send_to(b"second", (Ipv4Addr::LOCALHOST, relay.port())).expect("sent");
+        rules.heal();
+        near.send_to(b"3", (Ipv4Addr::LOCALHOST, relay.port())).expect("sent");
+        let sizes = [(); 2].map(|()| far.recv(&mut bytes).expect("carried"));
+        assert!(sizes == [6, 1], "{sizes:?}");
     }
 }
