@@ -125,9 +125,8 @@ impl GroupSample {
         if in_cluster {
             GROUP_RECOVERING.gauge(&label).set(f64::from(u8::from(status.recovering)));
         }
-        if !status.led {
-            LEADERLESS.counter(&label).increment(UPKEEP_INTERVAL.as_secs());
-        }
+        let leaderless = status.leaderless.total(Instant::now());
+        LEADERLESS.counter(&label).absolute(leaderless.as_secs());
         let entries = status.commit_index.saturating_sub(status.fsynced_index);
         GROUP_AT_RISK_ENTRIES.gauge(&label).set(entries as f64);
         GROUP_AT_RISK_BYTES.gauge(&label).set(status.at_risk_bytes as f64);

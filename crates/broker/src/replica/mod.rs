@@ -8,6 +8,7 @@ mod at_risk;
 mod clock;
 mod effects;
 mod events;
+mod leaderless;
 mod orders;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use flintmq_storage::{
 use at_risk::AtRisk;
 pub(crate) use clock::{Alarm, CoreClock};
 pub(crate) use events::{StoreEvent, StoreEventSender, StoreEvents};
+use leaderless::Leaderless;
 use orders::HandingOver;
 pub(crate) use orders::{Ceded, GroupOrders, GroupView, NotCeded, Order, Recovery};
 
@@ -147,6 +149,8 @@ pub(crate) struct ReplicaStatus {
     pub(crate) serving: bool,
     /// Whether the group has a leader that serves, here or elsewhere, as far as is known here.
     pub(crate) led: bool,
+    /// How long it had none, since this process started.
+    pub(crate) leaderless: Leaderless,
     /// Whether it may have lost its tail and does not count until that is made good.
     pub(crate) recovering: bool,
     pub(crate) term: Term,
@@ -220,6 +224,7 @@ pub(crate) struct Replica {
     handing_over: Option<HandingOver>,
     /// An administrator wants this node to lead.
     keeps_lead: bool,
+    leaderless: Leaderless,
 }
 
 impl Replica {
@@ -269,6 +274,7 @@ impl Replica {
             holes: VecDeque::new(),
             handing_over: None,
             keeps_lead: false,
+            leaderless: Leaderless::default(),
         })
     }
 
@@ -600,6 +606,7 @@ impl Replica {
             leader: self.core.leader(),
             serving: self.is_serving(),
             led: self.is_led(),
+            leaderless: self.leaderless,
             recovering: self.core.recovering().is_some(),
             term: self.core.term(),
             history: self.core.history(),
@@ -618,6 +625,7 @@ impl Replica {
         if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.core.step(now, Input::Tick, &mut self.effects);
         }
+        self.leaderless.note(self.is_led(), std::time::Instant::now);
         self.carry_out(AppendKind::Relief)
     }
 }
