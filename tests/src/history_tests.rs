@@ -233,6 +233,24 @@ fn what_is_unconfirmed_comes_again_when_the_leader_changes() {
 }
 
 #[test]
+fn a_cluster_is_held_to_the_other_promises_as_well() {
+    let one = |text: &str| history(text).check(Expectations::CLUSTER);
+    let id = || "p:1".to_owned();
+    let stored = "p sent p:1\n p acknowledged p:1";
+    assert_eq!(one(stored), [Violation::Lost(id())]);
+    assert_eq!(one("c delivered p:1"), [Violation::Invented(id())]);
+    assert_eq!(one("p sent p:1\n c damaged p:1"), [Violation::Damaged(id())]);
+    let twice = format!("{stored}\n c delivered p:1 a\n c delivered p:1 b");
+    assert_eq!(one(&twice), [Violation::StoredTwice(id())]);
+    let back = format!("{stored}\n c delivered p:1\n c confirmed p:1\n c ended\n d delivered p:1");
+    assert_eq!(one(&back), [Violation::CameBack(id())]);
+    let left = format!("{stored}\n c delivered p:1\n c died");
+    assert_eq!(one(&left), [Violation::Abandoned(id())]);
+    let late = Violation::OutOfOrder { id: id(), after: "p:2".to_owned() };
+    assert_eq!(one("p sent p:1\n p sent p:2\n c delivered p:2\n c delivered p:1"), [late]);
+}
+
+#[test]
 fn a_confirm_of_long_ago_is_final_while_the_connection_stands() {
     let sent = (0, "p", What::Sent("p:1".into()));
     let begun = vec![sent, (10, "c", delivered()), (20, "c", confirmed())];
