@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cluster::{Mailbox, PeerLinks};
-use crate::controller::{Controller, ControllerTask, Metadata, Policy, UnreadableRecord};
+use crate::controller::{
+    Controller, ControllerParts, ControllerTask, Metadata, Policy, UnreadableRecord,
+};
 use crate::domain_usage::{DomainUsage, PartitionUsage};
 use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
@@ -231,16 +233,16 @@ fn start_controller(
     let replica = open_replica(context, record, reports.sender)?;
     let (status, serving) = watch::channel(ReplicaStatus::default());
     let (changes, receiver) = mpsc::channel(CHANGES);
-    let task = ControllerTask::new(
+    let task = ControllerTask::new(ControllerParts {
         replica,
-        Arc::clone(&metadata),
+        metadata: Arc::clone(&metadata),
         status,
-        receiver,
-        reports.receiver,
+        changes: receiver,
+        events: reports.receiver,
         peers,
-        context.fatal.clone(),
-        context.stop.clone(),
-    );
+        fatal: context.fatal.clone(),
+        stop: context.stop.clone(),
+    });
     tasks.spawn(task.run());
     Ok((Controller::new(metadata, serving.clone(), changes, policy), vec![serving]))
 }

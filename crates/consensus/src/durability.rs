@@ -228,7 +228,7 @@ impl Core {
         self.hard.history = history;
         self.hard.void = true;
         self.save(turn);
-        self.recovering = self.recovering.or(Some(void_epoch(history)));
+        self.recovering = self.recovering.or_else(|| Some(void_epoch(history)));
         self.grant = None;
         self.log = LogTerms::default();
         self.commit = 0;

@@ -212,7 +212,7 @@ fn save(file: &Path, formation: &Formation) -> Result<(), FormationError> {
         out.write_all(&serde_json::to_vec(formation)?)?;
         out.sync_all()?;
         std::fs::rename(&next, file)?;
-        std::fs::File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
+        std::fs::File::open(file.parent().unwrap_or_else(|| Path::new(".")))?.sync_all()
     };
     written()
         .map_err(|error| FormationError::File { file: file.to_owned(), reason: error.to_string() })

@@ -12,7 +12,7 @@ use crate::config::UndefinedDomain;
 use crate::domain::DomainDefinition;
 use crate::replica::ReplicaStatus;
 pub(crate) use metadata::{DomainRecord, Metadata, MetadataCommand, QueuePlace, UnreadableRecord};
-pub(crate) use task::{Change, ControllerTask};
+pub(crate) use task::{Change, ControllerParts, ControllerTask};
 
 /// Why the controller did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

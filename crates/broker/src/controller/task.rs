@@ -56,6 +56,19 @@ pub(crate) struct Change {
     pub(crate) done: oneshot::Sender<Result<(), ControllerError>>,
 }
 
+/// Everything the controller's task is made of.
+pub(crate) struct ControllerParts {
+    pub(crate) replica: Replica,
+    pub(crate) metadata: Arc<RwLock<Metadata>>,
+    pub(crate) status: watch::Sender<ReplicaStatus>,
+    pub(crate) changes: mpsc::Receiver<Change>,
+    pub(crate) events: StoreEvents,
+    /// The way to other nodes and what comes from them; none for a cluster of one.
+    pub(crate) peers: Option<(PeerLinks, Mailbox)>,
+    pub(crate) fatal: FatalSignal,
+    pub(crate) stop: CancellationToken,
+}
+
 pub(crate) struct ControllerTask {
     replica: Replica,
     metadata: Arc<RwLock<Metadata>>,
@@ -78,25 +91,16 @@ pub(crate) struct ControllerTask {
 }
 
 impl ControllerTask {
-    pub(crate) fn new(
-        replica: Replica,
-        metadata: Arc<RwLock<Metadata>>,
-        status: watch::Sender<ReplicaStatus>,
-        changes: mpsc::Receiver<Change>,
-        events: StoreEvents,
-        peers: Option<(PeerLinks, Mailbox)>,
-        fatal: FatalSignal,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(parts: ControllerParts) -> Self {
         Self {
-            replica,
-            metadata,
-            status,
-            changes,
-            events,
-            peers,
-            fatal,
-            stop,
+            replica: parts.replica,
+            metadata: parts.metadata,
+            status: parts.status,
+            changes: parts.changes,
+            events: parts.events,
+            peers: parts.peers,
+            fatal: parts.fatal,
+            stop: parts.stop,
             under_way: VecDeque::new(),
             handed_on: BTreeMap::new(),
             decided: Vec::new(),

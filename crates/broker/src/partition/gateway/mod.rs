@@ -119,8 +119,8 @@ impl Gateway {
         self.waiting.clear();
     }
 
-    pub(super) fn take_opening(&mut self) -> Vec<Box<Open>> {
-        std::mem::take(&mut self.opening).into_values().collect()
+    pub(super) fn take_opening(&mut self) -> impl Iterator<Item = Box<Open>> + use<> {
+        std::mem::take(&mut self.opening).into_values()
     }
 
     pub(super) fn take_confirms(&mut self) -> Vec<(HandleId, MessageGuid)> {
