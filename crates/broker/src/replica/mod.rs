@@ -10,6 +10,7 @@ mod effects;
 mod events;
 mod leaderless;
 mod orders;
+mod retention;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub(crate) use events::{StoreEvent, StoreEventSender, StoreEvents};
 use leaderless::Leaderless;
 use orders::HandingOver;
 pub(crate) use orders::{Ceded, GroupOrders, GroupView, NotCeded, Order, Recovery};
+use retention::Retention;
 
 use crate::cluster::PeerLinks;
 
@@ -212,6 +214,7 @@ pub(crate) struct Replica {
     waiting: VecDeque<AppendBatch>,
     applied: LogPosition,
     at_risk: AtRisk,
+    retention: Retention,
     effects: Vec<Effect>,
     peers: Option<PeerLinks>,
     events: StoreEventSender,
@@ -266,6 +269,7 @@ impl Replica {
             waiting: VecDeque::new(),
             applied,
             at_risk: AtRisk::default(),
+            retention: Retention::default(),
             effects: Vec::new(),
             peers: host.peers.clone(),
             events,
@@ -447,6 +451,7 @@ impl Replica {
         }
         let entry = self.unapplied.pop_front()?;
         self.applied = entry.position();
+        self.retention.applied(entry.index, entry.payload.len());
         if entry.index > self.core.synced_index() {
             self.at_risk.add(entry.index, entry.payload.len());
         }
@@ -530,18 +535,11 @@ impl Replica {
     /// Up to where what is dead may go from the log. Behind that, members that are a little late,
     /// or the next leader's, would need a snapshot instead of the log.
     pub(crate) fn compaction_limit(&self) -> Index {
-        /// Entries that stay in any case, and at most for the sake of a member that is late.
-        const KEPT: u64 = 1024;
-        const KEPT_FOR_MEMBERS: u64 = 8192;
         if self.peers.is_none() {
             return Index::MAX;
         }
-        let kept = self.applied.index.saturating_sub(KEPT);
-        if self.core.is_serving() {
-            kept.min(self.core.compaction_limit(KEPT_FOR_MEMBERS))
-        } else {
-            kept
-        }
+        let reached = self.core.is_serving().then(|| self.core.compaction_limit(Index::MAX));
+        self.retention.limit(reached)
     }
 
     /// True while a transfer of the leadership is under way.
