@@ -38,6 +38,24 @@ fn nodes_may_come_in_any_order_and_much_later() {
 }
 
 #[test]
+fn a_node_that_waits_for_the_others_can_be_stopped_and_comes_back() {
+    let mut cluster = Cluster::builder().prepare();
+    cluster.node_mut(1).launch();
+    cluster.node(1).wait_for_log(&["waiting for the other nodes to form the cluster"]);
+    cluster.node(1).terminate();
+    let status = cluster.node_mut(1).wait_for_exit(Duration::from_secs(20));
+    assert_eq!(status.code(), Some(1), "it never was up");
+    cluster.node_mut(1).launch();
+    cluster.node(1).wait_for_log(&["still waiting for nodes"]);
+    cluster.node_mut(1).kill();
+    for node in [1, 2, 3] {
+        cluster.node_mut(node).launch();
+    }
+    cluster.wait_until_ready();
+    assert_flows(&cluster, 1, 2);
+}
+
+#[test]
 fn a_formed_cluster_starts_with_any_two() {
     let mut cluster = Cluster::start();
     assert_flows(&cluster, 1, 2);

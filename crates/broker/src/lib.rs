@@ -53,5 +53,5 @@ pub mod tls;
 
 pub use admin::AdminError;
 pub use groups::GroupsError;
-pub use server::{Broker, StartError, StopError};
+pub use server::{Broker, ReloadError, StartError, StopError};
 pub use session::listener::ListenError;

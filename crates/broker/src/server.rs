@@ -109,6 +109,17 @@ pub enum StartError {
     },
 }
 
+/// Why certificates were not read again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// Those that clients see.
+    #[error(transparent)]
+    Clients(#[from] TlsError),
+    /// Those that other nodes see.
+    #[error(transparent)]
+    Peers(#[from] flintmq_transport::CertificateError),
+}
+
 /// Why a node did not stop cleanly. The next start checks its log.
 #[derive(Debug, thiserror::Error)]
 #[error("the node did not stop cleanly: {0}")]
@@ -232,9 +243,15 @@ impl Broker {
     /// Reads certificate and key again, for connections made from now on.
     ///
     /// # Errors
-    /// [`TlsError`]; the node goes on with what it has.
-    pub fn reload_certificates(&self) -> Result<(), TlsError> {
-        self.identity.as_ref().map_or(Ok(()), |identity| identity.reload())
+    /// [`ReloadError`]; the node goes on with what it has.
+    pub fn reload_certificates(&self) -> Result<(), ReloadError> {
+        if let Some(identity) = &self.identity {
+            identity.reload()?;
+        }
+        if let Some(neighbours) = &self.neighbours {
+            neighbours.links.reload_certificates()?;
+        }
+        Ok(())
     }
 
     /// Stops: takes no more clients, delivers nothing more, waits a bounded time for consumers to
@@ -302,11 +319,10 @@ impl Broker {
         fatal: &FatalSignal,
         identity: Option<&Arc<TlsIdentity>>,
     ) -> Result<Started, StartError> {
-        let Opened { store, shutdown, .. } = open_store(config).await?;
+        let Opened { store, .. } = open_store(config).await?;
         let store = Arc::new(store);
         let stopping = CancellationToken::new();
-        let new = shutdown == Shutdown::New;
-        let result = Self::serve(config, metrics, fatal, identity, &store, new, &stopping).await;
+        let result = Self::serve(config, metrics, fatal, identity, &store, &stopping).await;
         match result {
             Ok((groups, others, listeners)) => Ok((store, groups, others, stopping, listeners)),
             Err(error) => {
@@ -328,7 +344,6 @@ impl Broker {
         fatal: &FatalSignal,
         identity: Option<&Arc<TlsIdentity>>,
         store: &Arc<Store>,
-        new: bool,
         stopping: &CancellationToken,
     ) -> Result<(Groups, Option<Neighbours>, Vec<Listener>), StartError> {
         let mut listeners = Vec::new();
@@ -337,6 +352,8 @@ impl Broker {
             listeners.push(Listener::bind(url, tls).await?);
         }
         let clock = CoreClock::start();
+        // A start that was cut short leaves a store without groups, which is as good as new.
+        let new = store.groups().map_err(GroupsError::Read)?.is_empty();
         let cluster = join_cluster(config, new, clock).await?;
         let settings = cluster.as_ref().map(|(cluster, _)| cluster.group_settings());
         let host = ReplicaHost::new(

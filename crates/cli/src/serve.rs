@@ -100,7 +100,13 @@ async fn serve(config: NodeConfig, stop_with_stdin: bool) -> anyhow::Result<()> 
     let mut input = stop_with_stdin.then(end_of_input);
     let metrics = Arc::new(Metrics::install(config.metrics.max_queues)?);
     let (cluster, node) = (config.cluster.clone(), config.node.id);
-    let broker = Broker::start(config, metrics).await?;
+    // A node of a cluster may wait long for the others.
+    let broker = tokio::select! {
+        started = Broker::start(config, metrics) => started?,
+        _ = terminate.recv() => bail!("stopped before it was up"),
+        _ = interrupt.recv() => bail!("stopped before it was up"),
+        () = gone(&mut input) => bail!("stopped before it was up"),
+    };
     for url in broker.client_urls() {
         tracing::info!(url, cluster, node, "clients can connect");
     }

@@ -234,8 +234,11 @@ fn perform(subject: &mut impl Subject, group: GroupId, action: &Action, step: u6
             replacing::stage(store, to, &reports, id, some);
             let whole = some.len() == pieces.len();
             let last = store.bounds(to).unwrap().last;
-            // The log behind it stays now and then, where it agrees.
+            // The log behind it stays now and then, where it agrees. Never behind a snapshot that
+            // goes back: entries between it and what is applied may be gone already.
+            let applied = store.applied(to).unwrap();
             let keep = last > opened.position
+                && applied.is_none_or(|applied| applied.index <= opened.position.index)
                 && store.entry(to, opened.position.index).unwrap().map(|entry| entry.position())
                     == Some(opened.position);
             if whole || *all {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_consensus::{Class, GroupId, Message, NodeId, Packet};
-use flintmq_transport::{Frame, Lane, SendError, Transport, wire};
+use flintmq_transport::{CertificateError, Frame, Lane, SendError, Transport, wire};
 
 /// The connections to all other nodes; cheap to clone.
 #[derive(Clone)]
@@ -77,6 +77,14 @@ impl PeerLinks {
     /// The connection is gone.
     pub(crate) async fn gateway_room(&self, to: NodeId, group: GroupId) -> Result<(), SendError> {
         self.transport.room(to, Lane::gateway(group.0)).await
+    }
+
+    /// Reads certificates and keys again, for connections from now on.
+    ///
+    /// # Errors
+    /// What is wrong with them; those of before stay.
+    pub(crate) fn reload_certificates(&self) -> Result<(), CertificateError> {
+        self.transport.reload_certificates()
     }
 
     /// Closes all connections, after what waits was sent or the time is over.
