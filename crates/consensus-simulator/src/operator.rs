@@ -101,6 +101,10 @@ impl World {
         if !everyone || trusted {
             return Ok(());
         }
+        // What is not durable yet may never have been: the operator looks again.
+        if !self.nodes.keys().filter_map(|id| core(*id)).all(|core| core.is_hard_state_synced()) {
+            return Ok(());
+        }
         let left = self.nodes.keys().filter_map(|id| Some(core(*id)?.config()));
         let Some(newest) = left.max_by_key(|config| config.stamp).cloned() else { return Ok(()) };
         let alive: Vec<NodeId> = config

@@ -9,7 +9,8 @@ use flintmq_consensus_simulator::{Coverage, Plan, Situation, Watching, run};
 const SEEDS: u64 = 300;
 
 /// Reached by some seeds of a thousand only.
-const RARE: [Situation; 2] = [Situation::FetchConflicted, Situation::SnapshotKeptLog];
+const RARE: [Situation; 3] =
+    [Situation::FetchConflicted, Situation::Reset, Situation::SnapshotKeptLog];
 
 #[test]
 fn some_hundred_seeds_hold_and_reach_every_situation() {

@@ -123,7 +123,12 @@ pub(super) async fn recover_here(
 }
 
 async fn own_standing(node: &Node, orders: &GroupOrders) -> Result<Standing, Failure> {
-    let view = orders.look().await.ok_or_else(|| stopping(()))?;
+    let mut view = orders.look().await.ok_or_else(|| stopping(()))?;
+    // What is not durable yet may never have been. An fsync takes milliseconds.
+    while !view.durable {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        view = orders.look().await.ok_or_else(|| stopping(()))?;
+    }
     Ok(Standing {
         node: node.id,
         leads: view.status.serving,

@@ -58,6 +58,8 @@ pub(crate) struct Recovery {
 pub(crate) struct GroupView {
     pub(crate) status: ReplicaStatus,
     pub(crate) config: ConfigRegister,
+    /// All of the hard state, the configuration with it, is fsynced.
+    pub(crate) durable: bool,
     /// Where its own log ends.
     pub(crate) last: LogPosition,
     /// The other members, as the leader sees them; empty where this node does not lead.
@@ -227,6 +229,7 @@ impl Replica {
         GroupView {
             status: self.status(),
             config: self.core.config().clone(),
+            durable: self.core.is_hard_state_synced(),
             last: self.core.last(),
             peers: peers.collect(),
         }

@@ -218,6 +218,10 @@ impl Cluster {
             self.nodes().into_iter().filter(|node| !self.is_on(*node)).collect();
         let core = self.hosts[node.0 as usize - 1].core.as_ref();
         let cores = self.hosts.iter().filter_map(|host| host.core.as_ref());
+        // What is not durable yet may never have been.
+        if !cores.clone().all(flintmq_consensus::Core::is_hard_state_synced) {
+            return Ok(());
+        }
         let configs = cores.map(flintmq_consensus::Core::config);
         let newest = configs.max_by_key(|config| config.stamp).cloned().unwrap_or_default();
         let Some(expect_history) = core.map(flintmq_consensus::Core::history) else {
