@@ -86,8 +86,8 @@ pub enum Input {
         /// The history number that the operator has seen; another one voids the order.
         expect_history: History,
         /// The newest of all durable configurations ([`crate::Core::is_hard_state_synced`]) on the
-        /// nodes that are left, learners and others included: a replica whose own is older would not
-        /// know whom to ask.
+        /// nodes that are left, learners and others included: a replica whose own is older would
+        /// not know whom to ask.
         newest: ConfigRegister,
         /// Names the order: greater than every number that an order for this group ever had, and
         /// than its history number. The time in seconds will do. The new history gets this number,

@@ -126,7 +126,7 @@ async fn own_standing(node: &Node, orders: &GroupOrders) -> Result<Standing, Fai
     let mut view = orders.look().await.ok_or_else(|| stopping(()))?;
     // What is not durable yet may never have been. An fsync takes milliseconds.
     while !view.durable {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
         view = orders.look().await.ok_or_else(|| stopping(()))?;
     }
     Ok(Standing {
