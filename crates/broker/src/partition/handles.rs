@@ -1,7 +1,7 @@
 //! Opening, configuring and closing queues for sessions; deleting and purging for administrators.
 
 use flintmq_protocol::control::StatusCategory;
-use flintmq_queue::{HandleId, OpenError, QueueId, Roles};
+use flintmq_queue::{HandleId, OpenError, QueueId, QueueSettings, Roles};
 use tokio::sync::oneshot;
 
 use super::requests::{
@@ -10,21 +10,52 @@ use super::requests::{
 use super::task::{Deferred, HandleEntry, Owner, PartitionTask, QueueEntry, RemoteOpen};
 use crate::link::SessionId;
 
+/// What became of the search for a queue.
+pub(super) enum Found {
+    /// Its place was given up.
+    Deleted,
+    Here,
+    /// On its way through the log.
+    Creating,
+}
+
 impl PartitionTask {
     /// Opens a queue; one that is not here yet is created first.
     pub(super) fn on_open(&mut self, open: Box<Open>) {
-        if self.deleted.contains(&open.queue) {
-            let _gone = open.done.send(Err(OpenRefusal::Deleted));
-            return;
+        match self.find_or_create(open.queue, &open.uri, &open.settings) {
+            Found::Deleted => {
+                let _gone = open.done.send(Err(OpenRefusal::Deleted));
+            }
+            Found::Here => self.open_existing(*open),
+            Found::Creating => self.defer(Deferred::Open(open)),
         }
-        if self.machine.settings(open.queue).is_some() {
+    }
+
+    /// Looks for a queue that is to be opened; one that is not here yet is put into the entry.
+    pub(super) fn find_or_create(
+        &mut self,
+        queue: QueueId,
+        uri: &str,
+        settings: &QueueSettings,
+    ) -> Found {
+        if self.deleted.contains(&queue) {
+            return Found::Deleted;
+        }
+        if self.machine.settings(queue).is_some() {
             // Its settings may be newer than what the session looked up: they stay.
-            return self.open_existing(*open);
+            return Found::Here;
         }
-        if self.creating.insert(open.queue) {
-            self.builder.create_queue(open.queue, &open.uri, &open.settings);
+        if self.creating.insert(queue) {
+            self.builder.create_queue(queue, uri, settings);
         }
-        self.defer(Deferred::Open(open));
+        Found::Creating
+    }
+
+    /// A domain's definition changed.
+    pub(super) fn on_update(&mut self, queue: QueueId, settings: &QueueSettings) {
+        if self.machine.settings(queue).is_some_and(|present| present != settings) {
+            self.builder.update_queue(queue, settings);
+        }
     }
 
     pub(super) fn open_existing(&mut self, open: Open) {
@@ -53,7 +84,7 @@ impl PartitionTask {
         self.tell_opened(&remote, answer);
     }
 
-    fn open_handle(
+    pub(super) fn open_handle(
         &mut self,
         handle: HandleId,
         queue: QueueId,
@@ -204,21 +235,26 @@ impl PartitionTask {
         }
     }
 
-    fn close_handle(&mut self, handle: HandleId, lost: bool) {
+    pub(super) fn close_handle(&mut self, handle: HandleId, lost: bool) {
         let Some(HandleEntry { owner: Owner::Session(local), .. }) = self.handles.get(&handle)
         else {
             return;
         };
         let session = local.session;
-        // An unknown handle here means that its queue was deleted, and with it all that it held.
+        self.release(handle, lost);
+        self.forget_handle(handle, session);
+    }
+
+    /// Gives back what the handle held. The state machine does not know it when its queue was
+    /// deleted, and with it all that it held, or when another node leads.
+    pub(super) fn release(&mut self, handle: HandleId, lost: bool) {
         if lost {
             if let Ok(Some(attempts)) = self.machine.lost(handle) {
                 self.builder.attempt(&attempts);
             }
         } else {
-            let _gone_with_its_queue = self.machine.close(handle);
+            let _not_known = self.machine.close(handle);
         }
-        self.forget_handle(handle, session);
     }
 
     pub(super) fn forget_handle(&mut self, handle: HandleId, session: SessionId) {

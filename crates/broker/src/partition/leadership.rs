@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use flintmq_queue::{EntryBuilder, HandleId, Partition, Roles};
-
+use flintmq_queue::{EntryBuilder, HandleId, Partition, QueueId};
 use tokio::sync::oneshot;
 
 use super::gateway::Closing;
@@ -80,15 +79,9 @@ impl PartitionTask {
         }
         tracing::info!(group = self.group().0, term = self.replica.term(), "leads");
         self.gateway.no_leader();
-        let mut local: Vec<(HandleId, LocalHandle)> = Vec::new();
-        for (handle, entry) in &self.handles {
-            if let Owner::Session(open) = &entry.owner {
-                local.push((*handle, open.clone()));
-            }
-        }
-        local.sort_unstable_by_key(|(handle, _)| *handle);
-        for (handle, open) in &local {
-            self.open_here(*handle, open);
+        let local = self.local_handles();
+        for (handle, queue, open) in &local {
+            self.open_here(*handle, *queue, open);
         }
         for open in self.gateway.take_opening() {
             self.on_open(open);
@@ -97,7 +90,7 @@ impl PartitionTask {
         for (handle, guid) in self.gateway.take_confirms() {
             self.take_confirm(handle, guid);
         }
-        for (handle, open) in &local {
+        for (handle, _, open) in &local {
             if !open.subscriptions.is_empty() {
                 let _gone_with_its_queue =
                     self.machine.configure(*handle, open.subscriptions.to_vec());
@@ -120,11 +113,20 @@ impl PartitionTask {
         self.invite(None);
     }
 
-    fn open_here(&mut self, handle: HandleId, open: &LocalHandle) {
-        let Some(entry) = self.handles.get(&handle) else { return };
-        let reader = matches!(open.role, HandleRole::Reader { .. });
-        let roles = Roles { reader, writer: !reader };
-        if let Err(error) = self.machine.open(handle, entry.queue, roles, None) {
+    /// What clients of this node have open, in the order in which they opened it.
+    pub(super) fn local_handles(&self) -> Vec<(HandleId, QueueId, LocalHandle)> {
+        let local = self.handles.iter().filter_map(|(handle, entry)| match &entry.owner {
+            Owner::Session(local) => Some((*handle, entry.queue, local.clone())),
+            Owner::Node(_) => None,
+        });
+        let mut local: Vec<_> = local.collect();
+        local.sort_unstable_by_key(|(handle, ..)| *handle);
+        local
+    }
+
+    fn open_here(&mut self, handle: HandleId, queue: QueueId, open: &LocalHandle) {
+        let reads = matches!(open.role, HandleRole::Reader { .. });
+        if let Err(error) = self.open_handle(handle, queue, reads) {
             tracing::warn!(handle = handle.0, %error, "a queue cannot be opened anew");
         }
         if self.links.get_mut(open.session).is_some_and(|link| link.paused) {
@@ -256,14 +258,6 @@ impl PartitionTask {
             self.handles.get_mut(&handle)
         {
             local.subscriptions = subscriptions.to_vec().into();
-        }
-    }
-
-    /// Forgets a handle of a client of this node.
-    pub(super) fn forget_local(&mut self, handle: HandleId) {
-        if let Some(HandleEntry { owner: Owner::Session(local), .. }) = self.handles.get(&handle) {
-            let session = local.session;
-            self.forget_handle(handle, session);
         }
     }
 }

@@ -42,6 +42,22 @@ pub(super) struct PendingPut {
     pub(super) kept: Option<Put>,
 }
 
+impl PendingPut {
+    /// What is needed to answer this PUT; the message is not kept.
+    pub(super) fn of(origin: Origin, put: &Put) -> Self {
+        Self {
+            origin,
+            handle: put.handle,
+            queue: put.queue,
+            guid: put.guid,
+            correlation_id: put.correlation_id,
+            ack_requested: put.ack_requested,
+            bytes: put.app_data.len(),
+            kept: None,
+        }
+    }
+}
+
 /// A proposed entry with the PUTs in it.
 pub(super) struct Proposed {
     pub(super) index: Index,
@@ -182,16 +198,8 @@ impl PartitionTask {
 
     fn take_put(&mut self, origin: Origin, put: Put, disk_low: bool) {
         let keep = self.gateway.is_needed() && matches!(origin, Origin::Session(_));
-        let pending = PendingPut {
-            origin,
-            handle: put.handle,
-            queue: put.queue,
-            kept: keep.then(|| put.clone()),
-            guid: put.guid,
-            correlation_id: put.correlation_id,
-            ack_requested: put.ack_requested,
-            bytes: put.app_data.len(),
-        };
+        let kept = keep.then(|| put.clone());
+        let pending = PendingPut { kept, ..PendingPut::of(origin, &put) };
         if disk_low {
             return self.answer(&pending, AckStatus::StorageFailure, Some(RejectReason::Storage));
         }
@@ -237,7 +245,15 @@ impl PartitionTask {
         }
     }
 
-    fn answer(&mut self, put: &PendingPut, status: AckStatus, rejected: Option<RejectReason>) {
+    /// Queues the answer to a PUT: success only if asked for, failure always, nothing for a queue
+    /// that the client has closed: an answer then would crash it (protocol: data events, section
+    /// 7).
+    pub(super) fn answer(
+        &mut self,
+        put: &PendingPut,
+        status: AckStatus,
+        rejected: Option<RejectReason>,
+    ) {
         if let (Some(reason), Some(queue)) = (rejected, self.queues.get(&put.queue)) {
             queue.series.rejected(reason, 1);
         }
@@ -245,38 +261,17 @@ impl PartitionTask {
             Origin::Session(session) => session,
             Origin::Node(node) => return self.ack_remote(node, put.guid, status),
         };
-        let ack =
-            AckMessage { status, correlation_id: put.correlation_id, guid: put.guid, queue_id: 0 };
-        self.answer_session(session, put.handle, put.bytes, put.ack_requested, ack);
-    }
-
-    /// Answers a PUT of a client of this node that the leader elsewhere has answered.
-    pub(super) fn answer_put(&mut self, session: SessionId, put: &Put, status: AckStatus) {
-        let ack =
-            AckMessage { status, correlation_id: put.correlation_id, guid: put.guid, queue_id: 0 };
-        self.answer_session(session, put.handle, put.app_data.len(), put.ack_requested, ack);
-    }
-
-    /// Queues the answer to a PUT: success only if asked for, failure always, nothing for a queue
-    /// that the client has closed: an answer then would crash it (protocol: data events, section
-    /// 7).
-    fn answer_session(
-        &mut self,
-        session: SessionId,
-        handle: HandleId,
-        bytes: usize,
-        ack_requested: bool,
-        ack: AckMessage,
-    ) {
-        self.links.answered(session, bytes);
-        let Some(HandleEntry { owner: Owner::Session(local), .. }) = self.handles.get(&handle)
+        self.links.answered(session, put.bytes);
+        let Some(HandleEntry { owner: Owner::Session(local), .. }) = self.handles.get(&put.handle)
         else {
             return;
         };
         let HandleRole::Writer { queue_id } = local.role else { return };
-        if ack.status == AckStatus::Success && !ack_requested {
+        if status == AckStatus::Success && !put.ack_requested {
             return;
         }
-        self.links.ack(session, AckMessage { queue_id, ..ack });
+        let ack =
+            AckMessage { status, correlation_id: put.correlation_id, guid: put.guid, queue_id };
+        self.links.ack(session, ack);
     }
 }

@@ -405,11 +405,7 @@ impl PartitionTask {
             Request::Configure(configure) => self.on_configure(*configure),
             Request::Close(close) => self.on_close(close),
             Request::SessionEnded(ended) => self.on_session_ended(ended),
-            Request::UpdateQueue { queue, settings } => {
-                if self.machine.settings(queue).is_some_and(|present| *present != *settings) {
-                    self.builder.update_queue(queue, &settings);
-                }
-            }
+            Request::UpdateQueue { queue, settings } => self.on_update(queue, &settings),
             Request::Purge { queue, done } => self.on_purge(queue, done),
             Request::Delete { queue, only_if, done } => self.on_delete(queue, only_if, done),
             Request::View { queue, done } => {

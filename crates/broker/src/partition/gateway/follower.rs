@@ -12,11 +12,12 @@ use super::{
     guid_bytes, guid_of, send_waiting, subscription_on_wire,
 };
 use crate::link::SessionId;
+use crate::partition::publish::{Origin, PendingPut};
 use crate::partition::requests::{
     AdminRefusal, Close, Configure, Confirm, HandleRole, Open, OpenRefusal, Publish, Purged,
     Request, SessionEnded,
 };
-use crate::partition::task::{LocalHandle, Owner, PartitionTask};
+use crate::partition::task::{Owner, PartitionTask};
 
 impl PartitionTask {
     /// Carries a request out at the leader, as far as it is not this node's own business.
@@ -176,12 +177,7 @@ impl PartitionTask {
 
     fn ask(&mut self, queue: QueueId, what: u32, asked: Asked) {
         if self.gateway.leader.is_none() {
-            let none = || AdminRefusal::Failed("the partition has no leader: try again".into());
-            match asked {
-                Asked::Purge(done) => drop(done.send(Err(none()))),
-                Asked::Delete(done) => drop(done.send(Err(none()))),
-            }
-            return;
+            return asked.refuse("the partition has no leader: try again");
         }
         let number = self.gateway.number();
         self.gateway.asked.insert(number, asked);
@@ -231,15 +227,7 @@ impl PartitionTask {
         self.say(Said::Hello(wire::Hello { term }));
         // First what is open, without subscriptions: nothing is delivered before the leader knows
         // what was confirmed.
-        let mut open: Vec<(HandleId, QueueId, LocalHandle)> = self
-            .handles
-            .iter()
-            .filter_map(|(handle, entry)| match &entry.owner {
-                Owner::Session(local) => Some((*handle, entry.queue, local.clone())),
-                Owner::Node(_) => None,
-            })
-            .collect();
-        open.sort_unstable_by_key(|(handle, ..)| *handle);
+        let open = self.local_handles();
         for (handle, queue, local) in &open {
             self.say_open(*handle, *queue, &local.uri, &local.settings, local.role);
         }
@@ -340,7 +328,7 @@ impl PartitionTask {
         let Some(open) = self.gateway.opening.remove(&handle) else {
             // Opened anew at this leader. If its queue is gone, so is what it was open for.
             if opened.outcome == 2 {
-                self.forget_local(handle);
+                self.close_handle(handle, false);
             }
             return;
         };
@@ -356,7 +344,7 @@ impl PartitionTask {
         if open.done.send(answer).is_err() {
             let number = self.gateway.number();
             self.say(Said::Close(wire::Close { number, handles: vec![handle.0], lost: false }));
-            self.forget_local(handle);
+            self.close_handle(handle, false);
         }
     }
 
@@ -381,28 +369,9 @@ impl PartitionTask {
         let known = |(known, _): &(u64, Closing)| *known == number;
         let Some(at) = self.gateway.closing.iter().position(known) else { return };
         match self.gateway.closing.remove(at) {
-            Some((_, Closing::Close(close))) => {
-                self.links.flush_session(close.session.id);
-                for handle in close.handles {
-                    self.forget_local(handle);
-                }
-                close.session.outbox.push(close.response);
-            }
-            Some((_, Closing::SessionEnded(ended))) => self.end_local(ended),
+            Some((_, Closing::Close(close))) => self.close_now(*close),
+            Some((_, Closing::SessionEnded(ended))) => self.end_session(ended),
             None => {}
-        }
-    }
-
-    /// Drops what a session that is over had open here.
-    pub(in crate::partition) fn end_local(&mut self, ended: SessionEnded) {
-        self.links.flush_session(ended.session);
-        let handles = self.links.get_mut(ended.session).map(|link| link.handles.clone());
-        for handle in handles.unwrap_or_default() {
-            self.forget_local(handle);
-        }
-        self.links.remove(ended.session);
-        if let Some(done) = ended.done {
-            let _gone = done.send(());
         }
     }
 
@@ -413,7 +382,8 @@ impl PartitionTask {
             let Some(at) = self.gateway.unanswered.iter().position(known) else { continue };
             let Some(unanswered) = self.gateway.unanswered.remove(at) else { continue };
             let status = AckStatus::from_wire(ack.status as u8);
-            self.answer_put(unanswered.session, &unanswered.put, status);
+            let origin = Origin::Session(unanswered.session);
+            self.answer(&PendingPut::of(origin, &unanswered.put), status, None);
         }
         for push in deliver.pushes {
             let handle = HandleId(push.handle);

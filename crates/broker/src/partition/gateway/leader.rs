@@ -11,8 +11,10 @@ use tokio::sync::oneshot;
 
 use super::wire::{self, Said};
 use super::{
-    Served, attributes_of, attributes_word, guid_bytes, guid_of, send_waiting, subscription_of,
+    LEADER_CHANGED, Served, attributes_of, attributes_word, guid_bytes, guid_of, send_waiting,
+    subscription_of,
 };
+use crate::partition::handles::Found;
 use crate::partition::publish::Origin;
 use crate::partition::requests::{AdminRefusal, OpenRefusal, Purged, Removable};
 use crate::partition::task::{Deferred, PartitionTask, RemoteOpen, Signal};
@@ -59,7 +61,7 @@ impl PartitionTask {
     pub(in crate::partition) fn drop_gateway(&mut self, node: NodeId) {
         let Some(served) = self.gateway.served.remove(&node) else { return };
         for handle in served.handles {
-            let _gone_with_its_queue = self.machine.close(handle);
+            self.release(handle, false);
             self.handles.remove(&handle);
         }
     }
@@ -116,11 +118,8 @@ impl PartitionTask {
                 }
             }
             Said::Update(update) => {
-                let queue = QueueId(update.queue);
-                if let Ok(settings) = QueueSettings::from_bytes(&update.settings)
-                    && self.machine.settings(queue).is_some_and(|present| *present != settings)
-                {
-                    self.builder.update_queue(queue, &settings);
+                if let Ok(settings) = QueueSettings::from_bytes(&update.settings) {
+                    self.on_update(QueueId(update.queue), &settings);
                 }
             }
             Said::Ask(ask) => self.serve_ask(from, &ask),
@@ -138,16 +137,11 @@ impl PartitionTask {
         };
         let queue = QueueId(open.queue);
         let remote = RemoteOpen { node: from, handle, queue, reads: open.reads };
-        if self.deleted.contains(&queue) {
-            return self.tell_opened(&remote, Err(OpenRefusal::Deleted));
+        match self.find_or_create(queue, &open.uri, &settings) {
+            Found::Deleted => self.tell_opened(&remote, Err(OpenRefusal::Deleted)),
+            Found::Here => self.open_remote(remote),
+            Found::Creating => self.defer(Deferred::OpenRemote(remote)),
         }
-        if self.machine.settings(queue).is_some() {
-            return self.open_remote(remote);
-        }
-        if self.creating.insert(queue) {
-            self.builder.create_queue(queue, &open.uri, &settings);
-        }
-        self.defer(Deferred::OpenRemote(remote));
     }
 
     /// A handle of a gateway was opened, or not.
@@ -252,13 +246,7 @@ impl PartitionTask {
     }
 
     fn close_remote(&mut self, node: NodeId, handle: HandleId, lost: bool) {
-        if lost {
-            if let Ok(Some(attempts)) = self.machine.lost(handle) {
-                self.builder.attempt(&attempts);
-            }
-        } else {
-            let _gone_with_its_queue = self.machine.close(handle);
-        }
+        self.release(handle, lost);
         self.handles.remove(&handle);
         if let Some(served) = self.gateway.served.get_mut(&node) {
             served.handles.retain(|open| *open != handle);
@@ -386,5 +374,5 @@ impl PartitionTask {
 }
 
 fn no_longer() -> AdminRefusal {
-    AdminRefusal::Failed("the leader changed meanwhile: look again".into())
+    AdminRefusal::Failed(LEADER_CHANGED.to_owned())
 }

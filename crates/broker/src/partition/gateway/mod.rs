@@ -34,6 +34,9 @@ const MAX_WAITING: usize = 1024;
 const FRAME_PUTS: usize = 1024;
 const FRAME_BYTES: usize = 1 << 20;
 
+/// What administrators are told whose request came to nothing because the lead moved.
+const LEADER_CHANGED: &str = "the leader changed meanwhile: look again";
+
 /// A PUT of a client of this node that is not answered.
 pub(super) struct Unanswered {
     pub(super) session: SessionId,
@@ -52,6 +55,16 @@ pub(super) enum Closing {
 enum Asked {
     Purge(oneshot::Sender<Result<Purged, AdminRefusal>>),
     Delete(oneshot::Sender<Result<(), AdminRefusal>>),
+}
+
+impl Asked {
+    fn refuse(self, why: &str) {
+        let refusal = AdminRefusal::Failed(why.to_owned());
+        match self {
+            Self::Purge(done) => drop(done.send(Err(refusal))),
+            Self::Delete(done) => drop(done.send(Err(refusal))),
+        }
+    }
 }
 
 /// What the leader keeps of a gateway.
@@ -142,11 +155,7 @@ impl Gateway {
     /// What was asked of a leader that is no more.
     pub(super) fn refuse_asked(&mut self) {
         for asked in std::mem::take(&mut self.asked).into_values() {
-            let lost = || AdminRefusal::Failed("the leader changed meanwhile: look again".into());
-            match asked {
-                Asked::Purge(done) => drop(done.send(Err(lost()))),
-                Asked::Delete(done) => drop(done.send(Err(lost()))),
-            }
+            asked.refuse(LEADER_CHANGED);
         }
     }
 
