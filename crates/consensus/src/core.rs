@@ -432,7 +432,9 @@ impl Core {
         }
     }
 
-    pub(crate) fn is_up(&self, node: NodeId) -> bool {
+    /// True unless the host said that this node cannot be reached.
+    #[must_use]
+    pub fn is_up(&self, node: NodeId) -> bool {
         !self.down.contains(&node)
     }
 }
@@ -497,12 +499,6 @@ impl Core {
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
         self.leader
-    }
-
-    /// True unless the host said that this node cannot be reached.
-    #[must_use]
-    pub fn reaches(&self, node: NodeId) -> bool {
-        self.is_up(node)
     }
 
     /// True when this replica leads and its barrier is committed: it acknowledges and answers

@@ -62,6 +62,14 @@ pub(crate) enum FromPeer {
 /// Where a group's task hears of other nodes.
 pub(crate) type Mailbox = mpsc::Receiver<FromPeer>;
 
+/// The next thing that other nodes have for a group; for ever nothing in a cluster of one.
+pub(crate) async fn heard(mailbox: Option<&mut Mailbox>) -> Option<FromPeer> {
+    match mailbox {
+        Some(mailbox) => mailbox.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The ways to the tasks of all groups here.
 pub(crate) type Mailboxes = Arc<FxHashMap<GroupId, mpsc::Sender<FromPeer>>>;
 

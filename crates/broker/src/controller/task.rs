@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::ControllerError;
 use super::metadata::{Metadata, MetadataCommand};
-use crate::cluster::{FromPeer, Mailbox, PeerLinks};
+use crate::cluster::{FromPeer, Mailbox, PeerLinks, heard};
 use crate::fatal::FatalSignal;
-use crate::replica::{NotProposed, Replaced, Replica, ReplicaError, ReplicaStatus, StoreEvents};
+use crate::replica::{NotProposed, Replica, ReplicaError, ReplicaStatus, StoreEvents};
 
 /// Applied entries after which the metadata are checkpointed, so that a restart replays few.
 const CHECKPOINT_EVERY: usize = 256;
@@ -124,7 +124,7 @@ impl ControllerTask {
             tokio::select! {
                 biased;
                 Some(event) = self.events.recv() => self.replica.on_store(event)?,
-                Some(said) = next(&mut self.peers) => self.on_peer(said)?,
+                Some(said) = heard(self.peers.as_mut().map(|(_, mailbox)| mailbox)) => self.on_peer(said)?,
                 Some(change) = self.changes.recv(), if self.takes_changes() => {
                     if self.replica.is_serving() {
                         self.propose(change)?;
@@ -267,15 +267,8 @@ impl ControllerTask {
     }
 
     fn take_up_replaced(&mut self) -> Result<(), ReplicaError> {
-        let Some(replaced) = self.replica.take_replaced() else { return Ok(()) };
+        let Some(records) = self.replica.take_replaced()? else { return Ok(()) };
         self.applied.clear();
-        let records: Vec<_> = match replaced {
-            Replaced::Emptied => Vec::new(),
-            Replaced::Installed => {
-                let store = Arc::clone(self.replica.store());
-                store.queue_records(self.replica.group(), &[], &[]).collect::<Result<_, _>>()?
-            }
-        };
         match Metadata::restore(records) {
             Ok(metadata) => {
                 *self.metadata.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
@@ -367,12 +360,5 @@ impl ControllerTask {
                 .put_back(batch.puts, batch.deletes);
         }
         Ok(())
-    }
-}
-
-async fn next(peers: &mut Option<(PeerLinks, Mailbox)>) -> Option<FromPeer> {
-    match peers {
-        Some((_, mailbox)) => mailbox.recv().await,
-        None => std::future::pending().await,
     }
 }

@@ -10,7 +10,7 @@ use super::gateway::Closing;
 use super::publish::Origin;
 use super::requests::{AdminRefusal, HandleRole, Open};
 use super::task::{Deferred, HandleEntry, LocalHandle, Owner, PartitionTask};
-use crate::replica::{Replaced, ReplicaError};
+use crate::replica::ReplicaError;
 
 /// How long a stopping node tries to hand a leadership over.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -196,26 +196,17 @@ impl PartitionTask {
 
     /// Takes up the state that a snapshot, or the loss of a past, left in the store.
     pub(super) fn take_up_replaced(&mut self) -> Result<(), ReplicaError> {
-        let Some(replaced) = self.replica.take_replaced() else { return Ok(()) };
+        let Some(records) = self.replica.take_replaced()? else { return Ok(()) };
         self.checkpoint_waiting = None;
         self.held_dead.clear();
         self.applied_since_checkpoint = 0;
-        let machine = match replaced {
-            Replaced::Emptied => Partition::default(),
-            Replaced::Installed => {
-                let store = std::sync::Arc::clone(self.replica.store());
-                let records: Result<Vec<_>, _> =
-                    store.queue_records(self.group(), &[], &[]).collect();
-                match Partition::restore(records?) {
-                    Ok(machine) => machine,
-                    Err(error) => {
-                        self.fatal.raise(format!("group={} {error}", self.group()));
-                        return Ok(());
-                    }
-                }
+        let machine = match Partition::restore(records) {
+            Ok(machine) => machine,
+            Err(error) => {
+                self.fatal.raise(format!("group={} {error}", self.group()));
+                return Ok(());
             }
         };
-        tracing::info!(group = self.group().0, ?replaced, "another state is taken up");
         let before: Vec<_> = self.queues.keys().copied().collect();
         self.machine = machine;
         for queue in before {

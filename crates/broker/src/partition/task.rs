@@ -22,7 +22,7 @@ use super::gateway::Gateway;
 use super::links::Links;
 use super::publish::{Origin, PendingPut, Proposed};
 use super::requests::{AdminRefusal, Close, HandleRole, Open, Purged, Put, Request, SessionEnded};
-use crate::cluster::{FromPeer, Mailbox, PeerLinks};
+use crate::cluster::{FromPeer, Mailbox, PeerLinks, heard};
 use crate::domain_usage::PartitionUsage;
 use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
@@ -291,7 +291,7 @@ impl PartitionTask {
             tokio::select! {
                 biased;
                 Some(event) = self.events.recv() => self.replica.on_store(event)?,
-                Some(said) = next(&mut self.mailbox) => self.on_peer(said)?,
+                Some(said) = heard(self.mailbox.as_mut()) => self.on_peer(said)?,
                 Some(signal) = self.signalled.recv() => self.on_signal(signal),
                 Some(request) = self.requests.recv(), if self.takes_requests() => {
                     self.on_request(request);
@@ -421,13 +421,6 @@ impl PartitionTask {
             }
             Request::StopDelivery { idle } => self.on_stop_delivery(idle),
         }
-    }
-}
-
-async fn next(mailbox: &mut Option<Mailbox>) -> Option<FromPeer> {
-    match mailbox {
-        Some(mailbox) => mailbox.recv().await,
-        None => std::future::pending().await,
     }
 }
 

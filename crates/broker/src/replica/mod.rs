@@ -24,8 +24,8 @@ use flintmq_consensus::{
     SnapshotId, StopReason, Term,
 };
 use flintmq_storage::{
-    AppendBatch, AppendKind, CheckpointBatch, DiskState, GroupRecord, LogStore, ReadError, Refused,
-    RefusedReason, Report, SnapshotReport, StagedPiece, StorageError,
+    AppendBatch, AppendKind, CheckpointBatch, DiskState, GroupRecord, LogStore, QueueRecord,
+    ReadError, Refused, RefusedReason, Report, SnapshotReport, StagedPiece, StorageError,
 };
 
 use at_risk::AtRisk;
@@ -194,7 +194,7 @@ impl ReplicaHost {
 
 /// What became of a replica's state, other than by applying entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Replaced {
+enum Replaced {
     /// Nothing is left of it: the group's past is another one.
     Emptied,
     /// It is that of a snapshot, in the store.
@@ -350,9 +350,21 @@ impl Replica {
         self.step(Input::Cede)
     }
 
-    /// The owner has to take up another state before it asks for entries to apply.
-    pub(crate) fn take_replaced(&mut self) -> Option<Replaced> {
-        self.replaced.take()
+    /// The records of another state, which the owner has to take up before it asks for entries to
+    /// apply.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(crate) fn take_replaced(&mut self) -> Result<Option<Vec<QueueRecord>>, ReplicaError> {
+        let Some(replaced) = self.replaced.take() else { return Ok(None) };
+        tracing::info!(group = self.group.0, ?replaced, "another state is taken up");
+        match replaced {
+            Replaced::Emptied => Ok(Some(Vec::new())),
+            Replaced::Installed => {
+                let records = self.store.queue_records(self.group, &[], &[]);
+                Ok(Some(records.collect::<Result<_, _>>()?))
+            }
+        }
     }
 
     /// Takes a report or an answer of the store.
@@ -523,13 +535,13 @@ impl Replica {
 
     /// The other members that can be reached.
     pub(crate) fn peers_in_reach(&self) -> impl Iterator<Item = NodeId> {
-        self.peers().filter(|peer| self.core.reaches(*peer))
+        self.peers().filter(|peer| self.core.is_up(*peer))
     }
 
     /// Another node that leads, as far as is known, and can be reached.
     pub(crate) fn leader_in_reach(&self) -> Option<NodeId> {
         let node = self.core.node();
-        self.core.leader().filter(|leader| *leader != node && self.core.reaches(*leader))
+        self.core.leader().filter(|leader| *leader != node && self.core.is_up(*leader))
     }
 
     /// Up to where what is dead may go from the log. Behind that, members that are a little late,
