@@ -201,7 +201,10 @@ fn database_options(tuning: &Tuning, create: bool, counters: &Arc<Counters>) -> 
     // What "some earlier state of its own history" rests on (consensus design, section 1).
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_unordered_write(false);
-    options.set_recycle_log_file_num(0);
+    // A log file that is written over costs a quarter less CPU than a new one, whose pages and
+    // blocks have to be found. What is left of its earlier life ends the file: every record carries
+    // the number of the file that it belongs to (tests/unclean_stop.rs).
+    options.set_recycle_log_file_num(tuning.spare_log_files as usize);
     options.set_manual_wal_flush(false);
     options.set_paranoid_checks(true);
     // Point-in-time recovery alone does not notice an older log file that ends early at the end of
@@ -262,6 +265,10 @@ fn family_options(family: Family, tuning: &Tuning, cache: &Cache) -> Options {
     options
 }
 
+fn is_normal(condition: DBWriteStallCondition) -> bool {
+    matches!(condition, DBWriteStallCondition::KNormal)
+}
+
 /// Takes down what RocksDB reports of its background work.
 struct Events {
     counters: Arc<Counters>,
@@ -288,6 +295,11 @@ impl EventListener for Events {
     fn on_stall_conditions_changed(&self, info: &WriteStallInfo) {
         let family = info.cf_name().unwrap_or_default();
         let family = String::from_utf8_lossy(&family);
+        match (is_normal(info.prev()), is_normal(info.cur())) {
+            (true, false) => self.counters.stalled_families.fetch_add(1, Relaxed),
+            (false, true) => self.counters.stalled_families.fetch_sub(1, Relaxed),
+            _ => 0,
+        };
         match info.cur() {
             DBWriteStallCondition::KStopped => {
                 self.counters.write_stops.fetch_add(1, Relaxed);

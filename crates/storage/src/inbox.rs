@@ -5,6 +5,7 @@
 
 use crate::batch::{AppendBatch, CheckpointBatch, HardStates, NewGroup, Report, Sink, StagedPiece};
 use crate::error::{Refused, RefusedReason, StorageError};
+use crate::small_writes::{SMALL_BYTES, SMALL_REQUESTS};
 use flintmq_consensus::{GroupId, HardState, Index, SnapshotId};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
@@ -99,14 +100,15 @@ impl Inbox {
         Self { state: Mutex::default(), arrived: Condvar::new(), max_bytes, max_requests }
     }
 
-    /// Puts a batch in, if there is room for it.
+    /// Puts a batch in, if there is room for it. Tells whether nothing waited before; whoever puts
+    /// the first one in has to see to it that it is written.
     pub(crate) fn push<T>(
         &self,
         group: GroupId,
         (size, class): (usize, Class),
         batch: T,
         work: impl FnOnce(T) -> Work,
-    ) -> Result<(), Refused<T>> {
+    ) -> Result<bool, Refused<T>> {
         let max_bytes = match class {
             Class::Growing => self.max_bytes,
             Class::Relief => self.max_bytes + self.max_bytes / 4,
@@ -123,8 +125,7 @@ impl Inbox {
             state.starved.insert(group);
             return Err(Refused { returned: batch, reason: RefusedReason::Full });
         }
-        self.add(state, Request { group, size, work: work(batch) });
-        Ok(())
+        Ok(state.add(Request { group, size, work: work(batch) }))
     }
 
     /// Puts in what must not wait behind messages: hard states and life and death of groups. It has
@@ -143,7 +144,7 @@ impl Inbox {
             state.starved.insert(group);
             return Err(Refused { returned: value, reason: RefusedReason::Full });
         }
-        self.add(state, Request { group, size: 0, work: work(value) });
+        self.add_and_wake(state, Request { group, size: 0, work: work(value) });
         Ok(())
     }
 
@@ -157,7 +158,9 @@ impl Inbox {
                 sink(Report::Failed(error));
             }
             Stopped::Closed => {}
-            Stopped::No => self.add(state, Request { group, size: 0, work: Work::Register(sink) }),
+            Stopped::No => {
+                self.add_and_wake(state, Request { group, size: 0, work: Work::Register(sink) });
+            }
         }
     }
 
@@ -214,14 +217,40 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// Takes what there is to do: requests up to about `max_bytes`. Waits until there is something,
-    /// if it is to.
-    pub(crate) fn take(&self, max_bytes: usize, requests: Vec<Request>, wait: bool) -> Delivery {
-        debug_assert!(requests.is_empty());
+    /// Waits until there is something to do.
+    pub(crate) fn wait(&self) {
         let mut state = self.lock();
-        while wait && state.queue.is_empty() && !state.delivery.has_news() {
+        while state.queue.is_empty() && !state.delivery.has_news() {
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Wakes the writer's thread.
+    pub(crate) fn wake_writer(&self) {
+        self.arrived.notify_one();
+    }
+
+    /// Takes everything that waits, if it is little and all of it is as wanted; gives `room` back
+    /// otherwise.
+    pub(crate) fn take_small(
+        &self,
+        is_wanted: impl Fn(&Request) -> bool,
+        mut room: Vec<Request>,
+    ) -> Result<Delivery, Vec<Request>> {
+        let mut state = self.lock();
+        let bytes: usize = state.queue.iter().map(|request| request.size).sum();
+        let fits = state.queue.len() <= SMALL_REQUESTS && bytes <= SMALL_BYTES;
+        if !fits || state.delivery.has_news() || !state.queue.iter().all(is_wanted) {
+            return Err(room);
+        }
+        room.extend(state.queue.drain(..));
+        Ok(Delivery { requests: room, ..Delivery::default() })
+    }
+
+    /// Takes what there is to do: requests up to about `max_bytes`.
+    pub(crate) fn take(&self, max_bytes: usize, requests: Vec<Request>) -> Delivery {
+        debug_assert!(requests.is_empty());
+        let mut state = self.lock();
         let mut delivery = std::mem::take(&mut state.delivery);
         delivery.requests = requests;
         let mut bytes = 0;
@@ -255,21 +284,27 @@ impl Inbox {
         self.lock().bytes
     }
 
-    fn add(&self, mut state: MutexGuard<'_, State>, request: Request) {
-        state.bytes += request.size;
-        state.requests += 1;
-        state.queue.push_back(request);
-        // A writer that is busy finds it by itself.
-        let first = state.queue.len() == 1;
+    fn add_and_wake(&self, mut state: MutexGuard<'_, State>, request: Request) {
+        let first = state.add(request);
         drop(state);
         if first {
-            self.arrived.notify_one();
+            self.wake_writer();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves plain numbers behind, never a half-done step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// True when nothing waited before: a writer that is busy finds the rest by itself.
+    fn add(&mut self, request: Request) -> bool {
+        self.bytes += request.size;
+        self.requests += 1;
+        self.queue.push_back(request);
+        self.queue.len() == 1
     }
 }
 
@@ -287,6 +322,7 @@ mod tests {
         let batch = AppendBatch::default();
         inbox
             .push(GroupId(1), (size, Class::Growing), batch, Work::Append)
+            .map(|_| ())
             .map_err(|refused| refused.reason)
     }
 
@@ -295,7 +331,7 @@ mod tests {
         let inbox = Inbox::new(100, 10);
         assert_eq!(push(&inbox, 60), Ok(()));
         assert_eq!(push(&inbox, 60), Err(RefusedReason::Full));
-        let taken = inbox.take(1000, Vec::new(), true);
+        let taken = inbox.take(1000, Vec::new());
         assert_eq!(taken.requests.len(), 1);
         assert_eq!(push(&inbox, 60), Err(RefusedReason::Full), "still being written");
         assert_eq!(inbox.release(60, 1), BTreeSet::from([GroupId(1)]));
@@ -338,9 +374,9 @@ mod tests {
         }
         let _closed = inbox.close().unwrap();
         assert_eq!(push(&inbox, 1), Err(RefusedReason::Stopped));
-        let first = inbox.take(20, Vec::new(), true);
+        let first = inbox.take(20, Vec::new());
         assert_eq!((first.requests.len(), first.close.is_some()), (2, false));
-        let second = inbox.take(20, Vec::new(), true);
+        let second = inbox.take(20, Vec::new());
         assert_eq!((second.requests.len(), second.close.is_some()), (1, true));
     }
 

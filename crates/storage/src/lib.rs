@@ -157,6 +157,7 @@ mod options;
 mod records;
 mod shutdown_signal;
 mod side_clearing;
+mod small_writes;
 mod snapshot_pieces;
 mod snapshot_staging;
 mod space_reclaim;

@@ -6,6 +6,7 @@ use crate::batch::{
 use crate::disk_space::{DiskMonitor, DiskState};
 use crate::error::{Refused, RefusedReason};
 use crate::inbox::{Class, Inbox, Work};
+use crate::small_writes::SharedWriter;
 use crate::statistics::Counters;
 use flintmq_consensus::{GroupId, HardState, SnapshotId};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub struct LogHandle {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) disk: Arc<DiskMonitor>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) writer: Arc<SharedWriter>,
 }
 
 impl LogHandle {
@@ -51,7 +53,9 @@ impl LogHandle {
             AppendKind::Growing => (self.while_there_is_room(batch)?, Class::Growing),
             AppendKind::Relief => (batch, Class::Relief),
         };
-        self.counted(self.inbox.push(group, (batch.size(), class), batch, Work::Append))
+        let size = batch.size();
+        let put = self.inbox.push(group, (size, class), batch, Work::Append);
+        self.arrived(size, put)
     }
 
     /// See [`crate::LogStore::reset`].
@@ -82,8 +86,9 @@ impl LogHandle {
         group: GroupId,
         batch: CheckpointBatch,
     ) -> Result<(), Refused<CheckpointBatch>> {
-        let size = (batch.size(), Class::Relief);
-        self.counted(self.inbox.push(group, size, batch, Work::Checkpoint))
+        let size = batch.size();
+        let put = self.inbox.push(group, (size, Class::Relief), batch, Work::Checkpoint);
+        self.arrived(size, put)
     }
 
     /// See [`crate::LogStore::mark_rejoined`].
@@ -98,8 +103,9 @@ impl LogHandle {
         piece: StagedPiece,
     ) -> Result<(), Refused<StagedPiece>> {
         let piece = self.while_there_is_room(piece)?;
-        let size = (piece.size(), Class::Growing);
-        self.counted(self.inbox.push(group, size, piece, Work::Stage))
+        let size = piece.size();
+        let put = self.inbox.push(group, (size, Class::Growing), piece, Work::Stage);
+        self.arrived(size, put)
     }
 
     /// See [`crate::LogStore::install`].
@@ -118,10 +124,18 @@ impl LogHandle {
         Err(Refused { returned: request, reason: RefusedReason::DiskFull { free, reserve } })
     }
 
-    fn counted<T>(&self, result: Result<(), Refused<T>>) -> Result<(), Refused<T>> {
-        if let Err(Refused { reason: RefusedReason::Full, .. }) = &result {
-            self.counters.refused_full.fetch_add(1, Relaxed);
+    fn arrived<T>(&self, size: usize, put: Result<bool, Refused<T>>) -> Result<(), Refused<T>> {
+        match put {
+            Ok(first) => {
+                self.writer.arrived(size, first);
+                Ok(())
+            }
+            Err(refused) => {
+                if refused.reason == RefusedReason::Full {
+                    self.counters.refused_full.fetch_add(1, Relaxed);
+                }
+                Err(refused)
+            }
         }
-        result
     }
 }

@@ -1,4 +1,5 @@
-//! The one thread that writes to the database.
+//! What is written to the database, one write at a time: by its own thread, or, when it is little,
+//! by the thread that asks for it (`small_writes`).
 //!
 //! Everything that waits in the inbox becomes one `WriteBatch`, so batches grow with the load by
 //! themselves and nobody waits for a timer. Reports go out only after the write call has returned
@@ -13,6 +14,7 @@ use crate::inbox::{Delivery, Inbox, Request, SyncMark, SyncedMarks, Work};
 use crate::options::Durability;
 use crate::records::{self, EntryHeader};
 use crate::side_clearing::Clearing;
+use crate::small_writes;
 use crate::snapshot_staging::Staging;
 use crate::statistics::Counters;
 use crate::wal_sync::Unsynced;
@@ -39,6 +41,19 @@ pub(crate) struct LogWriter {
     /// What is being deleted, oldest first.
     pub(crate) clearing: VecDeque<Clearing>,
     pub(crate) pending: Pending,
+    /// Room for requests, used again and again.
+    pub(crate) requests: Vec<Request>,
+}
+
+/// How a round of the writer's thread has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Round {
+    /// Everything that waited is done.
+    Idle,
+    /// Something is left to be cleared: the next round need not wait.
+    Clearing,
+    /// There are no more rounds.
+    Ended,
 }
 
 /// A group in the writer.
@@ -96,32 +111,56 @@ pub(crate) struct Pending {
 }
 
 impl LogWriter {
-    /// Works until the inbox is closed, abandoned or failed.
-    pub(crate) fn run(mut self) {
-        let _end = End(Arc::clone(&self.inbox));
-        let mut requests = Vec::new();
-        loop {
-            let idle = self.clearing.is_empty();
-            let mut delivery = self.inbox.take(self.write_bytes, requests, idle);
-            if let Some(error) = delivery.failed {
-                return self.fail(error);
-            }
-            if delivery.abandon {
-                return;
-            }
-            if let Err(error) = self.deliver(&mut delivery) {
-                return self.fail(error);
-            }
-            if let Some(done) = delivery.close {
-                // The other side may have given up waiting; that changes nothing.
-                let _ = done.send(());
-                return;
-            }
-            requests = delivery.requests;
-            if let Err(error) = self.clear_some() {
-                return self.fail(error);
-            }
+    /// Does what waits, on the writer's own thread.
+    pub(crate) fn round(&mut self) -> Round {
+        let requests = std::mem::take(&mut self.requests);
+        let mut delivery = self.inbox.take(self.write_bytes, requests);
+        if let Some(error) = delivery.failed {
+            return self.fail(&error);
         }
+        if delivery.abandon {
+            return Round::Ended;
+        }
+        if let Err(error) = self.deliver(&mut delivery) {
+            return self.fail(&error);
+        }
+        if let Some(done) = delivery.close {
+            // The other side may have given up waiting; that changes nothing.
+            let _ = done.send(());
+            return Round::Ended;
+        }
+        self.requests = delivery.requests;
+        match self.clear_some() {
+            Ok(()) if self.clearing.is_empty() => Round::Idle,
+            Ok(()) => Round::Clearing,
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Writes what waits, if it is little and all of it is to go to the page cache alone; for the
+    /// thread of whoever asked. True when nothing is left to be done.
+    pub(crate) fn write_small(&mut self) -> bool {
+        if self.durability == Durability::Sync {
+            return false;
+        }
+        let is_small = |request: &Request| {
+            small_writes::is_small(request)
+                && self.groups.get(&request.group).is_some_and(|group| !group.is_synchronous())
+        };
+        let requests = std::mem::take(&mut self.requests);
+        let mut delivery = match self.inbox.take_small(is_small, requests) {
+            Ok(delivery) => delivery,
+            Err(requests) => {
+                self.requests = requests;
+                return false;
+            }
+        };
+        if let Err(error) = self.deliver(&mut delivery) {
+            // The writer's thread finds it and tells everybody.
+            self.inbox.fail(error);
+        }
+        self.requests = delivery.requests;
+        true
     }
 
     fn deliver(&mut self, delivery: &mut Delivery) -> Result<(), StorageError> {
@@ -446,7 +485,7 @@ impl LogWriter {
         self.pending.reports.push((group, Report::Failed(error)));
     }
 
-    fn fail(self, error: StorageError) {
+    fn fail(&self, error: &StorageError) -> Round {
         tracing::error!(%error, "the store has failed: nothing more is acknowledged");
         if let Some(witness) = &self.witness {
             witness.remove();
@@ -456,20 +495,12 @@ impl LogWriter {
             group.report(Report::Failed(error.clone()));
         }
         // Sinks that were still waiting to be registered must hear of it too.
-        for request in self.inbox.take(usize::MAX, Vec::new(), false).requests {
+        for request in self.inbox.take(usize::MAX, Vec::new()).requests {
             if let Work::Register(sink) = request.work {
                 sink(Report::Failed(error.clone()));
             }
         }
-    }
-}
-
-/// Tells the inbox that the writer is gone, even if it panics.
-struct End(Arc<Inbox>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.0.end();
+        Round::Ended
     }
 }
 

@@ -15,6 +15,7 @@ use crate::group_record::{self, GroupState, HIGHEST_GROUP, Side, Slot};
 use crate::group_replacing;
 use crate::host;
 use crate::inbox::Inbox;
+use crate::log_handle::LogHandle;
 use crate::log_store::GroupRecord;
 use crate::log_writer::{Group, LogWriter, Pending};
 use crate::marker::{self, Marker, State};
@@ -22,6 +23,7 @@ use crate::options::{Durability, StoreOptions};
 use crate::records;
 use crate::shutdown_signal::ShutdownSignal;
 use crate::side_clearing::{self, Clearing};
+use crate::small_writes::SharedWriter;
 use crate::space_reclaim::{DiskWatch, SpaceReclaim};
 use crate::statistics::Counters;
 use crate::store::{self, Opened, Running, Shutdown, Store};
@@ -338,7 +340,9 @@ fn start(
         groups: known,
         clearing: clearing.into_iter().map(|slot| Clearing::new(slot, entry_bytes)).collect(),
         pending: Pending::default(),
+        requests: Vec::new(),
     };
+    let writer = Arc::new(SharedWriter::new(writer));
     let limits = Limits {
         idle: options.snapshot_idle,
         life: options.snapshot_life,
@@ -372,7 +376,7 @@ fn start(
     // The first answer must be there before the first append asks for it.
     watch.look();
     let mut store = Store {
-        handle: store::handle(&inbox, &disk, &counters),
+        handle: LogHandle { inbox, disk, counters, writer: Arc::clone(&writer) },
         reader,
         reads,
         stop,
@@ -387,7 +391,7 @@ fn start(
     // From here on dropping the store ends the threads that could be started.
     store.running = Mutex::new(Some(running));
     let mut threads = vec![
-        spawn("log-writer", || writer.run()),
+        spawn("log-writer", move || writer.run()),
         spawn("wal-sync", || sync.run()),
         spawn("space-reclaim", || reclaim.run()),
         spawn("disk-watch", || watch.run()),

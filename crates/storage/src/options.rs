@@ -92,6 +92,8 @@ pub struct Tuning {
     pub blob_file_bytes: u64,
     /// Bytes of write-ahead log beyond which the oldest memtables are flushed. Default: 256 MiB.
     pub wal_bytes: u64,
+    /// Log files that are kept to be written over, beside those in use. Default: 4.
+    pub spare_log_files: u32,
     /// Open table and blob files at most. Default: 512.
     pub open_files: u32,
 }
@@ -132,6 +134,7 @@ impl Default for Tuning {
             min_blob_bytes: Some(4 << 10),
             blob_file_bytes: 32 << 20,
             wal_bytes: 256 << 20,
+            spare_log_files: 4,
             open_files: 512,
         }
     }

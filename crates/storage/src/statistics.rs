@@ -83,6 +83,8 @@ impl DurationHistogram {
 /// The counters behind [`StoreStats`]. Each is right by itself; together they may be torn.
 #[derive(Default)]
 pub(crate) struct Counters {
+    /// Families whose writes RocksDB slows down or has stopped, now.
+    pub(crate) stalled_families: AtomicU64,
     pub(crate) log_write: DurationCounter,
     pub(crate) log_write_syncs: AtomicU64,
     pub(crate) log_write_batches: AtomicU64,

@@ -3,15 +3,14 @@
 use crate::background_reads::{BackgroundReads, LogRead};
 use crate::batch::{AppendBatch, CheckpointBatch, HardStates, NewGroup, Sink, StagedPiece};
 use crate::database::Database;
-use crate::disk_space::{DiskListener, DiskMonitor, DiskState};
+use crate::disk_space::{DiskListener, DiskState};
 use crate::error::{ReadError, Refused, StorageError};
-use crate::inbox::Inbox;
 use crate::log_handle::LogHandle;
 use crate::log_store::{GroupRecord, LogBounds, LogStore, OnRead, OpenSnapshot, QueueRecords};
 use crate::marker::{Marker, State};
 use crate::shutdown_signal::ShutdownSignal;
 use crate::snapshot_pieces::SnapshotPiece;
-use crate::statistics::{Counters, StoreStats};
+use crate::statistics::StoreStats;
 use crate::store_reader::StoreReader;
 use crate::witness::Witness;
 use bytes::Bytes;
@@ -269,15 +268,6 @@ impl LogStore for Store {
         self.reader.database.add_sizes(&mut stats);
         stats
     }
-}
-
-/// The handle to a writer that is about to start.
-pub(crate) fn handle(
-    inbox: &Arc<Inbox>,
-    disk: &Arc<DiskMonitor>,
-    counters: &Arc<Counters>,
-) -> LogHandle {
-    LogHandle { inbox: Arc::clone(inbox), disk: Arc::clone(disk), counters: Arc::clone(counters) }
 }
 
 /// The reader of a database that was just opened.

@@ -199,32 +199,30 @@ fn small_memtables(place: &TempDir, name: &str) -> StoreOptions {
     options.tuning.memtable_bytes = 64 << 10;
     options.tuning.memtables_per_flush = 4;
     options.tuning.memtables = 8;
+    // Few files are alive, so that the others are used again.
+    options.tuning.wal_bytes = 192 << 10;
     options
 }
 
-#[test]
-fn a_hole_between_log_files_never_mixes_two_states() {
+/// Stops at several points, damages each log file in each of these ways, and compares what is found
+/// with every state that there was.
+fn every_log_file_damaged(name: &str, ways: &[fn(&Path, &Path)]) {
     let place = tempfile::tempdir().unwrap();
     let (mut opened, mut refused) = (0, 0);
     for steps in [30, 45, 60, 75] {
-        let name = format!("run-{steps}");
+        let name = format!("{name}-{steps}");
         let store = Store::open(small_memtables(&place, &name)).unwrap().store;
         let states = big_history(&store, steps);
         drop(store);
         let dir = place.path().join(&name);
-        let cuts: [fn(u64) -> u64; 3] = [
-            // All records are of the same size, so this is the end of one.
-            |whole| whole / 2,
-            |whole| whole / 3,
-            |_| 0,
-        ];
-        for (victim, cut) in
-            wal_files(&dir).into_iter().flat_map(|victim| cuts.map(|cut| (victim.clone(), cut)))
-        {
+        let files = wal_files(&dir);
+        assert!(files.len() > 1, "{files:?}");
+        for (victim, way) in (0..files.len()).flat_map(|at| ways.iter().map(move |way| (at, way))) {
             let image = format!("image-{}", opened + refused);
             copy_dir(&dir, &place.path().join(&image));
-            let copy = place.path().join(&image).join("db").join(victim.file_name().unwrap());
-            truncate(&copy, cut(fs::metadata(&copy).unwrap().len()));
+            let other = &files[(victim + 1) % files.len()];
+            let victim = &files[victim];
+            way(&place.path().join(&image).join("db").join(victim.file_name().unwrap()), other);
             match Store::open(small_memtables(&place, &image)) {
                 Ok(found) => {
                     let found = plain(dump(&found.store));
@@ -240,6 +238,48 @@ fn a_hole_between_log_files_never_mixes_two_states() {
         }
     }
     assert!(opened > 20, "opened {opened}, refused {refused}");
+}
+
+#[test]
+fn a_hole_between_log_files_never_mixes_two_states() {
+    fn cut(victim: &Path, part: u64) {
+        let whole = fs::metadata(victim).unwrap().len();
+        truncate(victim, whole.checked_div(part).unwrap_or(0));
+    }
+    // All records are of about the same size, so a half is the end of one.
+    every_log_file_damaged(
+        "cut",
+        &[
+            |file, _| cut(file, 2),
+            |file, _| cut(file, 3),
+            |file, _| {
+                cut(file, 0);
+            },
+        ],
+    );
+}
+
+#[test]
+fn a_log_file_never_brings_back_what_was_in_it_before() {
+    /// From there on the file holds what another one held, as if the disk had not taken what was
+    /// written over it.
+    fn stale(victim: &Path, other: &Path, from: fn(usize) -> usize) {
+        let (mut new, old) = (fs::read(victim).unwrap(), fs::read(other).unwrap());
+        let from = from(new.len().min(old.len()));
+        new.truncate(from);
+        new.extend_from_slice(&old[from..]);
+        fs::write(victim, new).unwrap();
+    }
+    every_log_file_damaged(
+        "stale",
+        &[
+            |file, other| stale(file, other, |whole| whole / 2),
+            |file, other| stale(file, other, |whole| whole / 3 + 5),
+            // Where RocksDB writes in blocks.
+            |file, other| stale(file, other, |whole| whole.min(32 << 10)),
+            |file, other| stale(file, other, |_| 0),
+        ],
+    );
 }
 
 #[test]
