@@ -172,6 +172,8 @@ pub(crate) struct ProducerPlan {
     pub(crate) in_flight: usize,
     /// Messages per second; as fast as possible without.
     pub(crate) rate: Option<f64>,
+    /// How many of them are due at the same moment.
+    pub(crate) burst: u32,
 }
 
 /// The queues of worker `number` out of `workers`: every queue has one at least.
@@ -249,7 +251,8 @@ pub(crate) async fn produce(
         let intended_ns = match &mut pace {
             None => run.clock.now_ns(),
             Some((rate, pacer)) => {
-                let due_ns = begun_ns + (sent as f64 / *rate * 1e9) as u64;
+                let with_burst = sent - sent % u64::from(plan.burst);
+                let due_ns = begun_ns + (with_burst as f64 / *rate * 1e9) as u64;
                 run.settle_until(due_ns, pacer, &mut signals).await;
                 due_ns
             }

@@ -54,6 +54,10 @@ pub(crate) struct BenchArgs {
     /// Messages per second of all producers together (default: as fast as they are acknowledged)
     #[arg(long, value_parser = parse_rate, value_name = "R")]
     rate: Option<f64>,
+    /// With --rate: how many messages each producer sends at a time, for publishers that do not
+    /// send each message when it comes up
+    #[arg(long, default_value_t = 1, requires = "rate", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
+    burst: u32,
     /// The mode of the domain
     #[arg(long, value_enum, default_value_t = Mode::Priority)]
     mode: Mode,
@@ -140,6 +144,7 @@ pub(crate) async fn run(args: BenchArgs) -> Result<ExitCode> {
             size: args.size as usize,
             in_flight: args.in_flight as usize,
             rate: args.rate.map(|rate| rate / f64::from(args.producers)),
+            burst: args.burst,
         };
         let queues = load::open_producers(&session, &uris, number, &args).await?;
         let (clock, signals, progress) = (clock.clone(), signals.clone(), progress.clone());

@@ -5,9 +5,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::congestion::CubicConfig;
 use quinn::{
-    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
-    TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
@@ -25,6 +26,13 @@ use crate::{BindError, CertificateError, QuicSettings, Settings};
 /// Round trips are shorter than this before any was measured; a lost first packet is repeated after
 /// about three times as long.
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
+/// Packets that a receiver may leave unacknowledged while it has nothing else to send. A packet
+/// that only acknowledges costs as much as one that carries messages.
+const PACKETS_UNACKNOWLEDGED: u32 = 7;
+/// How long it may, which is also how much later the loss of a last packet is noticed.
+const ACK_DELAY: Duration = Duration::from_millis(5);
+/// Bytes that may be on their way before a path is known: a few tens of packets.
+const INITIAL_WINDOW: u64 = 128 << 10;
 /// What every path carries.
 const MIN_UDP_PAYLOAD: u16 = 1200;
 /// Offers of connections that wait for a peer's supervisor.
@@ -132,6 +140,16 @@ fn transport_config(node: &Node, settings: &QuicSettings) -> TransportConfig {
         .keep_alive_interval(Some(node.settings.idle_timeout / 6))
         .initial_rtt(INITIAL_ROUND_TRIP)
         .datagram_receive_buffer_size(None);
+    // Nodes answer each other all the time, and acknowledgements ride on the answers.
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements
+        .ack_eliciting_threshold(VarInt::from_u32(PACKETS_UNACKNOWLEDGED))
+        .max_ack_delay(Some(ACK_DELAY));
+    config.ack_frequency_config(Some(acknowledgements));
+    // Nothing is acknowledged before so much is on its way, so a window may not begin with less.
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW);
+    config.congestion_controller_factory(Arc::new(congestion));
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(settings.max_udp_payload.clamp(MIN_UDP_PAYLOAD, 6500));
     config.mtu_discovery_config(Some(discovery));
