@@ -22,6 +22,16 @@ fn relayed() -> Cluster {
     cluster
 }
 
+/// Ends the traffic: no promise was broken, and no producer waited too long since `from`.
+#[track_caller]
+fn assert_short_silence(traffic: Traffic, cluster: &Cluster, from: u64, what: &str) {
+    let mut history = History::default();
+    let silence = traffic.finish(cluster, from, &mut history);
+    silence::print(what, &[silence]);
+    history.assert_kept(Expectations::CLUSTER);
+    assert!(silence < LONGEST_SILENCE, "{silence:?}");
+}
+
 #[test]
 fn a_leader_that_is_cut_off_is_replaced_and_comes_back() {
     let mut cluster = relayed();
@@ -113,11 +123,7 @@ fn a_link_between_two_followers_is_not_missed() {
     traffic.wait_for(200);
     cluster.heal();
     traffic.wait_for(100);
-    let mut history = History::default();
-    let silence = traffic.finish(&cluster, cut_at, &mut history);
-    silence::print("longest silence with two followers apart", &[silence]);
-    history.assert_kept(Expectations::CLUSTER);
-    assert!(silence < LONGEST_SILENCE, "{silence:?}");
+    assert_short_silence(traffic, &cluster, cut_at, "longest silence with two followers apart");
 }
 
 #[test]
@@ -135,12 +141,13 @@ fn a_follower_that_did_not_hear_its_leader_finds_it_again() {
     cluster.node(left).wait_for_log(&["node cannot be reached", &format!("peer={leader}")]);
     cluster.heal();
     traffic.wait_for(200);
-    let mut history = History::default();
     assert_eq!(traffic.interruptions(), 0);
-    let silence = traffic.finish(&cluster, cut_at, &mut history);
-    silence::print("longest silence of a follower that did not hear", &[silence]);
-    history.assert_kept(Expectations::CLUSTER);
-    assert!(silence < LONGEST_SILENCE, "{silence:?}");
+    assert_short_silence(
+        traffic,
+        &cluster,
+        cut_at,
+        "longest silence of a follower that did not hear",
+    );
 }
 
 #[test]
@@ -162,10 +169,6 @@ fn slow_links_slow_down_and_no_more() {
     traffic.wait_for(200);
     cluster.heal();
     traffic.wait_for(200);
-    let mut history = History::default();
     assert_eq!(traffic.interruptions(), 0);
-    let silence = traffic.finish(&cluster, slowed_at, &mut history);
-    silence::print("longest silence over slow links", &[silence]);
-    history.assert_kept(Expectations::CLUSTER);
-    assert!(silence < LONGEST_SILENCE, "{silence:?}");
+    assert_short_silence(traffic, &cluster, slowed_at, "longest silence over slow links");
 }

@@ -6,7 +6,7 @@ use std::sync::RwLock;
 
 use flintmq_consensus::{ConfigRegister, CreationId, GroupId, HardState, NodeId};
 use flintmq_queue::Partition;
-use flintmq_storage::{GroupRecord, NewGroup, ReadError, RefusedReason, Report};
+use flintmq_storage::{GroupRecord, LogStore, NewGroup, ReadError, RefusedReason, Report};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -71,8 +71,7 @@ pub(crate) struct GroupsContext {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fatal: FatalSignal,
     pub(crate) stop: CancellationToken,
-    /// Partitions of a new directory; an existing one keeps its number.
-    pub(crate) partitions: u32,
+    pub(crate) inventory: Inventory,
     pub(crate) policy: Policy,
     /// The first members of a cluster; this node alone otherwise.
     pub(crate) members: Vec<NodeId>,
@@ -80,15 +79,39 @@ pub(crate) struct GroupsContext {
     pub(crate) mailboxes: FxHashMap<GroupId, Mailbox>,
 }
 
-/// How many groups there are, the controller among them.
-///
-/// # Errors
-/// The store cannot be read.
-pub(crate) fn count(host: &ReplicaHost, partitions: u32) -> Result<u32, ReadError> {
-    let present = host.store.groups()?;
-    let complete = present.iter().any(|record| record.id == GroupId::CONTROLLER);
-    let count = if complete { present.len() } else { partitions as usize + 1 };
-    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+/// Which groups a directory has, and how many it is to have.
+pub(crate) struct Inventory {
+    present: Vec<GroupId>,
+    /// All of them, the controller among them.
+    pub(crate) count: u32,
+}
+
+impl Inventory {
+    /// Looks into the store. One that has its controller keeps its number of partitions; any other
+    /// gets this many.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn take(store: &dyn LogStore, partitions: u32) -> Result<Self, ReadError> {
+        let present: Vec<GroupId> = store.groups()?.iter().map(|record| record.id).collect();
+        let count = if is_complete(&present) {
+            u32::try_from(present.len()).unwrap_or(u32::MAX)
+        } else {
+            partitions.saturating_add(1)
+        };
+        Ok(Self { present, count })
+    }
+
+    /// True for a directory without groups.
+    pub(crate) fn is_new(&self) -> bool {
+        self.present.is_empty()
+    }
+}
+
+/// The controller is created last, so that a directory without one is a directory whose first start
+/// was cut short.
+fn is_complete(present: &[GroupId]) -> bool {
+    present.contains(&GroupId::CONTROLLER)
 }
 
 /// A group's events, and the way to add to them.
@@ -157,12 +180,8 @@ impl Groups {
 async fn open_or_create(
     context: &GroupsContext,
 ) -> Result<(Vec<GroupRecord>, Vec<Events>), GroupsError> {
-    let present: Vec<GroupId> =
-        context.host.store.groups()?.iter().map(|record| record.id).collect();
-    // The controller is created last, so that a directory without one is a directory whose first
-    // start was cut short.
-    let complete = present.contains(&GroupId::CONTROLLER);
-    let count = if complete { present.len() } else { context.partitions as usize + 1 };
+    let present = &context.inventory.present;
+    let count = context.inventory.count as usize;
     let mut reports = Vec::with_capacity(count);
     for number in 0..count {
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -172,7 +191,7 @@ async fn open_or_create(
         context.host.store.register(group_id(number), Box::new(sink));
         reports.push(Events { sender, receiver });
     }
-    if !complete {
+    if !is_complete(present) {
         for (number, reports) in reports.iter_mut().enumerate().rev() {
             let group = group_id(number);
             if !present.contains(&group) {

@@ -21,7 +21,7 @@ use crate::config::{Durability, ListenScheme, NodeConfig};
 use crate::controller::{Controller, Policy};
 use crate::domain::DomainDefinition;
 use crate::fatal::FatalSignal;
-use crate::groups::{self, Groups, GroupsContext, GroupsError};
+use crate::groups::{Groups, GroupsContext, GroupsError, Inventory};
 use crate::metrics::Metrics;
 use crate::partition::{Request, send_domain_settings};
 use crate::queue_removal;
@@ -352,9 +352,10 @@ impl Broker {
             listeners.push(Listener::bind(url, tls).await?);
         }
         let clock = CoreClock::start();
+        let inventory =
+            Inventory::take(&**store, config.bootstrap.partitions).map_err(GroupsError::Read)?;
         // A start that was cut short leaves a store without groups, which is as good as new.
-        let new = store.groups().map_err(GroupsError::Read)?.is_empty();
-        let cluster = join_cluster(config, new, clock).await?;
+        let cluster = join_cluster(config, inventory.is_new(), clock).await?;
         let settings = cluster.as_ref().map(|(cluster, _)| cluster.group_settings());
         let host = ReplicaHost::new(
             NodeId(config.node.id),
@@ -368,8 +369,7 @@ impl Broker {
         if members.is_empty() {
             members.push(NodeId(config.node.id));
         }
-        let count = groups::count(&host, config.bootstrap.partitions).map_err(GroupsError::Read)?;
-        let numbers = (0..count).map(GroupId).chain([ADMINISTRATION]);
+        let numbers = (0..inventory.count).map(GroupId).chain([ADMINISTRATION]);
         let (mailboxes, mut receivers) = cluster::mailboxes(numbers);
         let administration = receivers.remove(&ADMINISTRATION);
         let has_peers = cluster.is_some();
@@ -380,7 +380,7 @@ impl Broker {
             metrics: Arc::clone(metrics),
             fatal: fatal.clone(),
             stop: stopping.clone(),
-            partitions: config.bootstrap.partitions,
+            inventory,
             policy: Policy {
                 undefined: config.domains.undefined,
                 partitions: config.bootstrap.partitions,
