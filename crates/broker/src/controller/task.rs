@@ -145,7 +145,7 @@ impl ControllerTask {
             self.apply()?;
             self.follow_leadership()?;
             self.give();
-            self.status.send_replace(self.replica.status());
+            self.replica.status().publish(&self.status);
         }
     }
 

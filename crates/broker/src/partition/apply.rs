@@ -46,6 +46,7 @@ impl PartitionTask {
             return Ok(());
         }
         self.applied_since_checkpoint += 1;
+        self.log_bytes += payload.len();
         if self.under_way.front().is_some_and(|proposed| proposed.index == entry.index)
             && let Some(proposed) = self.under_way.pop_front()
         {

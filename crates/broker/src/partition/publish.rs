@@ -151,7 +151,6 @@ impl PartitionTask {
             if self.builder.messages() > 0 { AppendKind::Growing } else { AppendKind::Relief };
         self.last_arrival_ms = self.last_arrival_ms.max(wall_clock_ms());
         let built = self.builder.finish(self.last_arrival_ms);
-        self.log_bytes += built.payload.len();
         let proposed = self.replica.propose(built.payload, kind)?;
         match proposed {
             Ok(index) => self.under_way.push_back(Proposed {

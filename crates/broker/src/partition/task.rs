@@ -177,7 +177,7 @@ pub(crate) struct PartitionTask {
     /// Entries whose messages are gone, kept in the log for members that may need them.
     pub(super) held_dead: Vec<Index>,
     pub(super) applied_since_checkpoint: u64,
-    /// Payload bytes proposed since the last checkpoint.
+    /// Payload bytes applied since the last checkpoint.
     pub(super) log_bytes: usize,
 
     // Reused from round to round.
@@ -269,6 +269,11 @@ impl PartitionTask {
             && self.replica.bytes_under_way() < MAX_BYTES_UNDER_WAY
     }
 
+    /// Whether confirmations wait for something that may come, here or at a leader elsewhere.
+    fn confirms_may_go(&self) -> bool {
+        self.confirms_due.is_some() && (self.may_propose() || !self.machine.is_leading())
+    }
+
     /// The index at which everything collected and proposed so far is applied.
     pub(super) fn after_everything(&self) -> Index {
         let last = self.replica.status().last_index;
@@ -297,7 +302,7 @@ impl PartitionTask {
                     self.on_request(request);
                 }
                 _ = tick.tick() => self.on_tick()?,
-                () = at(self.confirms_due), if self.confirms_due.is_some() && self.may_propose() => {}
+                () = at(self.confirms_due), if self.confirms_may_go() => {}
                 () = self.replica.deadline() => self.replica.on_deadline()?,
                 () = self.stop.cancelled(), if self.is_settled() => {
                     if self.checkpoint()? {
@@ -312,12 +317,13 @@ impl PartitionTask {
             self.apply_committed()?;
             self.follow_leadership();
             self.propose()?;
+            self.send_due_confirms();
             more_to_deliver = self.deliver();
             self.flush();
             self.checkpoint_if_large()?;
             self.go_on_handing_over()?;
             self.tell_if_idle();
-            self.status.send_replace(self.replica.status());
+            self.replica.status().publish(&self.status);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::replica::ReplicaError;
 
 /// Log written since the last checkpoint at which the next is due. Small enough that an entry and
 /// its deletion meet in the store's memory, before either is written to a table.
-const CHECKPOINT_BYTES: usize = 16 << 20;
+const CHECKPOINT_BYTES: usize = 2 << 20;
 
 /// How long a partition without traffic waits until it logs the time, by which the history of seen
 /// GUIDs grows old and gives its memory back.

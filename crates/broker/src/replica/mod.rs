@@ -28,6 +28,8 @@ use flintmq_storage::{
     ReadError, Refused, RefusedReason, Report, SnapshotReport, StagedPiece, StorageError,
 };
 
+use tokio::sync::watch;
+
 use at_risk::AtRisk;
 pub(crate) use clock::{Alarm, CoreClock};
 pub(crate) use events::{StoreEvent, StoreEventSender, StoreEvents};
@@ -163,6 +165,22 @@ pub(crate) struct ReplicaStatus {
     pub(crate) fsynced_index: Index,
     /// Payload bytes of decided entries that are not on the disk yet.
     pub(crate) at_risk_bytes: u64,
+}
+
+impl ReplicaStatus {
+    /// Publishes what is so now. Whoever waits is woken when the leadership has changed: how far
+    /// the log is, is read and not waited for.
+    pub(crate) fn publish(self, status: &watch::Sender<Self>) {
+        status.send_if_modified(|known| {
+            let is_news = known.led_as() != self.led_as();
+            *known = self;
+            is_news
+        });
+    }
+
+    fn led_as(&self) -> (Option<NodeId>, bool, bool, Term, History) {
+        (self.leader, self.serving, self.led, self.term, self.history)
+    }
 }
 
 /// What all replicas of the node share.

@@ -7,7 +7,7 @@ use flintmq_consensus::Index;
 
 /// Log that stays in any case: what the next leader's other followers may lack. Small, so that
 /// entries and their deletions still meet in the store's memory.
-const KEPT_BYTES: u64 = 4 << 20;
+const KEPT_BYTES: u64 = 1 << 20;
 const KEPT_ENTRIES: u64 = 1024;
 
 /// Log that stays at most for the sake of a member that is late.

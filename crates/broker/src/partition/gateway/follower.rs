@@ -1,8 +1,11 @@
 //! The gateway's half: clients of this node, served by a leader elsewhere.
 
+use std::time::{Duration, Instant};
+
 use flintmq_consensus::{NodeId, Term};
 use flintmq_protocol::ack::AckStatus;
 use flintmq_protocol::control::StatusCategory;
+use flintmq_protocol::guid::MessageGuid;
 use flintmq_queue::{Delivery, Guid, HandleId, QueueId, QueueSettings};
 use flintmq_transport::SendError;
 
@@ -17,7 +20,11 @@ use crate::partition::requests::{
     AdminRefusal, Close, Configure, Confirm, HandleRole, Open, OpenRefusal, Publish, Purged,
     Request, SessionEnded,
 };
-use crate::partition::task::{Owner, PartitionTask};
+use crate::partition::task::{HandleEntry, Owner, PartitionTask};
+
+/// How long confirmations wait for something else that goes to the leader, and how many do.
+const CONFIRMS_WAIT: Duration = Duration::from_millis(2);
+const CONFIRMS_HELD: usize = 64;
 
 impl PartitionTask {
     /// Carries a request out at the leader, as far as it is not this node's own business.
@@ -95,20 +102,54 @@ impl PartitionTask {
         }
     }
 
+    /// Nobody waits for a confirmation, so it waits a moment for something else that goes to the
+    /// leader: a packet of its own costs as much as the message did. Only where consumers have so
+    /// many messages ahead that they never run dry meanwhile.
     fn hand_on_confirms(&mut self, confirms: Vec<Confirm>) {
         let number = self.gateway.number();
-        let confirms: Vec<_> = confirms.into_iter().map(|c| (c.handle, c.guid)).collect();
-        for (handle, guid) in &confirms {
-            self.gateway.confirms.push_back((number, *handle, *guid));
+        let mut may_wait = true;
+        for confirm in confirms {
+            may_wait &= self.takes_many_ahead(confirm.handle);
+            self.gateway.confirms.push_back((number, confirm.handle, confirm.guid));
+            self.gateway.held_confirms += 1;
         }
-        self.send_confirms(number, confirms);
+        if !may_wait || self.gateway.held_confirms >= CONFIRMS_HELD {
+            self.send_held_confirms();
+        } else {
+            let due = || Instant::now() + CONFIRMS_WAIT;
+            self.confirms_due.get_or_insert_with(due);
+        }
     }
 
-    fn send_confirms(
-        &mut self,
-        number: u64,
-        confirms: Vec<(HandleId, flintmq_protocol::guid::MessageGuid)>,
-    ) {
+    fn takes_many_ahead(&self, handle: HandleId) -> bool {
+        let Some(HandleEntry { owner: Owner::Session(local), .. }) = self.handles.get(&handle)
+        else {
+            return false;
+        };
+        local.subscriptions.iter().all(|one| one.max_messages >= 4 * CONFIRMS_HELD as u64)
+    }
+
+    /// Sends the confirmations that have waited long enough.
+    pub(in crate::partition) fn send_due_confirms(&mut self) {
+        if !self.machine.is_leading() && self.confirms_due.is_some_and(|due| due <= Instant::now())
+        {
+            self.send_held_confirms();
+        }
+    }
+
+    fn send_held_confirms(&mut self) {
+        self.confirms_due = None;
+        let held = std::mem::take(&mut self.gateway.held_confirms);
+        let first = self.gateway.confirms.len().saturating_sub(held);
+        let Some((last, ..)) = self.gateway.confirms.back().copied().filter(|_| held > 0) else {
+            return;
+        };
+        let held = self.gateway.confirms.range(first..);
+        let held = held.map(|(_, handle, guid)| (*handle, *guid)).collect();
+        self.send_confirms(last, held);
+    }
+
+    fn send_confirms(&mut self, number: u64, confirms: Vec<(HandleId, MessageGuid)>) {
         let one = |(handle, guid): (HandleId, _)| wire::OneConfirm {
             handle: handle.0,
             guid: guid_bytes(guid),
@@ -187,6 +228,9 @@ impl PartitionTask {
     /// Tells the leader, if there is one. What is said to nobody is said again to the next leader,
     /// as far as it matters.
     fn say(&mut self, said: Said) {
+        if !matches!(said, Said::Confirm(_)) {
+            self.send_held_confirms();
+        }
         if self.gateway.leader.is_some() {
             self.gateway.waiting.push_back(said.into_bytes());
             self.send_waiting_to_leader();
@@ -224,6 +268,8 @@ impl PartitionTask {
         }
         self.gateway.leader = Some((from, term));
         self.gateway.waiting.clear();
+        // They are among those that are said again.
+        self.gateway.held_confirms = 0;
         self.say(Said::Hello(wire::Hello { term }));
         // First what is open, without subscriptions: nothing is delivered before the leader knows
         // what was confirmed.
@@ -303,6 +349,7 @@ impl PartitionTask {
         if self.gateway.leader.is_some_and(|(leader, _)| leader == gone) {
             self.gateway.leader = None;
             self.gateway.waiting.clear();
+            self.gateway.held_confirms = 0;
         }
     }
 

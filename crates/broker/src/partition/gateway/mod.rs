@@ -93,6 +93,8 @@ pub(super) struct Gateway {
     pub(super) unanswered: VecDeque<Unanswered>,
     /// Confirmations that are not known to be decided, with their numbers.
     pub(super) confirms: VecDeque<(u64, HandleId, MessageGuid)>,
+    /// How many of them, the last, are not on their way to the leader yet.
+    held_confirms: usize,
     pub(super) opening: BTreeMap<HandleId, Box<Open>>,
     configuring: VecDeque<(u64, Configure)>,
     pub(super) closing: VecDeque<(u64, Closing)>,
@@ -111,6 +113,7 @@ impl Gateway {
             waiting: VecDeque::new(),
             unanswered: VecDeque::new(),
             confirms: VecDeque::new(),
+            held_confirms: 0,
             opening: BTreeMap::new(),
             configuring: VecDeque::new(),
             closing: VecDeque::new(),
@@ -130,6 +133,7 @@ impl Gateway {
         self.leader = None;
         self.invited = None;
         self.waiting.clear();
+        self.held_confirms = 0;
     }
 
     pub(super) fn take_opening(&mut self) -> impl Iterator<Item = Box<Open>> + use<> {
@@ -137,6 +141,7 @@ impl Gateway {
     }
 
     pub(super) fn take_confirms(&mut self) -> Vec<(HandleId, MessageGuid)> {
+        self.held_confirms = 0;
         self.confirms.drain(..).map(|(_, handle, guid)| (handle, guid)).collect()
     }
 
