@@ -6,6 +6,7 @@
 //! | [`broker_process`] | start, kill and restart `flintmq serve` on ports and a folder of its own |
 //! | [`cluster`] | three of them as a cluster, and the network between them |
 //! | [`admin`] | ask it over HTTP |
+//! | [`power`] | pretend that a machine loses its power |
 //! | [`domains`] | domain definitions to start from |
 //! | [`python`] | run the scripts in `tests/python` with the official client and collect what they saw |
 //! | [`rust_client`] | producers and consumers with the Rust client, which take any of several brokers |
@@ -45,6 +46,7 @@ pub mod domains;
 pub mod history;
 pub mod json_session;
 pub mod ports;
+pub mod power;
 pub mod programs;
 pub mod python;
 pub mod rust_client;

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{ADMINISTRATION, AdminError, AdminServer, Node, Peers};
+use crate::admin::{ADMINISTRATION, AdminError, AdminServer, Node, Peers, tell_of_unserved};
 use crate::cluster::{
     self, Cluster, ClusterSettings, Formation, FormationError, Mailbox, PeerLinks,
 };
@@ -141,6 +141,7 @@ impl Broker {
         let node_cell = admin.node();
         let handed_on = admin.router_for_nodes();
         services.spawn(admin.run(ending.clone()));
+        services.spawn(tell_of_unserved(node_cell.clone(), ending.clone()));
 
         let started = Self::open_and_serve(&config, &metrics, &fatal, identity.as_ref()).await;
         let (store, groups, mut neighbours, stopping, listeners) = match started {

@@ -50,6 +50,14 @@ impl SyncPhase {
 }
 
 impl Core {
+    /// What the other voters told in the sync phase; empty outside of it. While it does not decide,
+    /// those who are missing here, or recovering, are what the group waits for.
+    #[must_use]
+    pub fn reported(&self) -> &[(NodeId, Answer)] {
+        let syncing = self.leading.as_ref().filter(|_| self.role == Role::Syncing);
+        syncing.map_or(&[], |leading| &leading.sync.answers)
+    }
+
     pub(crate) fn begin_sync(&mut self, turn: &mut Turn<'_>, answers: Vec<(NodeId, Answer)>) {
         if let Some(leading) = &mut self.leading {
             leading.sync.answers = answers;

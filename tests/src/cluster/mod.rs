@@ -161,6 +161,13 @@ impl Cluster {
         }
     }
 
+    /// The same, ascending, as nodes list each other.
+    pub fn others_in_order(&self, id: usize) -> [usize; 2] {
+        let mut others = self.others(id);
+        others.sort_unstable();
+        others
+    }
+
     /// Where clients find all nodes, `first` first.
     pub fn urls_from(&self, first: usize) -> Vec<String> {
         let [second, third] = self.others(first);

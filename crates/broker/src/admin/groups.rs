@@ -5,21 +5,28 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::Method;
 use flintmq_consensus::{GroupId, NodeId};
 use flintmq_storage::DiskState;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::answer::Answer;
 use super::leader::{Handed, unknown_group};
-use super::{AdminState, Node, nodes};
+use super::{AdminState, Node, nodes, unserved};
 use crate::replica::{GroupOrders, GroupView, Order};
 
 /// How long a leader may take to tell about its groups.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ShowFrom {
+    #[serde(default)]
+    pub(super) here: bool,
+}
 
 /// `GET /api/v1/status`
 pub(super) async fn status(State(state): State<AdminState>, handed: Handed) -> Answer {
@@ -40,6 +47,7 @@ pub(super) async fn status(State(state): State<AdminState>, handed: Handed) -> A
         "node": node.id,
         "version": env!("CARGO_PKG_VERSION"),
         "health": if healthy { "ok" } else { "degraded" },
+        "reasons": unserved::reasons(node),
         "nodes": nodes::rows(node, &groups),
         "domains": domains,
         "queues": queues,
@@ -48,9 +56,18 @@ pub(super) async fn status(State(state): State<AdminState>, handed: Handed) -> A
     })))
 }
 
-/// `GET /api/v1/groups`
-pub(super) async fn list(State(state): State<AdminState>, handed: Handed) -> Answer {
-    Ok(Json(rows(state.node()?, &handed).await.into()))
+/// `GET /api/v1/groups[?here=true]`: as their leaders see them, or this node's replicas.
+pub(super) async fn list(
+    State(state): State<AdminState>,
+    Query(view): Query<ShowFrom>,
+    handed: Handed,
+) -> Answer {
+    let node = state.node()?;
+    if view.here {
+        let views = look_at_all(&node.orders).await;
+        return Ok(Json(views.iter().map(|(id, view)| row(node, *id, view)).collect()));
+    }
+    Ok(Json(rows(node, &handed).await.into()))
 }
 
 /// `GET /api/v1/groups/{id}`

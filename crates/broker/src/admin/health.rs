@@ -6,7 +6,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::AdminState;
+use super::{AdminState, unserved};
 
 /// 200 while the process works.
 pub(super) async fn healthz(State(state): State<AdminState>) -> Response {
@@ -39,16 +39,6 @@ fn reasons(state: &AdminState) -> Vec<String> {
     let Some(node) = state.node.get() else {
         return vec!["the node is starting".to_owned()];
     };
-    let mut reasons: Vec<String> = node.fatal.reason().map(str::to_owned).into_iter().collect();
-    let controller = std::iter::once((0, node.controller.status()));
-    let partitions = node.partitions.iter().map(|p| (p.group().0, p.status()));
-    for (group, status) in controller.chain(partitions) {
-        if !status.led {
-            let leader =
-                status.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
-            let error = "has no leader that serves, as far as this node knows";
-            reasons.push(format!("group {group} {error}, leader={leader} term={}", status.term));
-        }
-    }
-    reasons
+    let failure = node.fatal.reason().map(str::to_owned).into_iter();
+    failure.chain(unserved::reasons(node)).collect()
 }

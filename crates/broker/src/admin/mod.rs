@@ -11,6 +11,7 @@ mod peers;
 mod queues;
 mod recovery;
 mod token;
+mod unserved;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -33,6 +34,7 @@ use crate::partition::{PartitionHandle, partition_of};
 use crate::replica::{GroupOrders, ReplicaStatus};
 pub(crate) use peers::{ADMINISTRATION, Peers};
 use token::Access;
+pub(crate) use unserved::tell as tell_of_unserved;
 
 /// Why the admin address cannot be served.
 #[derive(Debug, thiserror::Error)]

@@ -28,7 +28,7 @@ pub(super) async fn document() -> Json<Value> {
 fn paths() -> Value {
     json!({
         "/status": { "get": look("The node, its disk and its groups") },
-        "/groups": { "get": look("All groups with leader, term and indexes") },
+        "/groups": { "get": look("All groups with leader, term and indexes, as their leaders see them; ?here=true this node's replicas") },
         "/groups/{id}": { "get": look_with("One group", &["id"]) },
         "/groups/{id}/transfer": {
             "post": change("Hand a group's lead to another node: {\"to\": NODE, \"force\": false}", &["id"], "200"),

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::answer::{Answer, Failure, stopping};
+use super::groups::ShowFrom;
 use super::leader::{ForLeader, Handed, ask_leader};
 use super::{AdminState, Node};
 use crate::controller::QueuePlace;
@@ -32,12 +33,6 @@ const LEADERS_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Deserialize)]
 pub(super) struct ListFilter {
     domain: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct ShowFrom {
-    #[serde(default)]
-    here: bool,
 }
 
 #[derive(Debug, Deserialize)]

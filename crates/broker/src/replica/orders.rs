@@ -62,7 +62,8 @@ pub(crate) struct GroupView {
     pub(crate) durable: bool,
     /// Where its own log ends.
     pub(crate) last: LogPosition,
-    /// The other members, as the leader sees them; empty where this node does not lead.
+    /// The other members, as the leader sees them, or as far as they have told one that is elected
+    /// and finds out what there is. Empty where this node is neither.
     pub(crate) peers: Vec<PeerView>,
 }
 
@@ -226,12 +227,19 @@ impl Replica {
             recovering: peer.recovering.is_some(),
             snapshot: peer.flow == Flow::Snapshot,
         });
+        let told = self.core.reported().iter().map(|(node, answer)| PeerView {
+            node: *node,
+            matched: answer.last.index,
+            recovering: answer.recovering.is_some(),
+            snapshot: false,
+        });
+        let peers = if self.core.is_serving() { peers.collect() } else { told.collect() };
         GroupView {
             status: self.status(),
             config: self.core.config().clone(),
             durable: self.core.is_hard_state_synced(),
             last: self.core.last(),
-            peers: peers.collect(),
+            peers,
         }
     }
 }

@@ -1,0 +1,136 @@
+//! Groups that nobody serves: what `/readyz` and the status tell of them, and what the log says when
+//! it takes longer than elections do.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Node;
+use super::NodeCell;
+use crate::replica::ReplicaStatus;
+
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long groups may be without a leader until the log says why. Elections take less.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it says so again.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// One line for each group without a leader that serves.
+pub(super) fn reasons(node: &Node) -> Vec<String> {
+    let missing = missing(node);
+    let line = |(group, status): (u32, ReplicaStatus)| {
+        let leader =
+            status.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
+        let term = status.term;
+        let mut line = format!(
+            "group {group} has no leader that serves, as far as this node knows, leader={leader} term={term}"
+        );
+        if !missing.is_empty() {
+            line.push_str(&format!(" unreachable_nodes={missing:?}"));
+        }
+        if status.recovering {
+            line.push_str(" recovering=true: the end of its log may be lost with this machine's power, so the others have to tell what there was");
+        }
+        line
+    };
+    unserved(node).map(line).collect()
+}
+
+/// Tells the log why clients wait, until `stop`.
+pub(crate) async fn tell(cell: NodeCell, stop: CancellationToken) {
+    let mut waiting = Waiting::default();
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            _ = look.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let Some(node) = cell.0.get() else { continue };
+        let groups = unserved(node).count();
+        match waiting.look(groups, Instant::now()) {
+            Word::Nothing => {}
+            Word::Waits => {
+                let recovering = unserved(node).filter(|(_, status)| status.recovering).count();
+                let unreachable = missing(node);
+                tracing::warn!(groups, ?unreachable, recovering, "{}", advice(node, &unreachable));
+            }
+            Word::Over => tracing::info!("all groups have leaders that serve"),
+        }
+    }
+}
+
+fn unserved(node: &Node) -> impl Iterator<Item = (u32, ReplicaStatus)> {
+    let controller = std::iter::once((0, node.controller.status()));
+    let partitions = node.partitions.iter().map(|p| (p.group().0, p.status()));
+    controller.chain(partitions).filter(|(_, status)| !status.led)
+}
+
+/// Nodes that cannot be reached from here.
+fn missing(node: &Node) -> Vec<u32> {
+    node.members.iter().map(|(id, _)| *id).filter(|id| !node.reaches(*id)).collect()
+}
+
+fn advice(node: &Node, missing: &[u32]) -> &'static str {
+    if missing.is_empty() {
+        "groups have no leader: look at the logs of the nodes that should lead"
+    } else if (node.members.len() - missing.len()) * 2 <= node.members.len() {
+        "groups have no leader, for too few nodes can be reached: bring nodes back, or connect them"
+    } else {
+        // A majority is there.
+        "groups have no leader: when machines have lost their power, all nodes have to be back and tell what they have; \
+         for nodes that never come back give `flintmq admin group recover`"
+    }
+}
+
+/// Since when groups have waited, and when that was told.
+#[derive(Default)]
+struct Waiting {
+    since: Option<Instant>,
+    told: Option<Instant>,
+}
+
+enum Word {
+    Nothing,
+    Waits,
+    Over,
+}
+
+impl Waiting {
+    fn look(&mut self, groups: usize, now: Instant) -> Word {
+        if groups == 0 {
+            self.since = None;
+            return if self.told.take().is_some() { Word::Over } else { Word::Nothing };
+        }
+        let since = *self.since.get_or_insert(now);
+        let due = self.told.map_or(since + PATIENCE, |told| told + AGAIN);
+        if now < due {
+            return Word::Nothing;
+        }
+        self.told = Some(now);
+        Word::Waits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_after_a_while_then_rarely_and_at_the_end() {
+        let start = Instant::now();
+        let mut waiting = Waiting::default();
+        let mut words = Vec::new();
+        for second in 0..100_u64 {
+            let groups = usize::from(second < 80);
+            match waiting.look(groups, start + Duration::from_secs(second)) {
+                Word::Nothing => {}
+                Word::Waits => words.push((second, "waits")),
+                Word::Over => words.push((second, "over")),
+            }
+        }
+        assert_eq!(words, [(5, "waits"), (65, "waits"), (80, "over")]);
+    }
+}
