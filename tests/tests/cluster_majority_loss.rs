@@ -142,8 +142,7 @@ fn what_one_follower_has_survives_the_others_power() {
         cluster.node_mut(node).launch();
     }
     cluster.wait_until_ready();
-    let traffic =
-        Traffic::new().flow("q", QUEUE, &cluster.url_of(other), &cluster.url_of(leader));
+    let traffic = Traffic::new().flow("q", QUEUE, &cluster.url_of(other), &cluster.url_of(leader));
     let mut history = History::default();
     history.add_records(produced);
     traffic.wait_for(100);
@@ -181,13 +180,10 @@ fn all_machines_lose_their_power_and_what_was_synced_anywhere_is_kept() {
     history.add_records(produced.clone());
     traffic.finish(&cluster, clock::now(), &mut history);
     history.assert_kept(Expectations { drained: false, ..Expectations::CLUSTER });
-    let early: Vec<Record> =
-        produced.iter().filter(|record| record.at < before).cloned().collect();
+    let early: Vec<Record> = produced.iter().filter(|record| record.at < before).cloned().collect();
     let delivered = history.delivered();
-    let missing: Vec<String> = acknowledged(&early)
-        .into_iter()
-        .filter(|id| !delivered.contains(id.as_str()))
-        .collect();
+    let missing: Vec<String> =
+        acknowledged(&early).into_iter().filter(|id| !delivered.contains(id.as_str())).collect();
     assert!(missing.is_empty(), "synced and lost: {missing:?}");
     let (all, got) = (acknowledged(&produced).len(), delivered.len());
     println!("acknowledged {all}, delivered {got} of all; lost with the power are the last ones");
@@ -208,10 +204,10 @@ fn without_the_lost_machines_the_rest_goes_on_when_an_operator_says_so() {
     until("the survivor to have what was acknowledged until now", || {
         let here = cluster.node(survivor).admin().get_json("/api/v1/groups?here=true");
         let index = |groups: &Value, group: usize| groups[group]["commit_index"].as_u64();
-        GROUPS.iter().all(|group| {
-            index(&here, *group as usize) >= index(&decided, *group as usize)
-        })
-        .then_some(())
+        GROUPS
+            .iter()
+            .all(|group| index(&here, *group as usize) >= index(&decided, *group as usize))
+            .then_some(())
     });
     for node in [leader, other] {
         cluster.node_mut(node).kill();
@@ -226,7 +222,8 @@ fn without_the_lost_machines_the_rest_goes_on_when_an_operator_says_so() {
     let url = format!("http://127.0.0.1:{}", cluster.node(survivor).admin_port());
     for group in GROUPS {
         let (group, leader, other) = (group.to_string(), leader.to_string(), other.to_string());
-        let words = ["admin", "--json", "--url", &url, "group", "recover", &group, "--lost", &leader];
+        let words =
+            ["admin", "--json", "--url", &url, "group", "recover", &group, "--lost", &leader];
         let words = [&words[..], &["--lost", &other, "--accept-loss"]].concat();
         let (code, said, error) = run_flintmq(cluster.node(survivor).folder(), &words, b"");
         assert_eq!(code, 0, "{error}");
@@ -263,5 +260,8 @@ fn without_the_lost_machines_the_rest_goes_on_when_an_operator_says_so() {
         assert!(missing.is_empty(), "acknowledged {what} and lost: {missing:?}");
     }
     let all = history.acknowledged().len();
-    println!("acknowledged {all}, of which only the lost nodes had {}", all - delivered.len().min(all));
+    println!(
+        "acknowledged {all}, of which only the lost nodes had {}",
+        all - delivered.len().min(all)
+    );
 }

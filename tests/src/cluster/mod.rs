@@ -13,6 +13,7 @@
 //! PythonClient::consumer(cluster.node(other), "c", &uri).finish();
 //! ```
 
+mod leaders;
 mod network;
 mod relay;
 mod traffic;
@@ -22,6 +23,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use self::leaders::Lead;
 use self::network::Network;
 pub use self::traffic::Traffic;
 use crate::broker_process::Broker;

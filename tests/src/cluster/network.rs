@@ -33,6 +33,28 @@ impl Cluster {
         self.network().rules.delay(from, to, by);
     }
 
+    /// Drops so many of a hundred packets on every link, in both directions.
+    ///
+    /// # Panics
+    /// When the cluster has no relays.
+    #[track_caller]
+    pub fn lose_everywhere(&self, of_hundred: u8) {
+        for (from, to) in links() {
+            self.network().rules.lose(from, to, of_hundred);
+        }
+    }
+
+    /// Lets every packet arrive so much later, on every link, in both directions.
+    ///
+    /// # Panics
+    /// When the cluster has no relays.
+    #[track_caller]
+    pub fn delay_everywhere(&self, by: Duration) {
+        for (from, to) in links() {
+            self.delay(from, to, by);
+        }
+    }
+
     /// Cuts a node off from both others, in both directions.
     ///
     /// # Panics
@@ -74,10 +96,8 @@ impl Network {
     pub(super) fn between(listen: &[u16; 3]) -> Self {
         let rules = Rules::default();
         let mut relays = Vec::new();
-        for from in NODES {
-            for to in NODES.into_iter().filter(|to| *to != from) {
-                relays.push(Relay::start(from, to, listen[to - 1], &rules));
-            }
+        for (from, to) in links() {
+            relays.push(Relay::start(from, to, listen[to - 1], &rules));
         }
         Self { rules, relays }
     }
@@ -87,4 +107,10 @@ impl Network {
         let relay = self.relays.iter().find(|relay| relay.joins(from, to));
         relay.expect("a relay for each pair").port()
     }
+}
+
+/// Each pair of nodes, in both directions.
+fn links() -> impl Iterator<Item = (usize, usize)> {
+    let all = NODES.into_iter().flat_map(|from| NODES.map(|to| (from, to)));
+    all.filter(|(from, to)| from != to)
 }

@@ -1,4 +1,5 @@
-//! A UDP relay between two nodes, which can drop or delay what passes, each direction for itself.
+//! A UDP relay between two nodes, which can drop, thin out or delay what passes, each direction for
+//! itself.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -32,21 +33,27 @@ struct State {
 }
 
 /// What happens to the packets of one direction.
-#[derive(Clone, Copy, Debug)]
-enum Fate {
-    Dropped,
-    Late(Duration),
+#[derive(Clone, Copy, Debug, Default)]
+struct Fate {
+    /// Of a hundred packets so many are dropped.
+    lost: u8,
+    late: Duration,
 }
 
 impl Rules {
     /// Drops what `from` sends to `to` from now on.
     pub(super) fn cut(&self, from: usize, to: usize) {
-        self.lock().insert((from, to), Fate::Dropped);
+        self.lose(from, to, 100);
+    }
+
+    /// Drops so many of a hundred packets that `from` sends to `to`, from now on.
+    pub(super) fn lose(&self, from: usize, to: usize, of_hundred: u8) {
+        self.lock().entry((from, to)).or_default().lost = of_hundred;
     }
 
     /// Lets what `from` sends to `to` arrive so much later, from now on.
     pub(super) fn delay(&self, from: usize, to: usize, by: Duration) {
-        self.lock().insert((from, to), Fate::Late(by));
+        self.lock().entry((from, to)).or_default().late = by;
     }
 
     /// Lets everything through again.
@@ -60,7 +67,7 @@ impl Rules {
     }
 
     fn of(&self, from: usize, to: usize) -> Fate {
-        self.lock().get(&(from, to)).copied().unwrap_or(Fate::Late(Duration::ZERO))
+        self.lock().get(&(from, to)).copied().unwrap_or_default()
     }
 
     fn count_dropped(&self) {
@@ -176,6 +183,7 @@ fn carry(
 ) {
     let mut packet = vec![0; PACKET];
     let mut waiting: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
+    let mut dice = Dice(DICE);
     while !over.load(Ordering::Relaxed) {
         let now = Instant::now();
         while waiting.front().is_some_and(|(due, _)| *due <= now)
@@ -187,13 +195,30 @@ fn carry(
         // An error is a timeout, or the echo of a packet that nobody took.
         let limit = next.clamp(Duration::from_millis(1), LOOK);
         let Ok(size) = receive(&mut packet, limit) else { continue };
-        match fate() {
-            Fate::Late(by) if by.is_zero() && waiting.is_empty() => send(&packet[..size]),
-            Fate::Late(by) if waiting.len() < WAITING => {
-                waiting.push_back((Instant::now() + by, packet[..size].to_vec()));
-            }
-            Fate::Late(_) | Fate::Dropped => count_dropped(),
+        let Fate { lost, late } = fate();
+        if dice.throw() < lost || waiting.len() >= WAITING {
+            count_dropped();
+        } else if late.is_zero() && waiting.is_empty() {
+            send(&packet[..size]);
+        } else {
+            waiting.push_back((Instant::now() + late, packet[..size].to_vec()));
         }
+    }
+}
+
+/// Where all dice begin: a run that fails is to fail again.
+const DICE: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// Which packets are lost when some are (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    /// 0 to 99.
+    fn throw(&mut self) -> u8 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % 100) as u8
     }
 }
 
@@ -229,6 +254,14 @@ mod tests {
         rules.heal();
         far.send_to(b"four", back).expect("sent");
         assert_eq!(near.recv(&mut bytes).expect("carried again"), 4);
+    }
+
+    #[test]
+    fn so_many_of_a_hundred_are_lost() {
+        let mut dice = Dice(DICE);
+        let lost = (0..10_000).filter(|_| dice.throw() < 20).count();
+        assert!((1_800..2_200).contains(&lost), "{lost}");
+        assert!((0..10_000).all(|_| dice.throw() < 100), "all of a hundred");
     }
 
     #[test]

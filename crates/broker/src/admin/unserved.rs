@@ -22,8 +22,7 @@ const AGAIN: Duration = Duration::from_secs(60);
 pub(super) fn reasons(node: &Node) -> Vec<String> {
     let missing = missing(node);
     let line = |(group, status): (u32, ReplicaStatus)| {
-        let leader =
-            status.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
+        let leader = status.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
         let term = status.term;
         let mut line = format!(
             "group {group} has no leader that serves, as far as this node knows, leader={leader} term={term}"

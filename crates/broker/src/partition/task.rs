@@ -387,10 +387,12 @@ impl PartitionTask {
                 Ok(())
             }
             FromPeer::Up { peer, restarted } => {
-                if self.machine.is_leading() {
+                self.replica.on_peer(Input::PeerUp { peer, restarted })?;
+                // Not while it only has not noticed yet that another one leads.
+                if self.machine.is_leading() && self.replica.is_serving() {
                     self.invite(Some(peer));
                 }
-                self.replica.on_peer(Input::PeerUp { peer, restarted })
+                Ok(())
             }
             FromPeer::Down { peer } => {
                 self.forget_leader(peer);

@@ -260,10 +260,12 @@ impl PartitionTask {
     pub(super) fn on_invite(&mut self, from: NodeId, term: Term) {
         if self.machine.is_leading() || self.replica.is_serving() {
             // This node has not noticed yet that it leads no more.
-            self.gateway.invited = Some((from, term));
+            if self.gateway.invited.is_none_or(|known| is_news(known, (from, term))) {
+                self.gateway.invited = Some((from, term));
+            }
             return;
         }
-        if self.gateway.leader.is_some_and(|(_, known)| term < known) {
+        if self.gateway.leader.is_some_and(|known| !is_news(known, (from, term))) {
             return;
         }
         self.gateway.leader = Some((from, term));
@@ -314,14 +316,15 @@ impl PartitionTask {
     }
 
     /// Once per tick: a leader that was out of reach for a moment may not know that it was, and so
-    /// invites nobody.
+    /// invites nobody; or its invitation was lost, and the one before is still believed in.
     pub(in crate::partition) fn look_for_leader(&mut self) {
-        if self.gateway.leader.is_none()
+        let term = self.replica.term();
+        if self.gateway.leader.is_none_or(|(_, known)| known < term)
             && self.gateway.is_needed()
             && !self.machine.is_leading()
             && let Some(leader) = self.replica.leader_in_reach()
         {
-            self.on_invite(leader, self.replica.term());
+            self.on_invite(leader, term);
         }
     }
 
@@ -488,4 +491,9 @@ impl PartitionTask {
             let _task_gone = signals.send(crate::partition::task::Signal::GatewayRoom);
         });
     }
+}
+
+/// Whether an invitation counts beside what is known: a term has one leader, which may repeat itself.
+fn is_news((leader, known): (NodeId, Term), (from, term): (NodeId, Term)) -> bool {
+    term > known || (term == known && from == leader)
 }

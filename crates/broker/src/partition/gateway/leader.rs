@@ -37,7 +37,8 @@ impl PartitionTask {
 
     /// Once per tick: an invitation may have been lost, or come too early.
     pub(in crate::partition) fn invite_again(&mut self) {
-        if !self.machine.is_leading() || !self.gateway.is_needed() {
+        let leads = self.machine.is_leading() && self.replica.is_serving();
+        if !leads || !self.gateway.is_needed() {
             return;
         }
         let peers: Vec<NodeId> = self.replica.peers_in_reach().collect();
