@@ -71,10 +71,31 @@ impl RustProducer {
     /// When no broker answers or the queue cannot be opened.
     #[track_caller]
     pub fn start(brokers: &[String], name: &str, uri: &str, rate: u32) -> Self {
+        Self::start_with(brokers, name, uri, WINDOW, Some(rate))
+    }
+
+    /// The same, each message as soon as the one before is acknowledged: as many entries of the log
+    /// as possible.
+    ///
+    /// # Panics
+    /// When no broker answers or the queue cannot be opened.
+    #[track_caller]
+    pub fn one_by_one(brokers: &[String], name: &str, uri: &str) -> Self {
+        Self::start_with(brokers, name, uri, 1, None)
+    }
+
+    #[track_caller]
+    fn start_with(
+        brokers: &[String],
+        name: &str,
+        uri: &str,
+        window: usize,
+        rate: Option<u32>,
+    ) -> Self {
         let seen = Seen::new(name, brokers);
         let (session, events) = connect(brokers, name);
         let options =
-            ProducerOptions { max_in_flight_messages: WINDOW, ..ProducerOptions::default() };
+            ProducerOptions { max_in_flight_messages: window, ..ProducerOptions::default() };
         let producer = runtime().block_on(session.producer(uri, options)).expect("the queue opens");
         let task = runtime().spawn(publish(Arc::clone(&seen), session, events, producer, rate));
         Self { client: Client { seen, task } }
@@ -236,7 +257,7 @@ async fn publish(
     session: Session,
     mut events: SessionEvents,
     producer: Producer,
-    rate: u32,
+    rate: Option<u32>,
 ) {
     let (sender, mut sent) = mpsc::unbounded_channel();
     let answers = tokio::spawn({
@@ -269,10 +290,12 @@ async fn publish(
     });
     let mut burst = tokio::time::interval(BURST);
     burst.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let per_burst = (rate / 100).max(1);
+    let per_burst = rate.map_or(1, |rate| (rate / 100).max(1));
     let mut sequence = 0u64;
     'sending: loop {
-        burst.tick().await;
+        if rate.is_some() {
+            burst.tick().await;
+        }
         for _ in 0..per_burst {
             if seen.is_stopping() {
                 break 'sending;

@@ -39,6 +39,7 @@ pub mod domain;
 mod domain_usage;
 mod entry_reader;
 mod fatal;
+mod group_telemetry;
 mod groups;
 mod link;
 pub mod logging;

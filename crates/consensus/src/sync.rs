@@ -10,8 +10,9 @@ use crate::{
     RecoveryPolicy, Role, Term, Time,
 };
 
-/// How often a source is asked before its answer is given up.
-const FETCH_ATTEMPTS: u32 = 5;
+/// How often a source is asked again before its answer is given up. Each time is waited for twice as
+/// long: an answer is large, and over a slow link a repeated question only delays the answer.
+const FETCH_ATTEMPTS: u32 = 3;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct SyncPhase {
@@ -29,6 +30,8 @@ pub(crate) struct Fetching {
     upto: LogPosition,
     prev: LogPosition,
     attempts: u32,
+    /// Looks in vain since it was asked.
+    waited: u32,
 }
 
 /// The last durable step before the barrier.
@@ -150,7 +153,7 @@ impl Core {
                 let (source, upto) = (*source, best.last);
                 if sync.fetching.as_ref().is_none_or(|f| f.source != source || f.upto != upto) {
                     let prev = self.log.greatest_at_most(upto.index, upto.term);
-                    self.fetch(turn, Fetching { source, upto, prev, attempts: 0 });
+                    self.fetch(turn, Fetching { source, upto, prev, attempts: 0, waited: 0 });
                 }
             }
             _ => self.finish_sync(turn, forked),
@@ -287,7 +290,7 @@ impl Core {
                     self.on_source_contradicts(turn, fetching);
                     return;
                 }
-                self.fetch(turn, Fetching { prev: next, ..fetching });
+                self.fetch(turn, Fetching { prev: next, waited: 0, ..fetching });
             }
             // The offer of the snapshot follows.
             FetchOutcome::Compacted => {}
@@ -312,7 +315,7 @@ impl Core {
             }
             Ok(verified) => {
                 let prev = self.log.position_at(verified).unwrap_or(prev);
-                self.fetch(turn, Fetching { prev, attempts: 0, ..fetching });
+                self.fetch(turn, Fetching { prev, attempts: 0, waited: 0, ..fetching });
             }
         }
     }
@@ -327,7 +330,7 @@ impl Core {
             // Asked again once the old log is gone.
             if let Some(leading) = &mut self.leading {
                 let prev = LogPosition::default();
-                leading.sync.fetching = Some(Fetching { prev, attempts: 0, ..fetching });
+                leading.sync.fetching = Some(Fetching { prev, attempts: 0, waited: 0, ..fetching });
             }
         } else {
             let reason = self.contradicted(fetching.prev.index);
@@ -354,11 +357,21 @@ impl Core {
             if let Some(receiving) = &mut self.receiving {
                 receiving.advanced = false;
             }
-            let attempts = if receiving { 0 } else { fetching.attempts + 1 };
-            if attempts > FETCH_ATTEMPTS || !self.is_up(fetching.source) {
-                self.forget_answer(turn, fetching.source);
+            let mut next = fetching;
+            if receiving {
+                next.attempts = 0;
+                next.waited = 0;
             } else {
-                self.fetch(turn, Fetching { attempts, ..fetching });
+                next.waited += 1;
+            }
+            let due = receiving || next.waited >= 1 << next.attempts;
+            if !self.is_up(next.source) || (due && next.attempts == FETCH_ATTEMPTS) {
+                self.forget_answer(turn, next.source);
+            } else if due {
+                let attempts = if receiving { 0 } else { next.attempts + 1 };
+                self.fetch(turn, Fetching { attempts, waited: 0, ..next });
+            } else if let Some(leading) = &mut self.leading {
+                leading.sync.fetching = Some(next);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// A stop watch that runs while nobody leads.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Leaderless {
     before: Duration,
     since: Option<Instant>,

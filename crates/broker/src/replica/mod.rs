@@ -35,6 +35,8 @@ pub(crate) use clock::{Alarm, CoreClock};
 pub(crate) use events::{StoreEvent, StoreEventSender, StoreEvents};
 use leaderless::Leaderless;
 use orders::HandingOver;
+#[cfg(test)]
+pub(crate) use orders::PeerView;
 pub(crate) use orders::{Ceded, GroupOrders, GroupView, NotCeded, Order, Recovery};
 use retention::Retention;
 
@@ -147,7 +149,7 @@ pub(crate) enum ReplicaError {
 }
 
 /// Present state of a replica, for status pages and metrics.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReplicaStatus {
     pub(crate) leader: Option<NodeId>,
     pub(crate) serving: bool,
