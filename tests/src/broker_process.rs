@@ -347,6 +347,21 @@ impl Broker {
         self.status_number("VmHWM:") * 1024
     }
 
+    /// Processor time that the process has used since it started, in user and system.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[track_caller]
+    pub fn processor_time(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.process_id().as_raw_nonzero());
+        let stat = fs::read_to_string(path).expect("a running process has a stat");
+        // Fields 14 and 15; the name in field 2 is in brackets.
+        let (_, behind_name) = stat.rsplit_once(')').expect("a name in brackets");
+        let fields = behind_name.split_ascii_whitespace().skip(11).take(2);
+        let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+        Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
     /// Bytes of disk that the data directory takes.
     ///
     /// # Panics

@@ -10,6 +10,7 @@
 //! | [`domains`] | domain definitions to start from |
 //! | [`python`] | run the scripts in `tests/python` with the official client and collect what they saw |
 //! | [`rust_client`] | producers and consumers with the Rust client, which take any of several brokers |
+//! | [`many_queues`] | thousands of queues, some messages in each |
 //! | [`wire`] | a client made by hand, for bytes that no proper client sends |
 //! | [`json_session`] | a client that negotiates JSON and correlation ids, as the Java client does |
 //! | [`history`] | what all clients saw, and what may not happen |
@@ -45,6 +46,7 @@ pub mod cluster;
 pub mod domains;
 pub mod history;
 pub mod json_session;
+pub mod many_queues;
 pub mod ports;
 pub mod power;
 pub mod programs;

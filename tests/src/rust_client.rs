@@ -387,7 +387,7 @@ async fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
 }
 
 #[track_caller]
-fn connect(brokers: &[String], name: &str) -> (Session, SessionEvents) {
+pub(crate) fn connect(brokers: &[String], name: &str) -> (Session, SessionEvents) {
     let brokers = brokers.iter().map(|url| url.parse().expect("a broker's address"));
     let options = SessionOptions {
         process_name: name.to_owned(),
@@ -415,7 +415,7 @@ fn read(bytes: &[u8]) -> (String, bool) {
 }
 
 /// One runtime for all clients of a test program.
-fn runtime() -> &'static Runtime {
+pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
