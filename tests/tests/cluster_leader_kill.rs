@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use flintmq_system_tests::clock;
-use flintmq_system_tests::cluster::{Cluster, Traffic};
+use flintmq_system_tests::cluster::{Cluster, NODES, Traffic};
 use flintmq_system_tests::history::{Expectations, History};
 use flintmq_system_tests::python::PythonClient;
 use flintmq_system_tests::silence;
@@ -70,6 +70,10 @@ fn clients_of_the_others_notice_a_pause_and_no_more() {
         assert_eq!(produced.acknowledged_with("SUCCESS"), produced.id_set("sent"));
         history.add_report(&name, &produced);
         history.add_report(&reader, &consumed);
+    }
+    for node in NODES {
+        let log = cluster.node(node).log();
+        assert!(!log.contains("certificate"), "restarts are no matter of certificates: {log}");
     }
     println!("{led} of {} killed nodes led", silences.len());
     silence::print("longest silence of a producer around each kill", &silences);

@@ -23,7 +23,7 @@ use crate::domain::DomainDefinition;
 use crate::fatal::FatalSignal;
 use crate::groups::{Groups, GroupsContext, GroupsError, Inventory};
 use crate::metrics::Metrics;
-use crate::partition::{Request, send_domain_settings};
+use crate::partition::{Request, keep_domain_settings, send_domain_settings};
 use crate::queue_removal;
 use crate::replica::{CoreClock, ReplicaHost};
 use crate::session::listener::{ListenError, Listener};
@@ -181,6 +181,13 @@ impl Broker {
             in_cluster: neighbours.is_some(),
         };
         services.spawn(telemetry.run(ending.clone()));
+        if neighbours.is_some() {
+            services.spawn(keep_domain_settings(
+                groups.controller.clone(),
+                groups.partitions.clone(),
+                ending.clone(),
+            ));
+        }
         services.spawn(queue_removal::remove_idle(
             groups.controller.clone(),
             groups.partitions.clone(),

@@ -27,7 +27,7 @@ pub(crate) use requests::{
     AdminRefusal, Close, Configure, Confirm, HandleRole, Open, OpenRefusal, Peeked, Publish, Put,
     QueueSnapshot, Removable, Request, SessionEnded,
 };
-pub(crate) use settings::{queue_settings, send_domain_settings};
+pub(crate) use settings::{keep_domain_settings, queue_settings, send_domain_settings};
 pub(crate) use task::{PartitionParts, PartitionTask};
 
 /// Requests that may wait for a partition; then sessions wait, and their clients.

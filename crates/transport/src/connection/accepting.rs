@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flintmq_consensus::NodeId;
-use quinn::{Connection, Incoming, SendStream, VarInt};
+use quinn::{Connection, ConnectionError, Incoming, SendStream, VarInt};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
@@ -103,6 +103,10 @@ async fn greet(node: &Node, quic: &Quic, incoming: Incoming) {
     let address = incoming.remote_address();
     let connection = match async { incoming.accept()?.await }.await {
         Ok(connection) => connection,
+        Err(error) if is_given_up(&error) => {
+            tracing::debug!(%address, "whoever dialled gave the attempt up");
+            return;
+        }
         Err(error) => {
             connection_refused("handshake");
             if quic.doors().is_worth_telling() {
@@ -143,6 +147,19 @@ async fn greet(node: &Node, quic: &Quic, incoming: Incoming) {
             }
             refuse(&connection, answer, refusal).await;
         }
+    }
+}
+
+/// Whether the other side closed the connection for reasons of its own before it was made: it has
+/// another one by now, or stops. In a handshake that has a code of its own (RFC 9000, section
+/// 10.2.3).
+fn is_given_up(error: &ConnectionError) -> bool {
+    const APPLICATION_ERROR: u64 = 0x0c;
+    match error {
+        ConnectionError::ConnectionClosed(close) => {
+            u64::from(close.error_code) == APPLICATION_ERROR
+        }
+        _ => false,
     }
 }
 
