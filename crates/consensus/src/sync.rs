@@ -11,8 +11,12 @@ use crate::{
 };
 
 /// How often a source is asked again before its answer is given up. Each time is waited for twice as
-/// long: an answer is large, and over a slow link a repeated question only delays the answer.
+/// long, and as long for the answers after it: they are large, and over a slow link a repeated
+/// question only delays them.
 const FETCH_ATTEMPTS: u32 = 3;
+
+/// The longest that an answer is waited for, in looks ([`sync_retry`](crate::Settings::sync_retry)).
+const MAX_PATIENCE: u32 = 16;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct SyncPhase {
@@ -30,6 +34,8 @@ pub(crate) struct Fetching {
     upto: LogPosition,
     prev: LogPosition,
     attempts: u32,
+    /// Looks until the question is repeated.
+    patience: u32,
     /// Looks in vain since it was asked.
     waited: u32,
 }
@@ -153,7 +159,9 @@ impl Core {
                 let (source, upto) = (*source, best.last);
                 if sync.fetching.as_ref().is_none_or(|f| f.source != source || f.upto != upto) {
                     let prev = self.log.greatest_at_most(upto.index, upto.term);
-                    self.fetch(turn, Fetching { source, upto, prev, attempts: 0, waited: 0 });
+                    let (attempts, patience, waited) = (0, 1, 0);
+                    let fetching = Fetching { source, upto, prev, attempts, patience, waited };
+                    self.fetch(turn, fetching);
                 }
             }
             _ => self.finish_sync(turn, forked),
@@ -357,19 +365,18 @@ impl Core {
             if let Some(receiving) = &mut self.receiving {
                 receiving.advanced = false;
             }
-            let mut next = fetching;
-            if receiving {
-                next.attempts = 0;
-                next.waited = 0;
-            } else {
-                next.waited += 1;
-            }
-            let due = receiving || next.waited >= 1 << next.attempts;
+            let waited = if receiving { 0 } else { fetching.waited + 1 };
+            let attempts = if receiving { 0 } else { fetching.attempts };
+            let next = Fetching { attempts, waited, ..fetching };
+            let due = receiving || next.waited >= next.patience;
             if !self.is_up(next.source) || (due && next.attempts == FETCH_ATTEMPTS) {
                 self.forget_answer(turn, next.source);
+            } else if receiving {
+                self.fetch(turn, next);
             } else if due {
-                let attempts = if receiving { 0 } else { next.attempts + 1 };
-                self.fetch(turn, Fetching { attempts, waited: 0, ..next });
+                let (attempts, patience) =
+                    (next.attempts + 1, (next.patience * 2).min(MAX_PATIENCE));
+                self.fetch(turn, Fetching { attempts, patience, waited: 0, ..next });
             } else if let Some(leading) = &mut self.leading {
                 leading.sync.fetching = Some(next);
             }

@@ -19,8 +19,9 @@ use crate::replica::{Ceded, NotCeded, Order};
 /// How long a request waits for a group to have a leader.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the next leader may take until it serves; it may have to synchronise first.
-const TAKE_OVER: Duration = Duration::from_secs(10);
+/// How long the next leader may take until it serves: one that is far behind fetches what it lacks
+/// first, however slow its links are.
+const TAKE_OVER: Duration = Duration::from_secs(60);
 
 /// How long the leader may take until it has handed over, or given that up.
 const HAND_OVER: Duration = Duration::from_secs(10);
@@ -152,12 +153,17 @@ pub(super) async fn keep(
     let node = state.node()?;
     let orders = node.orders(group).ok_or_else(|| unknown_group(group))?;
     let mut status = node.watch(group).ok_or_else(|| unknown_group(group))?;
-    let serves = status.wait_for(|status| status.serving && status.term > request.above);
-    let term = match timeout(TAKE_OVER, serves).await {
-        Ok(Ok(status)) => status.term,
+    // Whoever serves, if it is another node after all.
+    let led = status.wait_for(|status| status.led && status.term > request.above);
+    let led = match timeout(TAKE_OVER, led).await {
+        Ok(Ok(status)) => *status,
         Ok(Err(_)) => return Err(stopping(())),
         Err(_) => return Err(leaderless(group)),
     };
+    if !led.serving {
+        return Err(moved(group));
+    }
+    let term = led.term;
     orders.give(Order::Keep);
     Ok(Json(json!({ "term": term })))
 }
@@ -206,7 +212,15 @@ async fn take_over(node: &Node, group: u32, to: u32, ceded: Ceded) -> Answer {
         Ok(Ok(status)) => status.leader,
         _ => None,
     };
-    let Some(leader) = leader else { return Err(leaderless(group)) };
+    let Some(leader) = leader else {
+        return Err(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!(
+                "the lead was given up, and the node does not serve yet, group={group} to={to}"
+            ),
+            "`flintmq admin group show ID` tells when it does; if another node should, order that",
+        ));
+    };
     Err(Failure::new(
         StatusCode::CONFLICT,
         format!("another node took the lead over, group={group} to={to} leader={leader}"),
