@@ -22,8 +22,8 @@ use crate::fatal::FatalSignal;
 use crate::metrics::Metrics;
 use crate::partition::{PartitionHandle, PartitionParts, PartitionTask};
 use crate::replica::{
-    GroupOrders, Replica, ReplicaError, ReplicaHost, ReplicaStatus, StoreEvent, StoreEventSender,
-    StoreEvents,
+    GroupOrders, Membership, Reconciler, Replica, ReplicaError, ReplicaHost, ReplicaStatus,
+    StoreEvent, StoreEventSender, StoreEvents,
 };
 
 /// Changes of metadata that may wait for the controller; then openers wait.
@@ -72,39 +72,44 @@ pub(crate) struct GroupsContext {
     pub(crate) fatal: FatalSignal,
     pub(crate) stop: CancellationToken,
     pub(crate) inventory: Inventory,
+    /// How many groups there are, or are to be, the controller among them.
+    pub(crate) count: u32,
     pub(crate) policy: Policy,
-    /// The first members of a cluster; this node alone otherwise.
+    /// The first members of a cluster; this node alone otherwise. Empty for a node that comes later:
+    /// it is no member of a group until the group's leader makes it one.
     pub(crate) members: Vec<NodeId>,
     /// Where each group hears of other nodes; empty for a cluster of one.
     pub(crate) mailboxes: FxHashMap<GroupId, Mailbox>,
 }
 
-/// Which groups a directory has, and how many it is to have.
+/// Which groups a directory has.
 pub(crate) struct Inventory {
     present: Vec<GroupId>,
-    /// All of them, the controller among them.
-    pub(crate) count: u32,
 }
 
 impl Inventory {
-    /// Looks into the store. One that has its controller keeps its number of partitions; any other
-    /// gets this many.
+    /// Looks into the store.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(crate) fn take(store: &dyn LogStore, partitions: u32) -> Result<Self, ReadError> {
-        let present: Vec<GroupId> = store.groups()?.iter().map(|record| record.id).collect();
-        let count = if is_complete(&present) {
-            u32::try_from(present.len()).unwrap_or(u32::MAX)
-        } else {
-            partitions.saturating_add(1)
-        };
-        Ok(Self { present, count })
+    pub(crate) fn take(store: &dyn LogStore) -> Result<Self, ReadError> {
+        let present = store.groups()?.iter().map(|record| record.id).collect();
+        Ok(Self { present })
     }
 
     /// True for a directory without groups.
     pub(crate) fn is_new(&self) -> bool {
         self.present.is_empty()
+    }
+
+    /// How many groups the directory is to have, the controller among them: one that has its
+    /// controller keeps what it has, any other gets this many partitions.
+    pub(crate) fn count(&self, partitions: u32) -> u32 {
+        if is_complete(&self.present) {
+            u32::try_from(self.present.len()).unwrap_or(u32::MAX)
+        } else {
+            partitions.saturating_add(1)
+        }
     }
 }
 
@@ -137,7 +142,7 @@ impl Groups {
         let policy = Policy { partitions, ..context.policy };
         let controller_reports = reports.remove(0);
         let of_controller = peers(records[0].id);
-        let (controller, mut serving) = start_controller(
+        let (controller, membership, mut serving) = start_controller(
             &context,
             &records[0],
             controller_reports,
@@ -150,9 +155,10 @@ impl Groups {
         let usage = Arc::<DomainUsage>::default();
         let mut handles = Vec::new();
         for (record, reports) in records[1..].iter().zip(reports) {
+            let shared = Shared { reader: reader.clone(), usage: &usage, membership: &membership };
             let peers = peers(record.id);
             let (handle, status) =
-                start_partition(&context, record, reports, peers, reader.clone(), &usage, &tasks)?;
+                start_partition(&context, record, reports, peers, shared, &tasks)?;
             handles.push(handle);
             serving.push(status);
         }
@@ -181,7 +187,7 @@ async fn open_or_create(
     context: &GroupsContext,
 ) -> Result<(Vec<GroupRecord>, Vec<Events>), GroupsError> {
     let present = &context.inventory.present;
-    let count = context.inventory.count as usize;
+    let count = context.count as usize;
     let mut reports = Vec::with_capacity(count);
     for number in 0..count {
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -242,12 +248,14 @@ fn start_controller(
     peers: Option<(PeerLinks, Mailbox)>,
     policy: Policy,
     tasks: &TaskTracker,
-) -> Result<(Controller, Vec<watch::Receiver<ReplicaStatus>>), GroupsError> {
+) -> Result<(Controller, Membership, Vec<watch::Receiver<ReplicaStatus>>), GroupsError> {
     let failed = |reason: String| GroupsError::Restore { group: record.id, reason };
     let records: Vec<_> =
         context.host.store.queue_records(record.id, &[], &[]).collect::<Result<_, ReadError>>()?;
     let metadata =
         Metadata::restore(records).map_err(|e: UnreadableRecord| failed(e.to_string()))?;
+    let (roster, followed) = watch::channel(Arc::clone(metadata.roster()));
+    let membership = Membership::new(followed.clone());
     let metadata = Arc::new(RwLock::new(metadata));
     let replica = open_replica(context, record, reports.sender)?;
     let (status, serving) = watch::channel(ReplicaStatus::default());
@@ -255,6 +263,8 @@ fn start_controller(
     let task = ControllerTask::new(ControllerParts {
         replica,
         metadata: Arc::clone(&metadata),
+        roster,
+        reconciler: Reconciler::new(&membership),
         status,
         changes: receiver,
         events: reports.receiver,
@@ -263,7 +273,15 @@ fn start_controller(
         stop: context.stop.clone(),
     });
     tasks.spawn(task.run());
-    Ok((Controller::new(metadata, serving.clone(), changes, policy), vec![serving]))
+    let controller = Controller::new(metadata, serving.clone(), changes, followed, policy);
+    Ok((controller, membership, vec![serving]))
+}
+
+/// What the node's partitions share.
+struct Shared<'a> {
+    reader: EntryReader,
+    usage: &'a Arc<DomainUsage>,
+    membership: &'a Membership,
 }
 
 fn start_partition(
@@ -271,8 +289,7 @@ fn start_partition(
     record: &GroupRecord,
     reports: Events,
     peers: Option<(PeerLinks, Mailbox)>,
-    reader: EntryReader,
-    usage: &Arc<DomainUsage>,
+    shared: Shared<'_>,
     tasks: &TaskTracker,
 ) -> Result<(PartitionHandle, watch::Receiver<ReplicaStatus>), GroupsError> {
     let records: Vec<_> =
@@ -285,11 +302,12 @@ fn start_partition(
     let task = PartitionTask::new(PartitionParts {
         replica,
         machine,
-        reader,
-        usage: PartitionUsage::new(Arc::clone(usage)),
+        reader: shared.reader,
+        usage: PartitionUsage::new(Arc::clone(shared.usage)),
         requests,
         events: reports.receiver,
         peers,
+        reconciler: Reconciler::new(shared.membership),
         status,
         metrics: Arc::clone(&context.metrics),
         fatal: context.fatal.clone(),

@@ -18,7 +18,7 @@ use crate::cluster::{
     self, Cluster, ClusterSettings, Formation, FormationError, Mailbox, PeerLinks,
 };
 use crate::config::{Durability, ListenScheme, NodeConfig};
-use crate::controller::{Controller, Policy};
+use crate::controller::{Controller, Planning, Policy, first_nodes};
 use crate::domain::DomainDefinition;
 use crate::fatal::FatalSignal;
 use crate::groups::{Groups, GroupsContext, GroupsError, Inventory};
@@ -41,6 +41,9 @@ const END: Duration = Duration::from_secs(30);
 /// How long a stopping node tries to bring its last words to the others.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// What is said of a node that its cluster has parted with.
+const REMOVED: &str = "this node was removed from the cluster, and everything that it held is elsewhere: its data directory may be deleted, and its number is never used again";
+
 /// What a started node consists of.
 type Started = (Arc<Store>, Groups, Option<Neighbours>, CancellationToken, Vec<Listener>);
 
@@ -48,6 +51,8 @@ type Started = (Arc<Store>, Groups, Option<Neighbours>, CancellationToken, Vec<L
 struct Neighbours {
     links: PeerLinks,
     administration: Option<Mailbox>,
+    /// Raised when this node was removed from the cluster.
+    removed: CancellationToken,
 }
 
 /// A running node. Dropping it without [`Broker::stop`] leaves the directory as a killed process
@@ -140,6 +145,7 @@ impl Broker {
         let admin_address = admin.address();
         let node_cell = admin.node();
         let handed_on = admin.router_for_nodes();
+        services.spawn(admin.forget_leaving(ending.clone()));
         services.spawn(admin.run(ending.clone()));
         services.spawn(tell_of_unserved(node_cell.clone(), ending.clone()));
 
@@ -243,9 +249,19 @@ impl Broker {
         self.admin
     }
 
-    /// Waits for a failure that the node must not outlive, and tells it. Stop the node then.
+    /// Waits until the node must not go on, because it failed or was removed from its cluster, and
+    /// tells why. Stop the node then.
     pub async fn failed(&self) -> String {
-        self.fatal.raised().await
+        let removed = async {
+            match &self.neighbours {
+                Some(neighbours) => neighbours.removed.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            reason = self.fatal.raised() => reason,
+            () = removed => REMOVED.to_owned(),
+        }
     }
 
     /// Reads certificate and key again, for connections made from now on.
@@ -360,8 +376,7 @@ impl Broker {
             listeners.push(Listener::bind(url, tls).await?);
         }
         let clock = CoreClock::start();
-        let inventory =
-            Inventory::take(&**store, config.bootstrap.partitions).map_err(GroupsError::Read)?;
+        let inventory = Inventory::take(&**store).map_err(GroupsError::Read)?;
         // A start that was cut short leaves a store without groups, which is as good as new.
         let cluster = join_cluster(config, inventory.is_new(), clock).await?;
         let settings = cluster.as_ref().map(|(cluster, _)| cluster.group_settings());
@@ -372,12 +387,11 @@ impl Broker {
             cluster.as_ref().map(|(cluster, _)| cluster.links()),
             settings.unwrap_or_default(),
         );
-        let mut members: Vec<NodeId> =
-            config.cluster().nodes.iter().map(|node| NodeId(node.id)).collect();
-        if members.is_empty() {
-            members.push(NodeId(config.node.id));
-        }
-        let numbers = (0..inventory.count).map(GroupId).chain([ADMINISTRATION]);
+        let joined = cluster.as_ref().and_then(|(_, formation)| formation.joined());
+        let partitions = joined.unwrap_or(config.bootstrap.partitions);
+        let members = first_members(config, joined.is_some());
+        let count = inventory.count(partitions);
+        let numbers = (0..count).map(GroupId).chain([ADMINISTRATION]);
         let (mailboxes, mut receivers) = cluster::mailboxes(numbers);
         let administration = receivers.remove(&ADMINISTRATION);
         let has_peers = cluster.is_some();
@@ -389,18 +403,27 @@ impl Broker {
             fatal: fatal.clone(),
             stop: stopping.clone(),
             inventory,
+            count,
             policy: Policy {
                 undefined: config.domains.undefined,
-                partitions: config.bootstrap.partitions,
+                partitions,
                 max_queues: config.limits.max_queues,
             },
         })
         .await?;
         if let Some((cluster, formation)) = cluster {
             let links = cluster.links();
-            cluster.deliver(&mailboxes, formation, &groups.tasks, stopping);
-            define_domains_when_leading(config, &groups, fatal, stopping);
-            let neighbours = Neighbours { links, administration };
+            let removed = CancellationToken::new();
+            let own = NodeId(config.node.id);
+            let first = first_nodes(&config.cluster(), |id| formation.directory(own, NodeId(id)));
+            let (controller, tasks) = (groups.controller.clone(), &groups.tasks);
+            cluster.deliver(&mailboxes, formation, &controller, &removed, tasks, stopping);
+            tasks.spawn(Planning { controller, first }.run(stopping.clone()));
+            // A later node's own list of domains is of no interest.
+            if joined.is_none() {
+                define_domains_when_leading(config, &groups, fatal, stopping);
+            }
+            let neighbours = Neighbours { links, administration, removed };
             return Ok((groups, Some(neighbours), listeners));
         }
         if groups.controller.metadata().is_newborn() {
@@ -410,6 +433,19 @@ impl Broker {
         send_domain_settings(&groups.controller, &groups.partitions, None).await;
         Ok((groups, None, listeners))
     }
+}
+
+/// With whom this node makes its groups; with nobody when the cluster was there before it.
+fn first_members(config: &NodeConfig, joined: bool) -> Vec<NodeId> {
+    let mut members: Vec<NodeId> =
+        config.cluster().nodes.iter().map(|node| NodeId(node.id)).collect();
+    if members.is_empty() {
+        members.push(NodeId(config.node.id));
+    }
+    if joined {
+        members.clear();
+    }
+    members
 }
 
 async fn open_store(config: &NodeConfig) -> Result<Opened, StartError> {

@@ -88,7 +88,7 @@ pub(super) async fn rows(node: &Node, handed: &Handed) -> Vec<Value> {
     let (None, Some(peers)) = (handed, &node.peers) else { return rows };
     let leaders: BTreeSet<NodeId> = views
         .iter()
-        .filter_map(|(_, view)| view.status.leader)
+        .filter_map(|(group, _)| node.watch(group.0)?.borrow().leader)
         .filter(|leader| leader.0 != node.id)
         .collect();
     let mut asked = JoinSet::new();
@@ -173,6 +173,7 @@ fn row(node: &Node, id: GroupId, view: &GroupView) -> Value {
         "fsynced_index": status.fsynced_index,
         "at_risk_entries": status.commit_index.saturating_sub(status.fsynced_index),
         "at_risk_bytes": status.at_risk_bytes,
+        "settled": view.settled,
         "members": members,
     })
 }

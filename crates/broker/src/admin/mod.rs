@@ -5,6 +5,7 @@ mod domains;
 mod groups;
 mod health;
 mod leader;
+mod leaving;
 mod nodes;
 mod openapi;
 mod peers;
@@ -18,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use flintmq_consensus::GroupId;
 use flintmq_storage::LogStore;
 use tokio::net::TcpListener;
@@ -67,7 +68,8 @@ pub(crate) struct Node {
     pub(crate) partitions: Vec<PartitionHandle>,
     /// The way to each group's replica, the controller's first.
     pub(crate) orders: Vec<GroupOrders>,
-    /// The cluster's nodes with their addresses, this one among them; empty for a node alone.
+    /// The cluster's first nodes with their addresses, until the roster is known; empty for a node
+    /// alone.
     pub(crate) members: Vec<(u32, String)>,
     /// The others, where there are any.
     pub(crate) peers: Option<Peers>,
@@ -128,6 +130,14 @@ impl AdminServer {
         router_for_nodes(self.state.clone())
     }
 
+    /// Forgets nodes that leave the cluster, until `stop`.
+    pub(crate) fn forget_leaving(
+        &self,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + use<> {
+        leaving::run(self.state.clone(), stop)
+    }
+
     /// Serves until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let router = router(self.state);
@@ -170,7 +180,10 @@ fn api(state: &AdminState) -> Router<AdminState> {
     Router::new()
         .route("/openapi.json", get(openapi::document))
         .route("/status", get(groups::status))
-        .route("/nodes", get(nodes::list))
+        .route("/nodes", get(nodes::list).post(nodes::add))
+        .route("/nodes/{id}", delete(nodes::remove))
+        .route("/nodes/{id}/drain", post(nodes::drain))
+        .route("/nodes/{id}/replace", post(nodes::replace))
         .route("/groups", get(groups::list))
         .route("/groups/{id}", get(groups::show))
         .route("/groups/{id}/transfer", post(leader::transfer))

@@ -36,7 +36,19 @@ fn paths() -> Value {
         "/groups/{id}/recover": {
             "post": change("Go on without lost voters: {\"lost\": [NODE], \"accept_loss\": true}", &["id"], "200"),
         },
-        "/nodes": { "get": look("The cluster's nodes, and how many groups each leads") },
+        "/nodes": {
+            "get": look("The cluster's nodes: what each is to the cluster, and how many groups it leads and holds"),
+            "post": change("Let one more node come: {\"id\": NODE, \"peers\": \"HOST:PORT\"}", &[], "200"),
+        },
+        "/nodes/{id}": {
+            "delete": change("Move everything away from a node and forget it; ?force=true although few are left", &["id"], "200"),
+        },
+        "/nodes/{id}/drain": {
+            "post": change("Have a node lead nothing, or take that back: {\"undo\": false}", &["id"], "200"),
+        },
+        "/nodes/{id}/replace": {
+            "post": change("Let a new node take the place of this one: {\"with\": NODE, \"peers\": \"HOST:PORT\"}", &["id"], "200"),
+        },
         "/domains": {
             "get": look("All domains with their definitions"),
             "post": change("Define a domain", &[], "201"),

@@ -7,7 +7,8 @@ use flintmq_transport::{Batch, wire};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::formation::{Answering, FORMATION};
+use super::admission::Answering;
+use super::formation::FORMATION;
 use super::{FromPeer, Mailboxes};
 
 /// Hands consensus' messages to their groups, beats to `beats`. A group that is busy loses some,

@@ -6,6 +6,10 @@
 //! it to anybody. It forms its groups once it has heard from all others: of each either that it is
 //! new too, or that it has formed with exactly this node's number. A node that formed remembers the
 //! numbers of all. So one that lost its directory comes with another number, and is refused.
+//!
+//! Later nodes are expected by an operator's word (`admission`): the controller notes the number of
+//! the first directory that comes under theirs. Such a node makes its groups without members, and
+//! so votes nowhere until the groups' leaders have made it a member.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -35,10 +39,31 @@ const PATIENCE: u32 = 50;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Formation {
     /// This directory's own number.
-    number: u64,
-    /// The numbers of all other directories, once they are formed together.
+    pub(super) number: u64,
+    /// The numbers of all other directories, once they are formed together; of a later node only
+    /// that of the node that let it in.
     #[serde(default)]
-    members: BTreeMap<u32, u64>,
+    pub(super) members: BTreeMap<u32, u64>,
+    /// How many partitions there were when this node came to a cluster that was there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    joined: Option<u32>,
+}
+
+impl Formation {
+    /// The number of a node's directory, as far as it was there at the cluster's birth.
+    pub(crate) fn directory(&self, own: NodeId, node: NodeId) -> Option<u64> {
+        match self.joined {
+            Some(_) => None,
+            None if node == own => Some(self.number),
+            None => self.members.get(&node.0).copied(),
+        }
+    }
+
+    /// How many partitions the cluster had that this node came to; none of one that was there from
+    /// the beginning.
+    pub(crate) fn joined(&self) -> Option<u32> {
+        self.joined
+    }
 }
 
 /// Why a node must not take part.
@@ -46,9 +71,14 @@ pub(crate) struct Formation {
 pub enum FormationError {
     /// The cluster knows this node by another directory.
     #[error(
-        "the data directory is new, but the cluster was formed with another one of this node: restore that one, or add this node anew under another id, asked_node={0}"
+        "the data directory is new, but the cluster was formed with another one of this node: restore that one, or give this node another id and let it in with `flintmq admin node replace`, asked_node={0}"
     )]
     Forgotten(NodeId),
+    /// The cluster has parted with this node.
+    #[error(
+        "this node was removed from the cluster: stop it for good; its number is never used again, asked_node={0}"
+    )]
+    Removed(NodeId),
     /// The directory was used without a cluster before.
     #[error(
         "the data directory belongs to a cluster of one node: start this node without [[cluster_nodes]], or with an empty directory, file={}",
@@ -69,15 +99,24 @@ pub enum FormationError {
 }
 
 /// What nodes say to each other about it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Word {
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Word {
     /// The sender's number.
-    number: u64,
-    /// The number that the sender formed with the receiver under; none when it is new itself.
+    pub(super) number: u64,
+    /// The number that the sender knows the receiver by; none when it is new itself.
     #[serde(skip_serializing_if = "Option::is_none")]
-    formed_with: Option<u64>,
+    pub(super) formed_with: Option<u64>,
     /// Whether an answer is wanted.
-    asks: bool,
+    pub(super) asks: bool,
+    /// The receiver comes to a cluster that is there already and has so many partitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) joins: Option<u32>,
+    /// The receiver comes to a cluster that does not expect it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) unexpected: bool,
+    /// The receiver is no node of the cluster any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) removed: bool,
 }
 
 /// Finds out whether to form, and waits until all are there. Returns at once for a directory that
@@ -94,7 +133,7 @@ pub(super) async fn form(
         Some(formation) if !formation.members.is_empty() => return Ok(formation),
         Some(formation) if store_is_new => formation,
         None if store_is_new => {
-            let formation = Formation { number: draw(), members: BTreeMap::new() };
+            let formation = Formation { number: draw(), members: BTreeMap::new(), joined: None };
             save(&file, &formation)?;
             formation
         }
@@ -102,6 +141,7 @@ pub(super) async fn form(
     };
     let mut heard: BTreeMap<u32, u64> = BTreeMap::new();
     let mut asked = 0;
+    let mut unexpected = false;
     let mut ask = tokio::time::interval(ASK);
     tracing::info!(nodes = peers.len() + 1, "waiting for the other nodes to form the cluster");
     while heard.len() < peers.len() {
@@ -109,9 +149,12 @@ pub(super) async fn form(
             _ = ask.tick() => {
                 asked += 1;
                 for peer in peers {
-                    tell(links, *peer, &Word { number: formation.number, formed_with: None, asks: true });
+                    let number = formation.number;
+                    tell(links, *peer, &Word { number, asks: true, ..Word::default() });
                 }
-                if asked % PATIENCE == 0 {
+                if asked % PATIENCE == 0 && unexpected {
+                    tracing::warn!("the cluster does not expect this node: let it in with `flintmq admin node add`");
+                } else if asked % PATIENCE == 0 {
                     let missing: Vec<u32> =
                         peers.iter().map(|p| p.0).filter(|p| !heard.contains_key(p)).collect();
                     tracing::warn!(?missing, "still waiting for nodes to form the cluster");
@@ -125,14 +168,27 @@ pub(super) async fn form(
                 let Some(batch) = batch else { return Err(FormationError::Stopping) };
                 for frame in &batch.frames {
                     let Some(word) = word_of(frame) else { continue };
+                    if word.removed {
+                        return Err(FormationError::Removed(batch.from));
+                    }
                     if word.formed_with.is_some_and(|number| number != formation.number) {
                         return Err(FormationError::Forgotten(batch.from));
                     }
+                    if word.unexpected {
+                        unexpected = true;
+                        continue;
+                    }
+                    if let Some(partitions) = word.joins {
+                        formation.joined = Some(partitions);
+                        formation.members.insert(batch.from.0, word.number);
+                        save(&file, &formation)?;
+                        tracing::info!(by = batch.from.0, partitions, "the cluster lets this node in");
+                        return Ok(formation);
+                    }
                     heard.insert(batch.from.0, word.number);
                     if word.asks {
-                        let formed_with = None;
-                        let word = Word { number: formation.number, formed_with, asks: false };
-                        tell(links, batch.from, &word);
+                        let number = formation.number;
+                        tell(links, batch.from, &Word { number, ..Word::default() });
                     }
                 }
             }
@@ -143,42 +199,13 @@ pub(super) async fn form(
     tracing::info!(nodes = peers.len() + 1, "the cluster is formed");
     // Those who have not heard yet hear it now rather than with their next question.
     for peer in peers {
-        let formed_with = formation.members.get(&peer.0).copied();
-        tell(links, *peer, &Word { number: formation.number, formed_with, asks: false });
+        let (number, formed_with) = (formation.number, formation.members.get(&peer.0).copied());
+        tell(links, *peer, &Word { number, formed_with, ..Word::default() });
     }
     Ok(formation)
 }
 
-/// Answers nodes that are still to form, for one that has.
-pub(super) struct Answering {
-    formation: Formation,
-    links: PeerLinks,
-}
-
-impl Answering {
-    pub(super) fn new(formation: Formation, links: PeerLinks) -> Self {
-        Self { formation, links }
-    }
-
-    pub(super) fn answer(&self, from: NodeId, frame: &Bytes) {
-        let Ok(word) = serde_json::from_slice::<Word>(frame) else { return };
-        let formed_with = self.formation.members.get(&from.0).copied();
-        if formed_with != Some(word.number) {
-            tracing::error!(
-                node = from.0,
-                "a node came with a new data directory in place of the one that the cluster was formed with"
-            );
-        }
-        if word.asks {
-            // A node that nobody knows was formed with no number at all.
-            let formed_with = Some(formed_with.unwrap_or(0));
-            let word = Word { number: self.formation.number, formed_with, asks: false };
-            tell(&self.links, from, &word);
-        }
-    }
-}
-
-fn tell(links: &PeerLinks, to: NodeId, word: &Word) {
+pub(super) fn tell(links: &PeerLinks, to: NodeId, word: &Word) {
     if let Ok(word) = serde_json::to_vec(word) {
         // Nobody there yet: it is asked again.
         let _not_sent = links.send_gateway(to, FORMATION, Bytes::from(word));

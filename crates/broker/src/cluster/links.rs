@@ -79,6 +79,16 @@ impl PeerLinks {
         self.transport.room(to, Lane::gateway(group.0)).await
     }
 
+    /// Begins to connect to one more node, unless it is known.
+    pub(super) fn add_peer(&self, node: NodeId, address: &str) {
+        self.transport.add_peer(node, address);
+    }
+
+    /// Ends the connection to a node, for good.
+    pub(super) fn remove_peer(&self, node: NodeId) {
+        self.transport.remove_peer(node);
+    }
+
     /// Reads certificates and keys again, for connections from now on.
     ///
     /// # Errors

@@ -27,11 +27,12 @@ impl Liveness {
         Self { core: NodeCore::new(settings), links, clock, mailboxes }
     }
 
-    /// Runs until stopped.
+    /// Runs until stopped. `changes` tell of nodes that come and go.
     pub(super) async fn run(
         mut self,
         mut heard: mpsc::Receiver<Packet>,
         mut events: mpsc::Receiver<Event>,
+        mut changes: mpsc::Receiver<NodeInput>,
         stop: CancellationToken,
     ) {
         let mut alarm = Alarm::new(self.clock);
@@ -43,6 +44,7 @@ impl Liveness {
                     Event::PeerUp { peer, .. } => NodeInput::Connected { peer },
                     Event::PeerDown { peer, .. } => NodeInput::Disconnected { peer },
                 },
+                Some(change) = changes.recv() => change,
                 () = alarm.ring(self.core.next_deadline()) => NodeInput::Tick,
                 () = stop.cancelled() => return,
             };

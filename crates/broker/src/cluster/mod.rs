@@ -2,12 +2,15 @@
 //!
 //! One connection to each carries everything. `links` is the way out, used by the tasks of all
 //! groups; `arrivals` sorts what comes in by group; `liveness` greets the others and notices their
-//! silence, once for all groups.
+//! silence, once for all groups. Who the others are is told by the configuration at first, and by
+//! the controller's roster from then on (`peers`, `admission`).
 
+mod admission;
 mod arrivals;
 mod formation;
 mod links;
 mod liveness;
+mod peers;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,6 +28,7 @@ pub(crate) use formation::{Formation, FormationError};
 pub(crate) use links::PeerLinks;
 
 use crate::config::TimingSection;
+use crate::controller::Controller;
 use crate::replica::CoreClock;
 
 /// Batches of frames that may wait for one of the tasks that sort them.
@@ -156,16 +160,31 @@ impl Cluster {
         self.links.clone()
     }
 
-    /// Begins to hand out what arrives.
+    /// Begins to hand out what arrives, and to connect to whom the controller names. Raises
+    /// `removed` when this node is no node of the cluster any more.
     pub(crate) fn deliver(
         self,
         mailboxes: &Mailboxes,
         formation: Formation,
+        controller: &Controller,
+        removed: &CancellationToken,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) {
         let Self { links, inbound, liveness, clock } = self;
-        let formed = formation::Answering::new(formation, links.clone());
+        let (changes, changed) = mpsc::channel(BATCHES);
+        let peers = peers::PeerList {
+            node: liveness.node,
+            links: links.clone(),
+            known: liveness.peers.iter().copied().collect(),
+            roster: controller.watch_roster(),
+            liveness: changes,
+            removed: removed.clone(),
+            number: formation.number,
+        };
+        tasks.spawn(peers.run(stop.clone()));
+        let (controller, removed) = (controller.clone(), removed.clone());
+        let formed = admission::Answering::new(formation, links.clone(), controller, removed);
         let flintmq_transport::Inbound { urgent, append, gateway, bulk, events } = inbound;
         let (beats, heard) = mpsc::channel(BATCHES);
         tasks.spawn(arrivals::sort(urgent, Arc::clone(mailboxes), Some(beats), stop.clone()));
@@ -175,6 +194,6 @@ impl Cluster {
         let gateway = arrivals::sort_gateway(gateway, Arc::clone(mailboxes), formed, stop.clone());
         tasks.spawn(gateway);
         let watching = liveness::Liveness::new(liveness, links, clock, Arc::clone(mailboxes));
-        tasks.spawn(watching.run(heard, events, stop.clone()));
+        tasks.spawn(watching.run(heard, events, changed, stop.clone()));
     }
 }

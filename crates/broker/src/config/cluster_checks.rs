@@ -175,6 +175,13 @@ pub(super) fn clusters_not_served(config: &NodeConfig, found: &mut Findings) {
     }
 }
 
+/// Whether other nodes can be told to connect there: HOST:PORT, and not the address that stands for
+/// all.
+pub(crate) fn is_peer_address(text: &str) -> bool {
+    let unspecified = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    host_and_port(text).is_some_and(|(host, _)| !unspecified(host))
+}
+
 fn host_and_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = split_port(text)?;
     // A number may begin with '+', a port may not.

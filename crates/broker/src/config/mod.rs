@@ -33,6 +33,7 @@ pub(crate) mod wording;
 
 pub use check::Problem;
 pub use cluster::{BootstrapSection, ClusterConfig, ClusterNode, PeersSection, TimingSection};
+pub(crate) use cluster_checks::is_peer_address;
 pub use error::ConfigError;
 pub use listen::{DEFAULT_PORT, ListenScheme, ListenUrl, ListenUrlError};
 pub use overrides::Overrides;

@@ -1,16 +1,18 @@
-//! The cluster's metadata as a state machine: which domains there are, and which queue lives in
-//! which partition.
+//! The cluster's metadata as a state machine: which domains there are, which queue lives in which
+//! partition, and which node holds it.
 //!
 //! Every change is a command in the log of the controller group; the same commands in the same
 //! order give the same metadata on every node. Changes are rare, so commands and records are JSON:
 //! they can be read with a tool and grow fields without a new format.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use flintmq_queue::QueueId;
 use flintmq_storage::QueueRecord;
 use serde::{Deserialize, Serialize};
 
+use super::roster::{NodeRecord, Roster, RosterCommand};
 use crate::domain::DomainDefinition;
 
 /// One change of the metadata, as it stands in the log.
@@ -42,6 +44,11 @@ pub(crate) enum MetadataCommand {
         uri: String,
         /// The id that it was deleted under.
         queue: u32,
+    },
+    /// Changes the nodes, or which of them hold what.
+    Roster {
+        /// How.
+        change: RosterCommand,
     },
 }
 
@@ -83,11 +90,15 @@ pub(crate) struct Metadata {
     per_domain: BTreeMap<String, usize>,
     next_queue: u32,
     next_domain: u32,
+    roster: Arc<Roster>,
     dirty: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 const DOMAIN: u8 = b'd';
 const QUEUE: u8 = b'q';
+const NODE: u8 = b'm';
+const PLACE: u8 = b'p';
+const ROSTER: &[u8] = b"nr";
 const NEXT_QUEUE: &[u8] = b"nq";
 const NEXT_DOMAIN: &[u8] = b"nd";
 
@@ -100,6 +111,7 @@ impl Metadata {
         records: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
     ) -> Result<Self, UnreadableRecord> {
         let mut metadata = Self::default();
+        let mut roster = Roster::default();
         for (key, value) in records {
             let unreadable = |reason: String| UnreadableRecord {
                 key: String::from_utf8_lossy(&key).into_owned(),
@@ -119,6 +131,22 @@ impl Metadata {
                     metadata.count_in(&place);
                     metadata.queues.insert(uri, place);
                 }
+                Some((&NODE, _)) => {
+                    let node: NodeRecord =
+                        serde_json::from_slice(&value).map_err(|e| unreadable(e.to_string()))?;
+                    roster.nodes.insert(node.id, node);
+                }
+                Some((&PLACE, group)) => {
+                    let group = std::str::from_utf8(group).ok().and_then(|id| id.parse().ok());
+                    let group = group.ok_or_else(|| unreadable("no group's number".to_owned()))?;
+                    let place =
+                        serde_json::from_slice(&value).map_err(|e| unreadable(e.to_string()))?;
+                    roster.places.insert(group, place);
+                }
+                _ if key == ROSTER => {
+                    roster.head =
+                        serde_json::from_slice(&value).map_err(|e| unreadable(e.to_string()))?;
+                }
                 _ if key == NEXT_QUEUE => {
                     metadata.next_queue =
                         serde_json::from_slice(&value).map_err(|e| unreadable(e.to_string()))?;
@@ -130,6 +158,7 @@ impl Metadata {
                 _ => return Err(unreadable("unknown kind of record".to_owned())),
             }
         }
+        metadata.roster = Arc::new(roster);
         Ok(metadata)
     }
 
@@ -151,6 +180,7 @@ impl Metadata {
                     self.assign(uri, domain, partition);
                 }
                 MetadataCommand::UnassignQueue { uri, queue } => self.unassign(&uri, queue),
+                MetadataCommand::Roster { change } => self.change_roster(change),
             }
         }
         Ok(())
@@ -164,6 +194,11 @@ impl Metadata {
     /// All domains, by name.
     pub(crate) fn domains(&self) -> impl Iterator<Item = &DomainRecord> {
         self.domains.values()
+    }
+
+    /// The nodes, and which of them are to hold what.
+    pub(crate) fn roster(&self) -> &Arc<Roster> {
+        &self.roster
     }
 
     /// True until the first domain is defined: the cluster has just been born.
@@ -216,6 +251,20 @@ impl Metadata {
         for (key, value) in puts.chain(deletes.into_iter().map(|key| (key, None))) {
             self.dirty.entry(key).or_insert(value);
         }
+    }
+
+    fn change_roster(&mut self, change: RosterCommand) {
+        let mut roster = Roster::clone(&self.roster);
+        let Some(touched) = roster.apply(change) else { return };
+        for id in touched.nodes {
+            self.write(NODE, &id.to_string(), roster.nodes.get(&id));
+        }
+        for group in touched.places {
+            self.write(PLACE, &group.to_string(), roster.places.get(&group));
+        }
+        // As for the others: plain data.
+        self.dirty.insert(ROSTER.to_vec(), serde_json::to_vec(&roster.head).ok());
+        self.roster = Arc::new(roster);
     }
 
     fn put_domain(&mut self, definition: DomainDefinition) {
@@ -291,6 +340,7 @@ pub(crate) struct UnreadableRecord {
 
 #[cfg(test)]
 mod tests {
+    use super::super::roster::{NodeState, Place};
     use super::*;
 
     fn apply(metadata: &mut Metadata, commands: &[MetadataCommand]) {
@@ -346,6 +396,39 @@ mod tests {
         assert!(restored.queue("bmq://d/a").is_none());
         assert_eq!(restored.next_queue, 2);
         assert_eq!(restored.emptiest_partition(2), 1);
+    }
+
+    #[test]
+    fn a_checkpoint_brings_the_nodes_back() {
+        let mut metadata = Metadata::default();
+        let roster = |change| MetadataCommand::Roster { change };
+        let node = |id: u32| NodeRecord {
+            id,
+            peers: format!("10.0.0.{id}:7114"),
+            state: NodeState::Active,
+            directory: Some(u64::MAX - u64::from(id)),
+            founder: true,
+            replaces: None,
+        };
+        let seed = RosterCommand::Seed { nodes: vec![node(1), node(2)], replicas: Some(2) };
+        let add = |id| RosterCommand::Add { id, peers: "h:1".into(), replaces: None };
+        let places = BTreeMap::from([(0, Place { voters: vec![1, 2], ..Place::default() })]);
+        apply(
+            &mut metadata,
+            &[
+                roster(seed.clone()),
+                roster(seed),
+                roster(add(3)),
+                roster(add(4)),
+                roster(RosterCommand::Remove { id: 4 }),
+                roster(RosterCommand::Place { version: 4, places }),
+            ],
+        );
+        assert_eq!((metadata.roster().version(), metadata.roster().nodes().count()), (5, 3));
+        let (puts, deletes) = metadata.take_changes();
+        assert_eq!(deletes, vec![b"m4".to_vec()]);
+        let restored = Metadata::restore(puts).unwrap();
+        assert_eq!(restored.roster(), metadata.roster());
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! The controller: which domains there are and which queue lives where, replicated in a group of
-//! its own.
+//! The controller: which domains there are, which queue lives where and which nodes hold what,
+//! replicated in a group of its own.
 
 mod metadata;
+mod placement;
+mod planning;
+mod roster;
 mod task;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -12,6 +15,8 @@ use crate::config::UndefinedDomain;
 use crate::domain::DomainDefinition;
 use crate::replica::ReplicaStatus;
 pub(crate) use metadata::{DomainRecord, Metadata, MetadataCommand, QueuePlace, UnreadableRecord};
+pub(crate) use planning::{Planning, first_nodes};
+pub(crate) use roster::{NodeRecord, NodeState, Place, Roster, RosterCommand};
 pub(crate) use task::{Change, ControllerParts, ControllerTask};
 
 /// Why the controller did not do what it was asked.
@@ -66,6 +71,7 @@ pub(crate) struct Controller {
     metadata: Arc<RwLock<Metadata>>,
     status: watch::Receiver<ReplicaStatus>,
     changes: mpsc::Sender<Change>,
+    roster: watch::Receiver<Arc<Roster>>,
     policy: Policy,
 }
 
@@ -83,9 +89,34 @@ impl Controller {
         metadata: Arc<RwLock<Metadata>>,
         status: watch::Receiver<ReplicaStatus>,
         changes: mpsc::Sender<Change>,
+        roster: watch::Receiver<Arc<Roster>>,
         policy: Policy,
     ) -> Self {
-        Self { metadata, status, changes, policy }
+        Self { metadata, status, changes, roster, policy }
+    }
+
+    /// The nodes and places as applied here.
+    pub(crate) fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster.borrow())
+    }
+
+    /// The nodes and places, to wait for.
+    pub(crate) fn watch_roster(&self) -> watch::Receiver<Arc<Roster>> {
+        self.roster.clone()
+    }
+
+    /// How many partitions the cluster has.
+    pub(crate) fn partitions(&self) -> u32 {
+        self.policy.partitions
+    }
+
+    /// Changes the nodes or places, and waits until that is decided and applied here. A change
+    /// that does not fit does nothing: look at [`Self::roster`].
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(crate) async fn change_roster(&self, change: RosterCommand) -> Result<(), ControllerError> {
+        self.change(vec![MetadataCommand::Roster { change }]).await
     }
 
     /// The metadata as applied here. Hold it briefly.

@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::ControllerError;
 use super::metadata::{Metadata, MetadataCommand};
+use super::roster::Roster;
 use crate::cluster::{FromPeer, Mailbox, PeerLinks, heard};
 use crate::fatal::FatalSignal;
-use crate::replica::{NotProposed, Replica, ReplicaError, ReplicaStatus, StoreEvents};
+use crate::replica::{NotProposed, Reconciler, Replica, ReplicaError, ReplicaStatus, StoreEvents};
 
 /// Applied entries after which the metadata are checkpointed, so that a restart replays few.
 const CHECKPOINT_EVERY: usize = 256;
@@ -26,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often a change is handed on while no leader takes it.
 const RETRY: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether the group has the members that it should have.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What controllers of different nodes say to each other.
 #[derive(Serialize, Deserialize)]
@@ -60,6 +64,8 @@ pub(crate) struct Change {
 pub(crate) struct ControllerParts {
     pub(crate) replica: Replica,
     pub(crate) metadata: Arc<RwLock<Metadata>>,
+    pub(crate) roster: watch::Sender<Arc<Roster>>,
+    pub(crate) reconciler: Reconciler,
     pub(crate) status: watch::Sender<ReplicaStatus>,
     pub(crate) changes: mpsc::Receiver<Change>,
     pub(crate) events: StoreEvents,
@@ -72,6 +78,8 @@ pub(crate) struct ControllerParts {
 pub(crate) struct ControllerTask {
     replica: Replica,
     metadata: Arc<RwLock<Metadata>>,
+    roster: watch::Sender<Arc<Roster>>,
+    reconciler: Reconciler,
     status: watch::Sender<ReplicaStatus>,
     changes: mpsc::Receiver<Change>,
     events: StoreEvents,
@@ -95,6 +103,8 @@ impl ControllerTask {
         Self {
             replica: parts.replica,
             metadata: parts.metadata,
+            roster: parts.roster,
+            reconciler: parts.reconciler,
             status: parts.status,
             changes: parts.changes,
             events: parts.events,
@@ -120,6 +130,8 @@ impl ControllerTask {
 
     async fn serve(&mut self) -> Result<(), ReplicaError> {
         self.replica.start()?;
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -134,6 +146,9 @@ impl ControllerTask {
                 }
                 () = tokio::time::sleep(RETRY), if !self.handed_on.is_empty() => {}
                 () = self.replica.deadline() => self.replica.on_deadline()?,
+                _ = look.tick(), if self.peers.is_some() => {
+                    self.reconciler.step(&mut self.replica)?;
+                }
                 () = self.stop.cancelled(), if self.under_way.is_empty() => {
                     // The others need not wait until they miss this node.
                     self.replica.cede()?;
@@ -143,10 +158,26 @@ impl ControllerTask {
             }
             self.take_up_replaced()?;
             self.apply()?;
+            self.tell_roster()?;
             self.follow_leadership()?;
             self.give();
             self.replica.status().publish(&self.status);
         }
+    }
+
+    /// Tells everybody when the nodes or their places have changed.
+    fn tell_roster(&mut self) -> Result<(), ReplicaError> {
+        let present = {
+            let metadata = self.metadata.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let present = metadata.roster();
+            if present.version() == self.roster.borrow().version() {
+                return Ok(());
+            }
+            Arc::clone(present)
+        };
+        self.roster.send_replace(present);
+        // After a restart this node has to find the others before anything more is decided.
+        self.checkpoint()
     }
 
     fn takes_changes(&self) -> bool {
@@ -223,9 +254,13 @@ impl ControllerTask {
         match said {
             FromPeer::Message(message) => self.replica.on_message(*message),
             FromPeer::Up { peer, restarted } => {
+                self.reconciler.note(peer, true);
                 self.replica.on_peer(Input::PeerUp { peer, restarted })
             }
-            FromPeer::Down { peer } => self.replica.on_peer(Input::PeerDown { peer }),
+            FromPeer::Down { peer } => {
+                self.reconciler.note(peer, false);
+                self.replica.on_peer(Input::PeerDown { peer })
+            }
             FromPeer::Gateway { from, frame } => match serde_json::from_slice(&frame) {
                 Ok(said) => self.on_said(from, said),
                 Err(error) => {

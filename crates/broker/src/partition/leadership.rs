@@ -10,7 +10,7 @@ use super::gateway::Closing;
 use super::publish::Origin;
 use super::requests::{AdminRefusal, HandleRole, Open};
 use super::task::{Deferred, HandleEntry, LocalHandle, Owner, PartitionTask};
-use crate::replica::ReplicaError;
+use crate::replica::{ReplicaError, ReplicaStatus};
 
 /// How long a stopping node tries to hand a leadership over.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -69,6 +69,17 @@ impl PartitionTask {
             self.replica.transfer(preferred, false)?;
         }
         Ok(())
+    }
+
+    /// How the group is doing. Where this node holds no replica, it knows of the leader only what
+    /// the leader says to gateways.
+    pub(super) fn present_status(&self) -> ReplicaStatus {
+        let status = self.replica.status();
+        if self.replica.is_member() {
+            return status;
+        }
+        let leader = self.gateway.leader();
+        ReplicaStatus { leader, led: leader.is_some(), ..status }
     }
 
     fn take_lead(&mut self) {

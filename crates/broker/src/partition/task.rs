@@ -28,7 +28,7 @@ use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::link::SessionId;
 use crate::metrics::{END_TO_END, Metrics, PUBLISH_ACK, QueueSeries};
-use crate::replica::{Replica, ReplicaError, ReplicaStatus, StoreEvents};
+use crate::replica::{Reconciler, Replica, ReplicaError, ReplicaStatus, StoreEvents};
 
 /// Size from which an entry is not added to any more: no request is taken until it is proposed.
 pub(super) const MAX_ENTRY_BYTES: usize = 1 << 20;
@@ -54,6 +54,7 @@ pub(crate) struct PartitionParts {
     pub(crate) events: StoreEvents,
     /// The way to other nodes and what comes from them; none for a cluster of one.
     pub(crate) peers: Option<(PeerLinks, Mailbox)>,
+    pub(crate) reconciler: Reconciler,
     pub(crate) status: watch::Sender<ReplicaStatus>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fatal: FatalSignal,
@@ -155,6 +156,7 @@ pub(crate) struct PartitionTask {
     /// When they are proposed at the latest, if nothing else is.
     pub(super) confirms_due: Option<Instant>,
     pub(super) gateway: Gateway,
+    pub(super) reconciler: Reconciler,
     pub(super) collecting_since: Option<Instant>,
     pub(super) under_way: VecDeque<Proposed>,
     pub(super) deferred: VecDeque<(Index, Deferred)>,
@@ -217,6 +219,7 @@ impl PartitionTask {
             confirms: Vec::new(),
             confirms_due: None,
             gateway: Gateway::new(links),
+            reconciler: parts.reconciler,
             collecting_since: None,
             under_way: VecDeque::new(),
             deferred: VecDeque::new(),
@@ -323,7 +326,7 @@ impl PartitionTask {
             self.checkpoint_if_large()?;
             self.go_on_handing_over()?;
             self.tell_if_idle();
-            self.replica.status().publish(&self.status);
+            self.present_status().publish(&self.status);
         }
     }
 
@@ -387,6 +390,7 @@ impl PartitionTask {
                 Ok(())
             }
             FromPeer::Up { peer, restarted } => {
+                self.reconciler.note(peer, true);
                 self.replica.on_peer(Input::PeerUp { peer, restarted })?;
                 // Not while it only has not noticed yet that another one leads.
                 if self.machine.is_leading() && self.replica.is_serving() {
@@ -395,6 +399,7 @@ impl PartitionTask {
                 Ok(())
             }
             FromPeer::Down { peer } => {
+                self.reconciler.note(peer, false);
                 self.forget_leader(peer);
                 self.drop_gateway(peer);
                 self.replica.on_peer(Input::PeerDown { peer })

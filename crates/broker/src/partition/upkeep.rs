@@ -32,6 +32,7 @@ impl PartitionTask {
                 }
             }
         }
+        self.reconciler.step(&mut self.replica)?;
         self.give_back_lead()?;
         self.invite_again();
         self.look_for_leader();

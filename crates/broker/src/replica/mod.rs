@@ -9,6 +9,7 @@ mod clock;
 mod effects;
 mod events;
 mod leaderless;
+mod members;
 mod orders;
 mod retention;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use at_risk::AtRisk;
 pub(crate) use clock::{Alarm, CoreClock};
 pub(crate) use events::{StoreEvent, StoreEventSender, StoreEvents};
 use leaderless::Leaderless;
+pub(crate) use members::{Membership, Reconciler};
 use orders::HandingOver;
 #[cfg(test)]
 pub(crate) use orders::PeerView;
@@ -247,6 +249,10 @@ pub(crate) struct Replica {
     handing_over: Option<HandingOver>,
     /// An administrator wants this node to lead.
     keeps_lead: bool,
+    /// Who should lead, where that is planned.
+    wanted_leader: Option<NodeId>,
+    /// Voters that must not lead.
+    barred: Vec<NodeId>,
     leaderless: Leaderless,
 }
 
@@ -298,6 +304,8 @@ impl Replica {
             holes: VecDeque::new(),
             handing_over: None,
             keeps_lead: false,
+            wanted_leader: None,
+            barred: Vec::new(),
             leaderless: Leaderless::default(),
         })
     }
@@ -547,21 +555,16 @@ impl Replica {
         self.core.term()
     }
 
-    /// All other members.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
-        let node = self.core.node();
-        self.core.config().members().into_iter().filter(move |member| *member != node)
-    }
-
-    /// The other members that can be reached.
-    pub(crate) fn peers_in_reach(&self) -> impl Iterator<Item = NodeId> {
-        self.peers().filter(|peer| self.core.is_up(*peer))
+    /// Whether this node holds the group, as far as it knows.
+    pub(crate) fn is_member(&self) -> bool {
+        self.core.config().is_member(self.core.node())
     }
 
     /// Another node that leads, as far as is known, and can be reached.
     pub(crate) fn leader_in_reach(&self) -> Option<NodeId> {
         let node = self.core.node();
-        self.core.leader().filter(|leader| *leader != node && self.core.is_up(*leader))
+        let leader = self.core.leader().filter(|_| self.is_member());
+        leader.filter(|leader| *leader != node && self.core.is_up(*leader))
     }
 
     /// Up to where what is dead may go from the log. Behind that, members that are a little late,
@@ -579,11 +582,15 @@ impl Replica {
         self.core.is_transferring()
     }
 
-    /// The member that this leader had better make room for: the one that the group's number falls
-    /// to, if it is up to date. So leaders spread over the nodes, and come back after a failure.
+    /// The member that this leader had better make room for, if it is up to date: the one that
+    /// should lead, or that the group's number falls to. So leaders spread over the nodes, and come
+    /// back after a failure.
     pub(crate) fn preferred_leader(&self) -> Option<NodeId> {
-        let voters = &self.core.config().voters;
-        let preferred = *voters.get(self.group.0 as usize % voters.len().max(1))?;
+        let voters = self.core.config().voters.iter().copied();
+        let may_lead: Vec<NodeId> = voters.filter(|voter| !self.barred.contains(voter)).collect();
+        let wanted = self.wanted_leader.filter(|wanted| may_lead.contains(wanted));
+        let in_turn = || may_lead.get(self.group.0 as usize % may_lead.len().max(1)).copied();
+        let preferred = wanted.or_else(in_turn)?;
         let fit = preferred != self.core.node() && self.is_fit(preferred);
         (fit && !self.keeps_lead).then_some(preferred)
     }
@@ -594,6 +601,10 @@ impl Replica {
         let (node, start) = (self.core.node(), self.group.0 as usize);
         let mut fit: Vec<NodeId> =
             voters.filter(|voter| *voter != node && self.is_fit(*voter)).collect();
+        // Who must not lead leads only if nobody else can.
+        if fit.iter().any(|voter| !self.barred.contains(voter)) {
+            fit.retain(|voter| !self.barred.contains(voter));
+        }
         let count = fit.len().max(1);
         (!fit.is_empty()).then(|| fit.swap_remove(start % count))
     }
@@ -603,11 +614,12 @@ impl Replica {
         /// What it may lack; a graceful transfer lets it catch up first.
         const BEHIND: u64 = 4096;
         let peer = self.core.progress().iter().find(|peer| peer.node == node);
-        peer.is_some_and(|peer| {
-            peer.recovering.is_none()
-                && peer.flow == Flow::Replicate
-                && peer.acked + BEHIND >= self.core.commit_index()
-        })
+        self.core.is_up(node)
+            && peer.is_some_and(|peer| {
+                peer.recovering.is_none()
+                    && peer.flow == Flow::Replicate
+                    && peer.acked + BEHIND >= self.core.commit_index()
+            })
     }
 
     /// Last entry returned by [`Self::next_committed`].

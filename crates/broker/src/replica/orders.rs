@@ -60,6 +60,9 @@ pub(crate) struct GroupView {
     pub(crate) config: ConfigRegister,
     /// All of the hard state, the configuration with it, is fsynced.
     pub(crate) durable: bool,
+    /// This node leads, and the members of now have all that was ever decided: nobody else is
+    /// needed.
+    pub(crate) settled: bool,
     /// Where its own log ends.
     pub(crate) last: LogPosition,
     /// The other members, as the leader sees them, or as far as they have told one that is elected
@@ -237,6 +240,7 @@ impl Replica {
         GroupView {
             status: self.status(),
             config: self.core.config().clone(),
+            settled: self.core.change_complete(),
             durable: self.core.is_hard_state_synced(),
             last: self.core.last(),
             peers,

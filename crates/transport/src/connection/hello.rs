@@ -51,7 +51,10 @@ pub(crate) enum Refusal {
          there answers={answers}"
     )]
     OtherNode { answers: NodeId },
-    #[error("the peer does not know this node; add it to the cluster, as the peer sees it")]
+    #[error(
+        "the peer does not know this node; it was removed from the cluster, or is yet to be added, \
+         `flintmq admin node add`"
+    )]
     UnknownNode,
     #[error(
         "the peer does not take this node's certificate for its own; make one with the DNS name \

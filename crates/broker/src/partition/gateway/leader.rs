@@ -23,12 +23,13 @@ use crate::partition::task::{Deferred, PartitionTask, RemoteOpen, Signal};
 const FRAME_BYTES: usize = 512 << 10;
 
 impl PartitionTask {
-    /// Tells all other nodes, or one, that this one leads and serves.
+    /// Tells all other nodes, or one, that this one leads and serves: also those that do not hold
+    /// the partition have clients.
     pub(in crate::partition) fn invite(&mut self, only: Option<NodeId>) {
         let term = self.replica.term();
         let peers: Vec<NodeId> = match only {
             Some(peer) => vec![peer],
-            None => self.replica.peers().collect(),
+            None => self.reconciler.in_reach().collect(),
         };
         for peer in peers {
             self.tell(peer, Said::Invite(wire::Invite { term }));
@@ -41,7 +42,7 @@ impl PartitionTask {
         if !leads || !self.gateway.is_needed() {
             return;
         }
-        let peers: Vec<NodeId> = self.replica.peers_in_reach().collect();
+        let peers: Vec<NodeId> = self.reconciler.in_reach().collect();
         for peer in peers {
             if !self.gateway.served.contains_key(&peer) {
                 self.invite(Some(peer));

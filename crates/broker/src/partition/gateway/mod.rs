@@ -128,6 +128,11 @@ impl Gateway {
         self.links.is_some()
     }
 
+    /// Who serves this node's clients, where that is another node.
+    pub(super) fn leader(&self) -> Option<NodeId> {
+        self.leader.map(|(leader, _)| leader)
+    }
+
     /// This node leads: there is nobody to hand things on to.
     pub(super) fn no_leader(&mut self) {
         self.leader = None;

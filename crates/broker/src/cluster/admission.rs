@@ -1,0 +1,127 @@
+//! Answers nodes that come with a new directory, for one that has formed: those who were expected
+//! are let in, all others are told what is the matter.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use flintmq_consensus::NodeId;
+use tokio_util::sync::CancellationToken;
+
+use super::PeerLinks;
+use super::formation::{Formation, Word, tell};
+use crate::controller::{Controller, NodeState, RosterCommand};
+
+/// Who answers.
+#[derive(Clone)]
+pub(super) struct Answering {
+    formation: Arc<Formation>,
+    links: PeerLinks,
+    controller: Controller,
+    /// Nodes whose coming is being decided.
+    deciding: Arc<Mutex<BTreeSet<u32>>>,
+    /// Raised when this node was removed from the cluster.
+    removed: CancellationToken,
+}
+
+/// What a node that asks is told.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is known under this number; with `joins`, it comes to a cluster that is there already.
+    Known {
+        directory: u64,
+        joins: bool,
+    },
+    /// It was expected: its number is to be noted.
+    Expected,
+    Unexpected,
+    Removed,
+}
+
+impl Answering {
+    pub(super) fn new(
+        formation: Formation,
+        links: PeerLinks,
+        controller: Controller,
+        removed: CancellationToken,
+    ) -> Self {
+        let (formation, deciding) = (Arc::new(formation), Arc::default());
+        Self { formation, links, controller, deciding, removed }
+    }
+
+    pub(super) fn answer(&self, from: NodeId, frame: &Bytes) {
+        let Ok(word) = serde_json::from_slice::<Word>(frame) else { return };
+        if word.removed {
+            self.removed.cancel();
+            return;
+        }
+        if word.asks {
+            match self.verdict(from) {
+                Verdict::Expected => self.admit(from, word.number),
+                verdict => self.tell_verdict(from, word.number, &verdict),
+            }
+        }
+    }
+
+    fn verdict(&self, from: NodeId) -> Verdict {
+        let roster = self.controller.roster();
+        match roster.node(from.0) {
+            Some(node) if node.state == NodeState::Removed => Verdict::Removed,
+            Some(node) => match node.directory {
+                Some(directory) => Verdict::Known { directory, joins: !node.founder },
+                None => Verdict::Expected,
+            },
+            None if roster.is_known() => Verdict::Unexpected,
+            // The cluster has just been born, and its nodes are not written down yet. A node that
+            // nobody knows was formed with no number at all.
+            None => {
+                let directory = self.formation.members.get(&from.0).copied().unwrap_or(0);
+                Verdict::Known { directory, joins: false }
+            }
+        }
+    }
+
+    fn tell_verdict(&self, to: NodeId, theirs: u64, verdict: &Verdict) {
+        let number = self.formation.number;
+        let word = match verdict {
+            Verdict::Known { directory, joins } => {
+                if *directory != theirs {
+                    tracing::error!(
+                        node = to.0,
+                        "a node came with a new data directory in place of the one that the cluster knows: it is refused"
+                    );
+                }
+                let joins = joins.then(|| self.controller.partitions());
+                Word { number, formed_with: Some(*directory), joins, ..Word::default() }
+            }
+            Verdict::Unexpected => Word { number, unexpected: true, ..Word::default() },
+            Verdict::Removed => Word { number, removed: true, ..Word::default() },
+            Verdict::Expected => return,
+        };
+        tell(&self.links, to, &word);
+    }
+
+    /// Notes the number of a node that was expected, and answers when that is decided. It asks
+    /// again until then.
+    fn admit(&self, id: NodeId, directory: u64) {
+        if !self.deciding().insert(id.0) {
+            return;
+        }
+        let answering = self.clone();
+        tokio::spawn(async move {
+            let change = RosterCommand::Admit { id: id.0, directory };
+            match answering.controller.change_roster(change).await {
+                Ok(()) => {
+                    let verdict = answering.verdict(id);
+                    answering.tell_verdict(id, directory, &verdict);
+                }
+                Err(error) => tracing::warn!(node = id.0, %error, "a node is not let in yet"),
+            }
+            answering.deciding().remove(&id.0);
+        });
+    }
+
+    fn deciding(&self) -> std::sync::MutexGuard<'_, BTreeSet<u32>> {
+        self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,80 @@
+//! Connects to whom the roster names, and parts with whom it names no more.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flintmq_consensus::{NodeId, NodeInput};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::PeerLinks;
+use super::formation::{Word, tell};
+use crate::controller::{NodeState, Roster};
+
+/// How long a node that was removed has to hear of it before its connection is closed.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Keeps connections and the watch over lives as the roster says.
+pub(super) struct PeerList {
+    pub(super) node: NodeId,
+    pub(super) links: PeerLinks,
+    /// Those that are connected to. Addresses of the configuration go before those of the roster.
+    pub(super) known: BTreeSet<NodeId>,
+    pub(super) roster: watch::Receiver<Arc<Roster>>,
+    pub(super) liveness: mpsc::Sender<NodeInput>,
+    /// Raised when this node was removed.
+    pub(super) removed: CancellationToken,
+    /// The number of this node's directory.
+    pub(super) number: u64,
+}
+
+impl PeerList {
+    /// Follows the roster until stopped.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let roster = Arc::clone(&self.roster.borrow_and_update());
+            self.follow(&roster).await;
+            tokio::select! {
+                changed = self.roster.changed() => if changed.is_err() { return },
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn follow(&mut self, roster: &Roster) {
+        let is_removed =
+            |id: NodeId| roster.node(id.0).is_some_and(|node| node.state == NodeState::Removed);
+        if is_removed(self.node) {
+            self.removed.cancel();
+            return;
+        }
+        for node in roster.nodes().filter(|node| node.state != NodeState::Removed) {
+            let peer = NodeId(node.id);
+            if peer == self.node || !self.known.insert(peer) {
+                continue;
+            }
+            tracing::info!(peer = node.id, address = node.peers, "a node of the cluster is new");
+            self.links.add_peer(peer, &node.peers);
+            let _stopping = self.liveness.send(NodeInput::AddPeer { peer }).await;
+        }
+        let removed: Vec<NodeId> =
+            self.known.iter().copied().filter(|peer| is_removed(*peer)).collect();
+        for peer in removed {
+            self.known.remove(&peer);
+            self.part_with(peer);
+        }
+    }
+
+    /// Tells it, and leaves it a moment to hear it.
+    fn part_with(&self, peer: NodeId) {
+        tracing::info!(peer = peer.0, "a node was removed from the cluster");
+        tell(&self.links, peer, &Word { number: self.number, removed: true, ..Word::default() });
+        let (links, liveness) = (self.links.clone(), self.liveness.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(FAREWELL).await;
+            links.remove_peer(peer);
+            let _stopping = liveness.send(NodeInput::RemovePeer { peer }).await;
+        });
+    }
+}
