@@ -14,6 +14,7 @@
 //! ```
 
 mod leaders;
+mod members;
 mod network;
 mod relay;
 mod traffic;
@@ -31,7 +32,7 @@ use crate::rust_client::RustConsumer;
 use crate::wait::until;
 use crate::{ports, programs};
 
-/// The ids of the nodes.
+/// The ids of the nodes that a cluster begins with.
 pub const NODES: [usize; 3] = [1, 2, 3];
 
 /// How a cluster is to be started.
@@ -46,8 +47,12 @@ pub struct ClusterBuilder {
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Broker>,
+    /// Where each node listens for the others.
+    listen: Vec<u16>,
+    /// Settings of every node.
+    lines: Vec<String>,
     /// Certificates of all nodes; removed with the cluster.
-    _certificates: TempDir,
+    certificates: TempDir,
     network: Option<Network>,
 }
 
@@ -83,35 +88,20 @@ impl ClusterBuilder {
         let certificates = make_certificates();
         let listen = NODES.map(|_| ports::free());
         let network = self.relayed.then(|| Network::between(&listen));
+        let mut lines = self.lines;
+        lines.push(format!("bootstrap.partitions = {}", self.partitions));
         let nodes = NODES.map(|node| {
-            let file = |suffix: &str| {
-                certificates.path().join(format!("files/{suffix}")).display().to_string()
-            };
-            let members: Vec<String> = NODES
+            let members: Vec<(usize, u16)> = NODES
                 .iter()
-                .map(|other| {
-                    let port = match &network {
-                        Some(network) if *other != node => network.port(node, *other),
-                        _ => listen[other - 1],
-                    };
-                    format!("{{ id = {other}, peers = \"127.0.0.1:{port}\" }}")
+                .map(|other| match &network {
+                    Some(network) if *other != node => (*other, network.port(node, *other)),
+                    _ => (*other, listen[other - 1]),
                 })
                 .collect();
-            let mut builder = Broker::builder()
-                .setting("cluster = \"test\"")
-                .setting(&format!("node.id = {node}"))
-                .setting(&format!("peers.listen = \"127.0.0.1:{}\"", listen[node - 1]))
-                .setting(&format!("peers.certificate = \"{}\"", file(&format!("{node}.pem"))))
-                .setting(&format!("peers.key = \"{}\"", file(&format!("{node}.key"))))
-                .setting(&format!("peers.ca = \"{}\"", file("ca.pem")))
-                .setting(&format!("cluster_nodes = [{}]", members.join(", ")))
-                .setting(&format!("bootstrap.partitions = {}", self.partitions));
-            for line in &self.lines {
-                builder = builder.setting(line);
-            }
-            builder.prepare()
+            members::prepare(node, listen[node - 1], &members, &certificates, &lines)
         });
-        Cluster { nodes: nodes.into(), _certificates: certificates, network }
+        let (nodes, listen) = (nodes.into(), listen.into());
+        Cluster { nodes, listen, lines, certificates, network }
     }
 
     /// Starts all nodes and waits until they are ready.
@@ -244,7 +234,7 @@ impl Cluster {
     /// When one never does.
     #[track_caller]
     pub fn wait_until_empty(&self, queue: &str) {
-        for node in NODES.into_iter().filter(|node| self.node(*node).runs()) {
+        for node in (1..=self.nodes.len()).filter(|node| self.node(*node).runs()) {
             self.wait_for_backlog(node, queue, 0);
         }
     }

@@ -4,6 +4,8 @@
 //! groups then do it, step by step, and go on after any failure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -11,12 +13,16 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::answer::{Answer, Failure};
 use super::leader::Handed;
 use super::{AdminState, Node, groups};
 use crate::config::is_peer_address;
 use crate::controller::{NodeRecord, NodeState, Roster, RosterCommand};
+
+/// How long a request waits for a cluster that has just been born.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Nodes that a cluster must keep unless an administrator insists.
 const FEW: u32 = 3;
@@ -60,7 +66,7 @@ pub(super) async fn add(State(state): State<AdminState>, body: String) -> Answer
     let request: AddRequest = read(&body, "send {\"id\": NODE, \"peers\": \"HOST:PORT\"}")?;
     let AddRequest { id, peers } = request;
     let node = state.node()?;
-    let roster = known_roster(node)?;
+    let roster = known_roster(node).await?;
     check_new(&roster, id, &peers)?;
     change(node, RosterCommand::Add { id, peers, replaces: None }).await?;
     answer(node, id)
@@ -75,7 +81,7 @@ pub(super) async fn replace(
     let request: ReplaceRequest = read(&body, "send {\"with\": NODE, \"peers\": \"HOST:PORT\"}")?;
     let ReplaceRequest { with, peers } = request;
     let node = state.node()?;
-    let roster = known_roster(node)?;
+    let roster = known_roster(node).await?;
     let old = present(&roster, id)?;
     if old.directory.is_none() {
         return Err(conflict(
@@ -96,7 +102,7 @@ pub(super) async fn drain(
 ) -> Answer {
     let DrainRequest { undo } = read(&body, "send {\"undo\": false}")?;
     let node = state.node()?;
-    let roster = known_roster(node)?;
+    let roster = known_roster(node).await?;
     let record = present(&roster, id)?;
     if record.state == NodeState::Leaving {
         let error = format!("the node is leaving the cluster, node={id}");
@@ -120,7 +126,7 @@ pub(super) async fn remove(
     Query(query): Query<RemoveQuery>,
 ) -> Answer {
     let node = state.node()?;
-    let roster = known_roster(node)?;
+    let roster = known_roster(node).await?;
     let record = present(&roster, id)?;
     if record.directory.is_some() {
         let stays: Vec<u32> =
@@ -199,22 +205,24 @@ fn check_new(roster: &Roster, id: u32, peers: &str) -> Result<(), Failure> {
     }
 }
 
-fn known_roster(node: &Node) -> Result<std::sync::Arc<Roster>, Failure> {
+/// The roster, once the first leader of the controller has written it down.
+async fn known_roster(node: &Node) -> Result<Arc<Roster>, Failure> {
     if node.peers.is_none() {
         return Err(conflict(
             "this node is alone, and not set up for others".to_owned(),
             "a cluster begins with several nodes in [[cluster_nodes]]",
         ));
     }
-    let roster = node.controller.roster();
-    if roster.is_known() {
-        return Ok(roster);
+    let mut roster = node.controller.watch_roster();
+    let known = timeout(PATIENCE, roster.wait_for(|roster| roster.is_known())).await;
+    match known {
+        Ok(Ok(roster)) => Ok(Arc::clone(&roster)),
+        _ => Err(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the cluster's nodes are not written down yet",
+            "ask again when the controller has a leader: `flintmq admin group show 0`",
+        )),
     }
-    Err(Failure::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "the cluster's nodes are not written down yet",
-        "ask again when the controller has a leader: `flintmq admin group show 0`",
-    ))
 }
 
 fn present(roster: &Roster, id: u32) -> Result<NodeRecord, Failure> {

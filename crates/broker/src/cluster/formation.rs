@@ -47,9 +47,33 @@ pub(crate) struct Formation {
     /// How many partitions there were when this node came to a cluster that was there already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     joined: Option<u32>,
+    /// The cluster has parted with this node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    removed: bool,
+    /// Where it is kept.
+    #[serde(skip)]
+    file: PathBuf,
 }
 
 impl Formation {
+    fn new(file: &Path) -> Self {
+        Self {
+            number: draw(),
+            members: BTreeMap::new(),
+            joined: None,
+            removed: false,
+            file: file.to_owned(),
+        }
+    }
+
+    /// Remembers that the cluster has parted with this node, so that it never starts again.
+    pub(super) fn part(mut self) {
+        self.removed = true;
+        if let Err(error) = save(&self) {
+            tracing::warn!(%error, "the next start of this node will have to ask again");
+        }
+    }
+
     /// The number of a node's directory, as far as it was there at the cluster's birth.
     pub(crate) fn directory(&self, own: NodeId, node: NodeId) -> Option<u64> {
         match self.joined {
@@ -76,9 +100,10 @@ pub enum FormationError {
     Forgotten(NodeId),
     /// The cluster has parted with this node.
     #[error(
-        "this node was removed from the cluster: stop it for good; its number is never used again, asked_node={0}"
+        "this node was removed from the cluster: its data directory may be deleted, and its number is never used again, file={}",
+        .0.display()
     )]
-    Removed(NodeId),
+    Removed(PathBuf),
     /// The directory was used without a cluster before.
     #[error(
         "the data directory belongs to a cluster of one node: start this node without [[cluster_nodes]], or with an empty directory, file={}",
@@ -130,11 +155,12 @@ pub(super) async fn form(
 ) -> Result<Formation, FormationError> {
     let file = data_dir.join(FILE);
     let mut formation = match load(&file)? {
+        Some(formation) if formation.removed => return Err(FormationError::Removed(file)),
         Some(formation) if !formation.members.is_empty() => return Ok(formation),
         Some(formation) if store_is_new => formation,
         None if store_is_new => {
-            let formation = Formation { number: draw(), members: BTreeMap::new(), joined: None };
-            save(&file, &formation)?;
+            let formation = Formation::new(&file);
+            save(&formation)?;
             formation
         }
         _ => return Err(FormationError::NotFormed(file)),
@@ -169,7 +195,8 @@ pub(super) async fn form(
                 for frame in &batch.frames {
                     let Some(word) = word_of(frame) else { continue };
                     if word.removed {
-                        return Err(FormationError::Removed(batch.from));
+                        formation.part();
+                        return Err(FormationError::Removed(file));
                     }
                     if word.formed_with.is_some_and(|number| number != formation.number) {
                         return Err(FormationError::Forgotten(batch.from));
@@ -181,7 +208,7 @@ pub(super) async fn form(
                     if let Some(partitions) = word.joins {
                         formation.joined = Some(partitions);
                         formation.members.insert(batch.from.0, word.number);
-                        save(&file, &formation)?;
+                        save(&formation)?;
                         tracing::info!(by = batch.from.0, partitions, "the cluster lets this node in");
                         return Ok(formation);
                     }
@@ -195,7 +222,7 @@ pub(super) async fn form(
         }
     }
     formation.members = heard;
-    save(&file, &formation)?;
+    save(&formation)?;
     tracing::info!(nodes = peers.len() + 1, "the cluster is formed");
     // Those who have not heard yet hear it now rather than with their next question.
     for peer in peers {
@@ -223,16 +250,18 @@ fn word_of(frame: &Bytes) -> Option<Word> {
 fn load(file: &Path) -> Result<Option<Formation>, FormationError> {
     let failed = |reason: String| FormationError::File { file: file.to_owned(), reason };
     match std::fs::read(file) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.to_string()))
-        }
+        Ok(bytes) => match serde_json::from_slice::<Formation>(&bytes) {
+            Ok(formation) => Ok(Some(Formation { file: file.to_owned(), ..formation })),
+            Err(error) => Err(failed(error.to_string())),
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error.to_string())),
     }
 }
 
 /// Replaces the file; what is told afterwards survives.
-fn save(file: &Path, formation: &Formation) -> Result<(), FormationError> {
+fn save(formation: &Formation) -> Result<(), FormationError> {
+    let file = formation.file.as_path();
     let written = || -> std::io::Result<()> {
         let next = file.with_extension("next");
         let mut out = std::fs::File::create(&next)?;

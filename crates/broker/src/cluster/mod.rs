@@ -183,6 +183,7 @@ impl Cluster {
             number: formation.number,
         };
         tasks.spawn(peers.run(stop.clone()));
+        tasks.spawn(remember_removal(formation.clone(), removed.clone(), stop.clone()));
         let (controller, removed) = (controller.clone(), removed.clone());
         let formed = admission::Answering::new(formation, links.clone(), controller, removed);
         let flintmq_transport::Inbound { urgent, append, gateway, bulk, events } = inbound;
@@ -195,5 +196,18 @@ impl Cluster {
         tasks.spawn(gateway);
         let watching = liveness::Liveness::new(liveness, links, clock, Arc::clone(mailboxes));
         tasks.spawn(watching.run(heard, events, changed, stop.clone()));
+    }
+}
+
+/// A node that was removed never starts again.
+async fn remember_removal(
+    formation: Formation,
+    removed: CancellationToken,
+    stop: CancellationToken,
+) {
+    tokio::select! {
+        biased;
+        () = removed.cancelled() => formation.part(),
+        () = stop.cancelled() => {}
     }
 }

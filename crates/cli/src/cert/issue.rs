@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
 };
 
 /// A certificate and its private key, both PEM.
@@ -12,26 +12,28 @@ pub(super) struct Issued {
     pub(super) key: String,
 }
 
-/// A private authority; what it issues is valid as long as itself.
+/// A private authority.
 pub(super) struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    issuer: Issuer<'static, KeyPair>,
+    /// How long what it issues is valid.
     days: u32,
 }
 
 impl Authority {
-    pub(super) fn new(days: u32) -> Result<Self> {
-        let mut params = valid_for(CertificateParams::default(), days);
-        params.distinguished_name = common_name("FlintMQ private authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    /// Makes one, with its certificate and key; it is valid as long as what it issues.
+    pub(super) fn new(days: u32) -> Result<(Self, Issued)> {
         let key = KeyPair::generate().context("cannot make a key")?;
-        let issuer = CertifiedIssuer::self_signed(params, key)
-            .context("cannot make the authority's certificate")?;
-        Ok(Self { issuer, days })
+        let params = authority_params(days);
+        let certificate =
+            params.self_signed(&key).context("cannot make the authority's certificate")?;
+        let own = Issued { certificate: certificate.pem(), key: key.serialize_pem() };
+        Ok((Self { issuer: Issuer::new(params, key), days }, own))
     }
 
-    pub(super) fn own(&self) -> Issued {
-        Issued { certificate: self.issuer.pem(), key: self.issuer.key().serialize_pem() }
+    /// One that was made by [`Self::new`] before, from its key.
+    pub(super) fn of_key(key: &str, days: u32) -> Result<Self> {
+        let key = KeyPair::from_pem(key).context("not a private key of `flintmq cert init`")?;
+        Ok(Self { issuer: Issuer::new(authority_params(days), key), days })
     }
 
     /// For a node that is reached at any of `hosts`, DNS names and IP addresses, beside its own
@@ -69,6 +71,15 @@ impl Authority {
             .with_context(|| format!("cannot make the certificate name={name:?}"))?;
         Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem() })
     }
+}
+
+/// Whoever checks a certificate finds its authority by this name.
+fn authority_params(days: u32) -> CertificateParams {
+    let mut params = valid_for(CertificateParams::default(), days);
+    params.distinguished_name = common_name("FlintMQ private authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }
 
 fn valid_for(mut params: CertificateParams, days: u32) -> CertificateParams {

@@ -35,6 +35,10 @@ enum CertVerb {
     /// certificates.
     #[command(after_help = EXAMPLES)]
     Init(InitArgs),
+    /// Make more certificates with the authority that `cert init` made in this directory
+    ///
+    /// For nodes that come to a cluster later, and for more clients. Takes ca.key from there.
+    Add(InitArgs),
 }
 
 const EXAMPLES: &str = "Examples:
@@ -80,8 +84,10 @@ impl Subject {
 
 /// Runs `flintmq cert`.
 pub(crate) fn run(args: &CertArgs) -> Result<()> {
-    let CertVerb::Init(init) = &args.verb;
-    let written = initialise(init)?;
+    let (init, written) = match &args.verb {
+        CertVerb::Init(init) => (init, initialise(init)?),
+        CertVerb::Add(init) => (init, add(init)?),
+    };
     if args.show.json {
         crate::show::print(&serde_json::to_string_pretty(&json!({ "files": written }))?)
     } else {
@@ -123,7 +129,17 @@ fn next_steps(args: &InitArgs) -> Vec<String> {
     lines
 }
 
+/// Makes the authority and what it is to issue.
 fn initialise(args: &InitArgs) -> Result<Vec<PathBuf>> {
+    make(args, true)
+}
+
+/// Makes more with the authority that is there.
+fn add(args: &InitArgs) -> Result<Vec<PathBuf>> {
+    make(args, false)
+}
+
+fn make(args: &InitArgs, new_authority: bool) -> Result<Vec<PathBuf>> {
     let peers = peer_names(args)?;
     let mut names = vec!["ca"];
     for subject in args.nodes.iter().chain(&args.clients) {
@@ -138,7 +154,7 @@ fn initialise(args: &InitArgs) -> Result<Vec<PathBuf>> {
         }
     }
     // Looked for before anything is written, so that a refusal leaves the directory as it was.
-    for name in &names {
+    for name in names.iter().filter(|name| new_authority || **name != "ca") {
         for suffix in ["pem", "key"] {
             let file = args.dir.join(format!("{name}.{suffix}"));
             if file.symlink_metadata().is_ok() {
@@ -152,8 +168,20 @@ fn initialise(args: &InitArgs) -> Result<Vec<PathBuf>> {
     }
 
     // All are made before the first is written, for the same reason.
-    let authority = Authority::new(args.days)?;
-    let mut issued = vec![("ca", authority.own())];
+    let (authority, mut issued) = if new_authority {
+        let (authority, own) = Authority::new(args.days)?;
+        (authority, vec![("ca", own)])
+    } else {
+        let file = args.dir.join("ca.key");
+        let told = || {
+            format!(
+                "the authority's key cannot be used: `flintmq cert init` makes one file={}",
+                file.display()
+            )
+        };
+        let key = fs::read_to_string(&file).with_context(told)?;
+        (Authority::of_key(&key, args.days).with_context(told)?, Vec::new())
+    };
     for (node, peer) in args.nodes.iter().zip(peers) {
         let hosts: Vec<String> = node.hosts.iter().cloned().chain(peer).collect();
         issued.push((&node.name, authority.node(&node.name, &hosts)?));
@@ -304,7 +332,12 @@ mod tests {
     #[test]
     fn nodes_of_a_cluster_accept_each_other() {
         let dir = tempfile::tempdir().unwrap();
-        initialise(&nodes(Some("orders"), &["node-1=a.example", "mq2"], dir.path())).unwrap();
+        let later = nodes(Some("orders"), &["mq2"], dir.path());
+        let without = add(&later).unwrap_err().to_string();
+        assert!(without.contains("`flintmq cert init` makes one"), "{without}");
+        initialise(&nodes(Some("orders"), &["node-1=a.example"], dir.path())).unwrap();
+        assert_eq!(add(&later).unwrap().len(), 2);
+        assert!(add(&later).unwrap_err().to_string().contains("not overwriting"));
         let settings = |name: &str| {
             let file = |suffix: &str| dir.path().join(format!("{name}.{suffix}"));
             let files = CertificateFiles {
