@@ -75,8 +75,8 @@ pub(crate) struct GroupsContext {
     /// How many groups there are, or are to be, the controller among them.
     pub(crate) count: u32,
     pub(crate) policy: Policy,
-    /// The first members of a cluster; this node alone otherwise. Empty for a node that comes later:
-    /// it is no member of a group until the group's leader makes it one.
+    /// The first members of a cluster; this node alone otherwise. Empty for a node that comes
+    /// later: it is no member of a group until the group's leader makes it one.
     pub(crate) members: Vec<NodeId>,
     /// Where each group hears of other nodes; empty for a cluster of one.
     pub(crate) mailboxes: FxHashMap<GroupId, Mailbox>,
