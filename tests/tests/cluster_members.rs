@@ -1,14 +1,16 @@
 //! Fear: a cluster loses messages, or its clients notice, when nodes are added, drained, removed or
 //! replaced.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
 use flintmq_system_tests::clock;
 use flintmq_system_tests::cluster::{Cluster, NODES, Traffic};
 use flintmq_system_tests::history::{Expectations, History};
+use flintmq_system_tests::rust_client::RustProducer;
 use flintmq_system_tests::wait::until;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A producer and a consumer at each of the first nodes, each at another one.
 fn traffic_everywhere(cluster: &Cluster) -> Traffic {
@@ -152,4 +154,69 @@ fn only_who_is_expected_comes_and_only_with_one_disk() {
     assert_eq!(status.code(), Some(1));
     let log = cluster.node(new).log();
     assert!(log.contains("the data directory is new"), "{log}");
+}
+
+/// Who holds each partition, as node 1 hears it; none while one has not the members that it should
+/// have.
+fn spread(cluster: &Cluster, through: usize, replicas: usize) -> Option<BTreeMap<usize, usize>> {
+    let groups = cluster.node(through).admin().try_get("/api/v1/groups")?.json();
+    let mut holds = BTreeMap::new();
+    for group in groups.as_array()?.iter().filter(|group| group["kind"] == "partition") {
+        let members = group["members"].as_array()?;
+        let well = |member: &Value| member["role"] == "voter" && member["state"] == "normal";
+        if members.len() != replicas || !members.iter().all(well) || group["leader"].is_null() {
+            return None;
+        }
+        for member in members {
+            *holds.entry(usize::try_from(member["node"].as_u64()?).ok()?).or_default() += 1;
+        }
+    }
+    Some(holds)
+}
+
+#[test]
+fn partitions_spread_over_more_nodes_than_hold_each_under_traffic() {
+    let builder = Cluster::builder().setting("bootstrap.replication_factor = 3").partitions(5);
+    let mut cluster = builder.start();
+    let began = clock::now();
+    let queue = |number: usize| format!("bmq.test/spread{number}");
+    for number in 1..=5 {
+        cluster.create_queue(number % 3 + 1, &queue(number));
+    }
+    let mut traffic = Traffic::new();
+    for number in 1..=5 {
+        let (publish, consume) = (number % 3 + 1, (number + 1) % 3 + 1);
+        let (publish, consume) = (cluster.urls_from(publish), cluster.urls_from(consume));
+        traffic = traffic.flow(&format!("p{number}"), &queue(number), &publish, &consume);
+    }
+    traffic.wait_for(100);
+    for _ in 0..2 {
+        let new = cluster.prepare_another();
+        cluster.add(1, new);
+        cluster.node_mut(new).wait_until_ready();
+    }
+    let even = |holds: &BTreeMap<usize, usize>| holds.len() == 5 && holds.values().all(|n| *n == 3);
+    until("15 replicas to be spread over 5 nodes", || spread(&cluster, 1, 3).filter(even));
+    traffic.wait_for(100);
+    assert_eq!(traffic.interruptions(), 0);
+
+    // Every node serves every queue, also those that it does not hold.
+    for node in 1..=5 {
+        for number in 1..=5 {
+            let uri = format!("bmq://{}", queue(number));
+            let name = format!("at{node}for{number}");
+            let producer = RustProducer::start(&cluster.url_of(node), &name, &uri, 100);
+            producer.wait_for(5);
+            traffic.keep(producer.stop());
+        }
+    }
+    cluster.node(2).admin().must("DELETE", "/api/v1/nodes/3", "");
+    let status = cluster.node_mut(3).wait_for_exit(Duration::from_secs(90));
+    assert_eq!(status.code(), Some(1));
+    let holds = until("all replicas to be elsewhere", || spread(&cluster, 2, 3));
+    assert!(holds.len() == 4 && holds.values().all(|n| (3..=4).contains(n)), "{holds:?}");
+    cluster.node_mut(4).kill();
+    traffic.wait_for(100);
+    cluster.node_mut(4).restart();
+    assert_kept(&cluster, traffic, began, Expectations::CLUSTER);
 }

@@ -418,7 +418,8 @@ impl Broker {
             let first = first_nodes(&config.cluster(), |id| formation.directory(own, NodeId(id)));
             let (controller, tasks) = (groups.controller.clone(), &groups.tasks);
             cluster.deliver(&mailboxes, formation, &controller, &removed, tasks, stopping);
-            tasks.spawn(Planning { controller, first }.run(stopping.clone()));
+            let replicas = config.bootstrap.replication_factor;
+            tasks.spawn(Planning { controller, first, replicas }.run(stopping.clone()));
             // A later node's own list of domains is of no interest.
             if joined.is_none() {
                 define_domains_when_leading(config, &groups, fatal, stopping);

@@ -218,25 +218,44 @@ impl Cluster {
     }
 
     fn leader_as_seen_by(&self, node: usize, queue: &str) -> Option<usize> {
+        usize::try_from(self.group_as_seen_by(node, queue)?["leader"].as_u64()?).ok()
+    }
+
+    fn group_as_seen_by(&self, node: usize, queue: &str) -> Option<Value> {
         let admin = self.node(node).admin();
         let json = |path: &str| -> Option<Value> {
             let answer = admin.try_get(path).filter(|answer| answer.status == 200)?;
             Some(answer.json())
         };
         let group = json(&format!("/api/v1/queues/{queue}"))?["group"].as_u64()?;
-        let leader = json(&format!("/api/v1/groups/{group}"))?["leader"].as_u64()?;
-        usize::try_from(leader).ok()
+        json(&format!("/api/v1/groups/{group}"))
     }
 
-    /// Waits until every running node's replica of the queue holds nothing unconfirmed.
+    /// Waits until the queue's replicas on all running nodes that hold it have nothing unconfirmed.
     ///
     /// # Panics
     /// When one never does.
     #[track_caller]
     pub fn wait_until_empty(&self, queue: &str) {
-        for node in (1..=self.nodes.len()).filter(|node| self.node(*node).runs()) {
+        for node in self.holders(queue) {
             self.wait_for_backlog(node, queue, 0);
         }
+    }
+
+    /// The running nodes that hold the queue.
+    fn holders(&self, queue: &str) -> Vec<usize> {
+        let running = (1..=self.nodes.len()).filter(|node| self.node(*node).runs());
+        until(&format!("a node to know who holds {queue}"), || {
+            let mut said = running.clone().map(|node| self.members_as_seen_by(node, queue));
+            let members = said.find_map(|members| members)?;
+            Some(members.into_iter().filter(|node| self.node(*node).runs()).collect())
+        })
+    }
+
+    fn members_as_seen_by(&self, node: usize, queue: &str) -> Option<Vec<usize>> {
+        let group = self.group_as_seen_by(node, queue)?;
+        let members = group["members"].as_array().filter(|_| !group["leader"].is_null())?;
+        members.iter().map(|member| usize::try_from(member["node"].as_u64()?).ok()).collect()
     }
 
     /// Waits until this node's replica of the queue holds so many messages.

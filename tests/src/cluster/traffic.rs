@@ -12,6 +12,8 @@ const RATE: u32 = 500;
 #[derive(Debug, Default)]
 pub struct Traffic {
     flows: Vec<Flow>,
+    /// What other producers for the same consumers did.
+    others: Vec<Record>,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,12 @@ impl Traffic {
         let producer = RustProducer::start(publish, name, &uri, RATE);
         self.flows.push(Flow { queue: queue.to_owned(), producer, consumer });
         self
+    }
+
+    /// Adds what a producer of the test's own did that published to one of the queues, and has
+    /// ended.
+    pub fn keep(&mut self, produced: Vec<Record>) {
+        self.others.extend(produced);
     }
 
     /// Waits until so many more messages were acknowledged and delivered in every queue.
@@ -88,6 +96,7 @@ impl Traffic {
         from: u64,
         history: &mut History,
     ) -> std::time::Duration {
+        history.add_records(self.others);
         let mut produced: Vec<Record> = Vec::new();
         let mut reading = Vec::new();
         for Flow { queue, producer, consumer } in self.flows {

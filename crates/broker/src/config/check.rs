@@ -49,7 +49,6 @@ pub(super) fn not_served_yet(config: &NodeConfig) -> Vec<Problem> {
             found.add(key, format!("{text} url={url}"));
         }
     }
-    cluster_checks::clusters_not_served(config, &mut found);
     found.0
 }
 

@@ -165,16 +165,6 @@ pub(super) fn advice(config: &NodeConfig) -> Vec<Problem> {
     found.0
 }
 
-/// Until partitions live on some of the nodes only.
-pub(super) fn clusters_not_served(config: &NodeConfig, found: &mut Findings) {
-    let most = most_replicas(config.cluster_nodes.len());
-    if config.replication_factor() != most {
-        let text = "partitions live on all nodes as yet; leave it out";
-        let facts = format!("{text} value={} nodes={most}", config.replication_factor());
-        found.add("bootstrap.replication_factor", facts);
-    }
-}
-
 /// Whether other nodes can be told to connect there: HOST:PORT, and not the address that stands for
 /// all.
 pub(crate) fn is_peer_address(text: &str) -> bool {

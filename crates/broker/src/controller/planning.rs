@@ -17,9 +17,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Writes down the first nodes, and plans places for the nodes that there are.
 pub(crate) struct Planning {
     pub(crate) controller: Controller,
-    /// The cluster's first nodes as this one knows them, and on how many of them each partition
-    /// is to live; none: on all.
-    pub(crate) first: (Vec<NodeRecord>, Option<u32>),
+    /// The cluster's first nodes, as this one knows them.
+    pub(crate) first: Vec<NodeRecord>,
+    /// On how many nodes each partition is to live; none: on all, however many there will be.
+    pub(crate) replicas: Option<u32>,
 }
 
 impl Planning {
@@ -46,7 +47,7 @@ impl Planning {
 
     async fn look(&self, roster: &Roster) -> Result<(), ControllerError> {
         if !roster.is_known() {
-            let (nodes, replicas) = self.first.clone();
+            let (nodes, replicas) = (self.first.clone(), self.replicas);
             tracing::info!(nodes = nodes.len(), "the cluster's first nodes are written down");
             return self.controller.change_roster(RosterCommand::Seed { nodes, replicas }).await;
         }
@@ -64,7 +65,7 @@ impl Planning {
 pub(crate) fn first_nodes(
     config: &ClusterConfig,
     directory: impl Fn(u32) -> Option<u64>,
-) -> (Vec<NodeRecord>, Option<u32>) {
+) -> Vec<NodeRecord> {
     let nodes = config.nodes.iter().map(|node| NodeRecord {
         id: node.id,
         peers: node.peers.clone(),
@@ -73,8 +74,5 @@ pub(crate) fn first_nodes(
         founder: true,
         replaces: None,
     });
-    let nodes: Vec<_> = nodes.filter(|node| node.directory.is_some()).collect();
-    let all = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
-    let replicas = Some(config.replication_factor).filter(|replicas| *replicas < all);
-    (nodes, replicas)
+    nodes.filter(|node| node.directory.is_some()).collect()
 }

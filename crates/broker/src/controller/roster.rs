@@ -115,7 +115,8 @@ pub(crate) enum RosterCommand {
         /// False takes it back.
         draining: bool,
     },
-    /// A node is to leave. One that never came is forgotten at once.
+    /// A node is to leave. One that never came is forgotten at once, and whom it was to replace
+    /// stays.
     Remove {
         /// Which.
         id: u32,
@@ -245,7 +246,14 @@ impl Roster {
                 let is_last = !others.into_iter().any(|node| self.is_home(node));
                 let node = self.nodes.get_mut(&id)?;
                 if node.directory.is_none() {
+                    // Whom it was to replace stays.
+                    let stays = node.replaces.take();
                     self.nodes.remove(&id);
+                    let old = stays.and_then(|stays| self.nodes.get_mut(&stays));
+                    if let Some(old) = old.filter(|old| old.state == NodeState::Leaving) {
+                        old.state = NodeState::Active;
+                    }
+                    return nodes(stays.into_iter().chain([id]).collect());
                 } else if is_last || matches!(node.state, NodeState::Leaving | NodeState::Removed) {
                     return None;
                 } else {
@@ -332,6 +340,9 @@ pub(crate) mod tests {
         assert!(roster.apply(add(4, Some(2))).is_some());
         assert_eq!(homes(&roster), [1, 2, 3]);
         assert!(roster.is_barred(NodeId(2)), "but it leads no more");
+        assert!(roster.apply(RosterCommand::Remove { id: 4 }).is_some());
+        assert!(!roster.is_barred(NodeId(2)), "nothing replaces it");
+        assert!(roster.apply(add(4, Some(2))).is_some());
         roster.apply(RosterCommand::Admit { id: 4, directory: 7 }).unwrap();
         assert_eq!(homes(&roster), [1, 3, 4]);
     }

@@ -667,7 +667,9 @@ impl Replica {
         if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.core.step(now, Input::Tick, &mut self.effects);
         }
-        self.leaderless.note(self.is_led(), std::time::Instant::now);
+        // Whoever does not hold the group has no part in its elections.
+        let led = self.is_led() || !self.is_member();
+        self.leaderless.note(led, std::time::Instant::now);
         self.carry_out(AppendKind::Relief)
     }
 }
