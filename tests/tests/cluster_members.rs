@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
+use flintmq_system_tests::broker_process::run_flintmq;
 use flintmq_system_tests::clock;
 use flintmq_system_tests::cluster::{Cluster, NODES, Traffic};
 use flintmq_system_tests::history::{Expectations, History};
@@ -26,6 +27,17 @@ fn traffic_everywhere(cluster: &Cluster) -> Traffic {
     }
     traffic.wait_for(200);
     traffic
+}
+
+/// Runs `flintmq admin`, asking this node, and gives what it printed.
+#[track_caller]
+fn flintmq_admin(cluster: &Cluster, through: usize, arguments: &[&str]) -> String {
+    let node = cluster.node(through);
+    let url = format!("http://127.0.0.1:{}", node.admin_port());
+    let arguments = [&["admin", "--url", &url], arguments].concat();
+    let (code, said, error) = run_flintmq(node.folder(), &arguments, b"");
+    assert_eq!(code, 0, "{arguments:?}: {error}");
+    said
 }
 
 #[track_caller]
@@ -135,9 +147,21 @@ fn only_who_is_expected_comes_and_only_with_one_disk() {
     assert_eq!(refused.status, 409, "{}", refused.body);
     assert!(refused.body.contains("too few nodes would be left"), "{}", refused.body);
 
-    let body = json!({ "id": new, "peers": cluster.peers_of(new) }).to_string();
-    admin.must("POST", "/api/v1/nodes", &body);
+    let peers = cluster.peers_of(new);
+    flintmq_admin(&cluster, 2, &["node", "add", "--id", "4", "--peers", &peers]);
     cluster.wait_for_voters(1, &[1, 2, 3, 4]);
+    flintmq_admin(&cluster, 3, &["node", "drain", "1", "--wait"]);
+    let listed = flintmq_admin(&cluster, 4, &["node", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!((&listed[0]["membership"], &listed[0]["leads"]), (&json!("draining"), &json!(0)));
+    assert_eq!((&listed[3]["membership"], &listed[3]["holds"]), (&json!("active"), &json!(3)));
+    flintmq_admin(&cluster, 3, &["node", "drain", "1", "--undo"]);
+    // What nobody took up can be taken back.
+    flintmq_admin(&cluster, 1, &["node", "replace", "3", "--with", "9", "--peers", "127.0.0.1:1"]);
+    flintmq_admin(&cluster, 1, &["node", "remove", "9", "--wait"]);
+    let nodes = admin.get_json("/api/v1/nodes");
+    let active = |node: &Value| node["membership"] == "active";
+    assert!(nodes.as_array().is_some_and(|nodes| nodes.iter().all(active)), "{nodes}");
     // A restart of all finds the new one again, which no configuration of the old ones names.
     for node in [1, 2, 3, 4] {
         cluster.node_mut(node).kill();
@@ -215,8 +239,56 @@ fn partitions_spread_over_more_nodes_than_hold_each_under_traffic() {
     assert_eq!(status.code(), Some(1));
     let holds = until("all replicas to be elsewhere", || spread(&cluster, 2, 3));
     assert!(holds.len() == 4 && holds.values().all(|n| (3..=4).contains(n)), "{holds:?}");
-    cluster.node_mut(4).kill();
+    // Who holds a partition no more gives its disk space back.
+    until("nodes to drop what they hold no more", || {
+        let dropped = |id| cluster.node(id).log().contains("drops what it has of a group");
+        [1, 2].into_iter().all(dropped).then_some(())
+    });
+    // And takes it again when there is nobody else.
+    cluster.node(1).admin().must("DELETE", "/api/v1/nodes/5", "");
+    let status = cluster.node_mut(5).wait_for_exit(Duration::from_secs(90));
+    assert_eq!(status.code(), Some(1));
+    let holds = until("all replicas to be on three nodes", || spread(&cluster, 2, 3));
+    assert_eq!(holds, BTreeMap::from([(1, 5), (2, 5), (4, 5)]));
+    for victim in [4, 1] {
+        cluster.node_mut(victim).kill();
+        traffic.wait_for(100);
+        cluster.node_mut(victim).restart();
+    }
+    let expected = Expectations { ordered: false, ..Expectations::CLUSTER };
+    assert_kept(&cluster, traffic, began, expected);
+}
+
+#[test]
+fn members_change_although_nodes_die_in_the_middle() {
+    let mut cluster = Cluster::start();
+    let began = clock::now();
+    let traffic = traffic_everywhere(&cluster);
+    // More than a log keeps for late members: the new nodes need snapshots.
+    traffic.wait_for(3000);
+
+    let new = cluster.prepare_another();
+    cluster.add(1, new);
+    for victim in [1, 2, 3, new] {
+        cluster.node_mut(victim).kill();
+        cluster.node_mut(victim).restart();
+    }
+    cluster.wait_for_voters(2, &[1, 2, 3, 4]);
     traffic.wait_for(100);
-    cluster.node_mut(4).restart();
-    assert_kept(&cluster, traffic, began, Expectations::CLUSTER);
+
+    let newer = cluster.prepare_another();
+    let body = json!({ "with": newer, "peers": cluster.peers_of(newer) }).to_string();
+    cluster.node(3).admin().must("POST", "/api/v1/nodes/2/replace", &body);
+    cluster.node_mut(newer).launch();
+    for victim in [newer, 1, 3, newer] {
+        cluster.node_mut(victim).kill();
+        cluster.node_mut(victim).restart();
+    }
+    let status = cluster.node_mut(2).wait_for_exit(Duration::from_secs(90));
+    assert_eq!(status.code(), Some(1));
+    cluster.wait_for_voters(1, &[1, 3, 4, 5]);
+    let snapshots = [4, 5].map(|id| cluster.node(id).log().contains("another state is taken up"));
+    assert!(snapshots.contains(&true), "no new node needed a snapshot");
+    let expected = Expectations { ordered: false, ..Expectations::CLUSTER };
+    assert_kept(&cluster, traffic, began, expected);
 }

@@ -67,6 +67,12 @@ impl PartitionUsage {
         (part.messages, part.bytes) = (messages, bytes);
     }
 
+    /// Tells the others that this partition holds nothing.
+    pub(crate) fn clear(&mut self) {
+        let domains: Vec<DomainId> = self.parts.keys().copied().collect();
+        domains.into_iter().for_each(|domain| self.set(domain, 0, 0));
+    }
+
     /// Whether the domain is over a limit with what all partitions hold. One more is taken at the
     /// limit itself, as in each queue (semantics: quotas, section 8).
     pub(crate) fn check(&self, domain: DomainId, limits: Limits) -> Result<(), DomainFull> {

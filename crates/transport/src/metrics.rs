@@ -56,7 +56,7 @@ definitions! {
     REFUSED_FRAMES = true, Count, PEER_AND_CLASS, "refused_frames_total",
         "Frames not accepted: the queue was full, there was no connection, or they were too long.";
     CONNECTED = false, Count, PEER, "connected",
-        "1 while there is a connection to the peer, else 0.";
+        "1 while there is a connection to the peer, else 0; NaN once it has left the cluster.";
     CONNECTIONS = true, Count, PEER, "connections_total",
         "Connections to the peer that came into use.";
     DIAL_FAILURES = true, Count, PEER, "dial_failures_total",

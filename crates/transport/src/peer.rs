@@ -116,6 +116,11 @@ impl Peer {
         self.meter.connected.set(0.0);
     }
 
+    /// The peer is no peer any more: that there is no connection is nothing to tell.
+    pub(crate) fn removed(&self) {
+        self.meter.connected.set(f64::NAN);
+    }
+
     /// Remembers why there is no connection. True when it is another reason than before.
     pub(crate) fn failed(&self, reason: &str) -> bool {
         self.meter.dial_failures.increment(1);

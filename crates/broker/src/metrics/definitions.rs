@@ -237,7 +237,7 @@ metrics_list! {
     TRANSPORT_REFUSED_FRAMES = Kind::Counter, Count, PEER_AND_CLASS, "transport_refused_frames_total",
         "Frames not accepted: the queue was full, there was no connection, or they were too long.";
     TRANSPORT_CONNECTED = Kind::Gauge, Count, PEER, "transport_connected",
-        "1 while there is a connection to the peer, else 0.";
+        "1 while there is a connection to the peer, else 0; NaN once it has left the cluster.";
     TRANSPORT_CONNECTIONS = Kind::Counter, Count, PEER, "transport_connections_total",
         "Connections to the peer that came into use.";
     TRANSPORT_DIAL_FAILURES = Kind::Counter, Count, PEER, "transport_dial_failures_total",

@@ -217,10 +217,7 @@ impl PartitionTask {
     /// A queue is gone: so are its series and its handles.
     pub(super) fn leave_queue(&mut self, queue: QueueId) {
         self.deleted.insert(queue);
-        if let Some(entry) = self.queues.remove(&queue) {
-            let (domain, name) = domain_and_name(&entry.uri);
-            self.metrics.queues().remove(domain, name);
-        }
+        self.forget_series(queue);
         let gone: Vec<(HandleId, Owner)> = self
             .handles
             .iter()
@@ -232,6 +229,14 @@ impl PartitionTask {
                 Owner::Session(local) => self.forget_handle(handle, local.session),
                 Owner::Node(_) => drop(self.handles.remove(&handle)),
             }
+        }
+    }
+
+    /// The queue is not here, or no more: nothing is counted of it.
+    pub(super) fn forget_series(&mut self, queue: QueueId) {
+        if let Some(entry) = self.queues.remove(&queue) {
+            let (domain, name) = domain_and_name(&entry.uri);
+            self.metrics.queues().remove(domain, name);
         }
     }
 

@@ -220,12 +220,20 @@ impl PartitionTask {
         };
         let before: Vec<_> = self.queues.keys().copied().collect();
         self.machine = machine;
+        let is_member = self.replica.is_member();
         for queue in before {
-            if self.machine.settings(queue).is_none() {
+            if self.machine.settings(queue).is_some() {
+                continue;
+            }
+            if is_member {
                 self.leave_queue(queue);
                 self.deleted.remove(&queue);
+            } else {
+                // The queue is there, only not here: clients of this node have it open elsewhere.
+                self.forget_series(queue);
             }
         }
+        self.usage.clear();
         let known: Vec<_> = self.machine.queue_ids().collect();
         for queue in known {
             if !self.queues.contains_key(&queue) {

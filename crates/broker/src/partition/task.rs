@@ -157,6 +157,8 @@ pub(crate) struct PartitionTask {
     pub(super) confirms_due: Option<Instant>,
     pub(super) gateway: Gateway,
     pub(super) reconciler: Reconciler,
+    /// The leader says that nobody needs what this node has of the group that it has left.
+    pub(super) may_drop: bool,
     pub(super) collecting_since: Option<Instant>,
     pub(super) under_way: VecDeque<Proposed>,
     pub(super) deferred: VecDeque<(Index, Deferred)>,
@@ -220,6 +222,7 @@ impl PartitionTask {
             confirms_due: None,
             gateway: Gateway::new(links),
             reconciler: parts.reconciler,
+            may_drop: false,
             collecting_since: None,
             under_way: VecDeque::new(),
             deferred: VecDeque::new(),

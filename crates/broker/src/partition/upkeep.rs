@@ -36,6 +36,7 @@ impl PartitionTask {
         self.give_back_lead()?;
         self.invite_again();
         self.look_for_leader();
+        self.drop_leftover()?;
         self.machine.retry_loads();
         let remembers = self.set_levels();
         self.ageing_due = remembers && self.last_proposal.elapsed() >= AGEING;

@@ -185,7 +185,7 @@ impl Replica {
         self.unapplied.extend(entries.iter().cloned());
     }
 
-    fn refused(&self, reason: RefusedReason) -> ReplicaError {
+    pub(super) fn refused(&self, reason: RefusedReason) -> ReplicaError {
         ReplicaError::Refused { group: self.group, reason }
     }
 }

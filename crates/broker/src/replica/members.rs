@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use flintmq_consensus::{ConfigRegister, MemberChange, NodeId};
+use flintmq_consensus::{ConfigRegister, GroupId, MemberChange, NodeId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{Replica, ReplicaError};
@@ -123,6 +123,11 @@ impl Reconciler {
     /// The other nodes that can be reached, whether they hold the group or not.
     pub(crate) fn in_reach(&self) -> impl Iterator<Item = NodeId> {
         self.in_reach.iter().copied()
+    }
+
+    /// Whether the roster wants the node to hold the group; true while it says nothing.
+    pub(crate) fn wants(&self, group: GroupId, node: NodeId) -> bool {
+        self.membership.roster.borrow().place(group).is_none_or(|place| place.holds(node))
     }
 
     /// Takes the next step, if there is one and this node leads. To be called again and again.

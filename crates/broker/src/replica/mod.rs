@@ -9,6 +9,7 @@ mod clock;
 mod effects;
 mod events;
 mod leaderless;
+mod leftover;
 mod members;
 mod orders;
 mod retention;
@@ -35,6 +36,7 @@ use at_risk::AtRisk;
 pub(crate) use clock::{Alarm, CoreClock};
 pub(crate) use events::{StoreEvent, StoreEventSender, StoreEvents};
 use leaderless::Leaderless;
+use leftover::{DROPPING, Leftover};
 pub(crate) use members::{Membership, Reconciler};
 use orders::HandingOver;
 #[cfg(test)]
@@ -254,6 +256,9 @@ pub(crate) struct Replica {
     /// Voters that must not lead.
     barred: Vec<NodeId>,
     leaderless: Leaderless,
+    leftover: Leftover,
+    settings: Arc<Settings>,
+    seed: u64,
 }
 
 impl Replica {
@@ -307,6 +312,9 @@ impl Replica {
             wanted_leader: None,
             barred: Vec::new(),
             leaderless: Leaderless::default(),
+            leftover: Leftover::default(),
+            settings: Arc::clone(&host.settings),
+            seed,
         })
     }
 
@@ -359,6 +367,9 @@ impl Replica {
     /// # Errors
     /// The replica cannot go on.
     pub(crate) fn on_message(&mut self, message: Message) -> Result<(), ReplicaError> {
+        if self.leftover.dropping {
+            return Ok(());
+        }
         self.step(Input::Message(message))
     }
 
@@ -444,6 +455,7 @@ impl Replica {
 
     fn on_report(&mut self, report: Report) -> Result<(), ReplicaError> {
         match report {
+            Report::Appended { write: DROPPING, .. } => self.begin_anew(),
             Report::Appended { write, .. } => self.step(Input::Appended { write }),
             Report::HardStateSynced { save } => self.step(Input::HardStateSynced { save }),
             Report::Synced { upto } => {
@@ -555,9 +567,19 @@ impl Replica {
         self.core.term()
     }
 
+    /// This node.
+    pub(crate) fn node(&self) -> NodeId {
+        self.core.node()
+    }
+
+    /// Whether a node holds the group, as far as is known here.
+    pub(crate) fn holds(&self, node: NodeId) -> bool {
+        self.core.config().is_member(node)
+    }
+
     /// Whether this node holds the group, as far as it knows.
     pub(crate) fn is_member(&self) -> bool {
-        self.core.config().is_member(self.core.node())
+        self.holds(self.core.node())
     }
 
     /// Another node that leads, as far as is known, and can be reached.

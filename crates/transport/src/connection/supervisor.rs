@@ -276,6 +276,9 @@ impl Supervisor {
             session.drain(grace).await;
         }
         self.end("the node stops, or the peer was removed").await;
+        if !self.node.stop.is_cancelled() {
+            self.peer.removed();
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::partition::requests::{
     Request, SessionEnded,
 };
 use crate::partition::task::{HandleEntry, Owner, PartitionTask};
+use crate::replica::ReplicaError;
 
 /// How long confirmations wait for something else that goes to the leader, and how many do.
 const CONFIRMS_WAIT: Duration = Duration::from_millis(2);
@@ -328,6 +329,23 @@ impl PartitionTask {
         }
     }
 
+    /// Once per tick: this node may have left the group, and have data that nobody needs.
+    pub(in crate::partition) fn drop_leftover(&mut self) -> Result<(), ReplicaError> {
+        if !self.replica.is_leftover() {
+            self.may_drop = false;
+            return Ok(());
+        }
+        if std::mem::take(&mut self.may_drop) {
+            return self.replica.drop_leftover();
+        }
+        if let Some((_, term)) = self.gateway.leader
+            && !self.reconciler.wants(self.group(), self.replica.node())
+        {
+            self.say(Said::MayDrop(term));
+        }
+        Ok(())
+    }
+
     /// Closes come behind everything that was published before.
     fn say_closings(&mut self) {
         let mut closings = Vec::new();
@@ -368,6 +386,9 @@ impl PartitionTask {
                 }
             }
             Said::Answer(answer) => self.on_answer(answer),
+            Said::Drop(term) => {
+                self.may_drop |= self.gateway.leader.is_some_and(|(_, known)| known == term);
+            }
             // A gateway's words, or a newer version's.
             _ => {}
         }

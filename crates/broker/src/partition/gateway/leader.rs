@@ -125,6 +125,16 @@ impl PartitionTask {
                 }
             }
             Said::Ask(ask) => self.serve_ask(from, &ask),
+            Said::MayDrop(term) => {
+                let wanted = self.reconciler.wants(self.group(), from);
+                if term == self.replica.term()
+                    && !wanted
+                    && !self.replica.holds(from)
+                    && self.replica.is_settled()
+                {
+                    self.tell(from, Said::Drop(term));
+                }
+            }
             _ => {}
         }
     }

@@ -222,7 +222,8 @@ impl PartitionTask {
             | Said::Pause(_)
             | Said::Resume(_)
             | Said::Update(_)
-            | Said::Ask(_) => {
+            | Said::Ask(_)
+            | Said::MayDrop(_) => {
                 // Of a gateway that did not say hello to this leadership: it will.
                 if self.machine.is_leading() && self.gateway.served.contains_key(&from) {
                     self.serve_gateway(from, said);

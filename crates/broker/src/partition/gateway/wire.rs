@@ -8,7 +8,10 @@ use prost::Message as _;
 /// One frame.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Frame {
-    #[prost(oneof = "Said", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 16, 17, 18, 19, 20, 21, 22")]
+    #[prost(
+        oneof = "Said",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 16, 17, 18, 19, 20, 21, 22, 23"
+    )]
     pub(super) said: Option<Said>,
 }
 
@@ -38,6 +41,9 @@ pub(super) enum Said {
     Update(Update),
     #[prost(message, tag = "10")]
     Ask(Ask),
+    /// The sender has left the group: may it drop what it has? With the leadership that it asks.
+    #[prost(uint64, tag = "11")]
+    MayDrop(Term),
     // From the leader.
     /// The sender leads and serves: say hello.
     #[prost(message, tag = "16")]
@@ -56,6 +62,9 @@ pub(super) enum Said {
     Confirmed(u64),
     #[prost(message, tag = "22")]
     Answer(Answer),
+    /// Nobody needs what the receiver has of the group that it has left.
+    #[prost(uint64, tag = "23")]
+    Drop(Term),
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
