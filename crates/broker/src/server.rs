@@ -41,9 +41,6 @@ const END: Duration = Duration::from_secs(30);
 /// How long a stopping node tries to bring its last words to the others.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// What is said of a node that its cluster has parted with.
-const REMOVED: &str = "this node was removed from the cluster, and everything that it held is elsewhere: its data directory may be deleted, and its number is never used again";
-
 /// What a started node consists of.
 type Started = (Arc<Store>, Groups, Option<Neighbours>, CancellationToken, Vec<Listener>);
 
@@ -249,18 +246,17 @@ impl Broker {
         self.admin
     }
 
-    /// Waits until the node must not go on, because it failed or was removed from its cluster, and
-    /// tells why. Stop the node then.
+    /// Waits for a failure that the node must not outlive, and tells it. Stop the node then.
     pub async fn failed(&self) -> String {
-        let removed = async {
-            match &self.neighbours {
-                Some(neighbours) => neighbours.removed.cancelled().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            reason = self.fatal.raised() => reason,
-            () = removed => REMOVED.to_owned(),
+        self.fatal.raised().await
+    }
+
+    /// Waits until this node is removed from its cluster: everything that it held is elsewhere.
+    /// Stop the node then.
+    pub async fn removed(&self) {
+        match &self.neighbours {
+            Some(neighbours) => neighbours.removed.cancelled().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -117,6 +117,12 @@ async fn serve(config: NodeConfig, stop_with_stdin: bool) -> anyhow::Result<()> 
             _ = interrupt.recv() => break None,
             () = gone(&mut input) => break None,
             reason = broker.failed() => break Some(reason),
+            () = broker.removed() => {
+                tracing::warn!(
+                    "this node was removed from the cluster, and everything that it held is elsewhere: it stops"
+                );
+                break None;
+            }
             _ = reload.recv() => match broker.reload_certificates() {
                 Ok(()) => tracing::info!("certificates read again"),
                 Err(error) => tracing::error!(%error, "the certificates stay as they were"),

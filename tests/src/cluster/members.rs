@@ -39,11 +39,11 @@ pub(super) fn prepare(
 }
 
 impl Cluster {
-    /// Makes folder and configuration of one more node, which names itself and those that run;
-    /// tells its id. The cluster does not know of it yet.
+    /// Makes folder and configuration of one more node, which names itself and one of those that
+    /// run; tells its id. The cluster does not know of it yet.
     ///
     /// # Panics
-    /// When they cannot be made.
+    /// When they cannot be made, or no node runs.
     #[track_caller]
     pub fn prepare_another(&mut self) -> usize {
         let (id, port) = (self.nodes.len() + 1, ports::free());
@@ -54,11 +54,12 @@ impl Cluster {
             .expect("flintmq runs");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "flintmq cert add failed: {said}");
-        let running = (1..id).filter(|other| self.node(*other).runs());
-        let mut members: Vec<(usize, u16)> =
-            running.map(|other| (other, self.listen[other - 1])).collect();
-        members.push((id, port));
-        let broker = prepare(id, port, &members, &self.certificates, &self.lines);
+        let present = (1..id).find(|other| self.node(*other).runs()).expect("a node that runs");
+        let members = [(present, self.listen[present - 1]), (id, port)];
+        // How the cluster began it hears from the others.
+        let lines: Vec<String> =
+            self.lines.iter().filter(|line| !line.starts_with("bootstrap.")).cloned().collect();
+        let broker = prepare(id, port, &members, &self.certificates, &lines);
         self.nodes.push(broker);
         self.listen.push(port);
         id

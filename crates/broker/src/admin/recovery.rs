@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode};
-use flintmq_consensus::{ConfigRegister, ConfigStamp, History, Index, NodeId, Term};
+use flintmq_consensus::{ConfigRegister, ConfigStamp, GroupId, History, Index, NodeId, Term};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -81,6 +81,9 @@ pub(super) async fn recover(
         let error = "acknowledged messages may be lost by this, and the request does not accept it";
         return Err(Failure::new(StatusCode::BAD_REQUEST, error, form));
     }
+    if let Some(answer) = through_a_member(node, group, orders, &request).await? {
+        return Ok(answer);
+    }
     let standings = ask_everybody(node, group, orders, &request.lost).await?;
     let plan = plan(group, &request.lost, &standings)?;
     tracing::warn!(group, lost = ?request.lost, stands = plan.candidate, "goes on without lost members as asked");
@@ -102,6 +105,32 @@ pub(super) async fn recover(
             "look at `flintmq admin group show ID` and the nodes' logs; then ask again",
         )),
     }
+}
+
+/// Has a member of the group do it, where this node is none: what it knows of the group may be old.
+async fn through_a_member(
+    node: &Node,
+    group: u32,
+    orders: &GroupOrders,
+    request: &RecoverRequest,
+) -> Result<Option<Json<Value>>, Failure> {
+    let view = orders.look().await.ok_or_else(|| stopping(()))?;
+    let Some(peers) = &node.peers else { return Ok(None) };
+    let roster = node.controller.roster();
+    let Some(place) = roster.place(GroupId(group)) else { return Ok(None) };
+    if view.config.is_member(NodeId(node.id)) || place.holds(NodeId(node.id)) {
+        return Ok(None);
+    }
+    let left = place.voters.iter().filter(|voter| !request.lost.contains(voter));
+    let Some(member) = left.copied().find(|voter| node.reaches(*voter)) else { return Ok(None) };
+    let path = format!("/api/v1/groups/{group}/recover");
+    let body = json!({ "lost": request.lost, "accept_loss": request.accept_loss });
+    let limit = PATIENCE + ELECTION;
+    let reply = peers.ask(NodeId(member), Method::POST, &path, &body, limit).await?;
+    if reply.status.is_success() {
+        return Ok(Some(Json(reply.body)));
+    }
+    Err(Failure::of_reply(&reply))
 }
 
 /// `GET /nodes/v1/groups/{id}/standing`

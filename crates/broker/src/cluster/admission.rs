@@ -1,7 +1,7 @@
 //! Answers nodes that come with a new directory, for one that has formed: those who were expected
 //! are let in, all others are told what is the matter.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -91,14 +91,24 @@ impl Answering {
                         "a node came with a new data directory in place of the one that the cluster knows: it is refused"
                     );
                 }
-                let joins = joins.then(|| self.controller.partitions());
-                Word { number, formed_with: Some(*directory), joins, ..Word::default() }
+                let (joins, nodes) = if *joins && *directory == theirs {
+                    (Some(self.controller.partitions()), self.addresses())
+                } else {
+                    (None, BTreeMap::new())
+                };
+                Word { number, formed_with: Some(*directory), joins, nodes, ..Word::default() }
             }
             Verdict::Unexpected => Word { number, unexpected: true, ..Word::default() },
             Verdict::Removed => Word { number, removed: true, ..Word::default() },
             Verdict::Expected => return,
         };
         tell(&self.links, to, &word);
+    }
+
+    fn addresses(&self) -> BTreeMap<u32, String> {
+        let roster = self.controller.roster();
+        let nodes = roster.nodes().filter(|node| node.state != NodeState::Removed);
+        nodes.map(|node| (node.id, node.peers.clone())).collect()
     }
 
     /// Notes the number of a node that was expected, and answers when that is decided. It asks

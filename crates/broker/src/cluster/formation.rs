@@ -47,6 +47,10 @@ pub(crate) struct Formation {
     /// How many partitions there were when this node came to a cluster that was there already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     joined: Option<u32>,
+    /// The nodes that were there then, and where they are reached: for as long as the roster does
+    /// not tell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) nodes: BTreeMap<u32, String>,
     /// The cluster has parted with this node.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     removed: bool,
@@ -61,6 +65,7 @@ impl Formation {
             number: draw(),
             members: BTreeMap::new(),
             joined: None,
+            nodes: BTreeMap::new(),
             removed: false,
             file: file.to_owned(),
         }
@@ -136,6 +141,9 @@ pub(super) struct Word {
     /// The receiver comes to a cluster that is there already and has so many partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) joins: Option<u32>,
+    /// With `joins`: all nodes and where they are reached.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) nodes: BTreeMap<u32, String>,
     /// The receiver comes to a cluster that does not expect it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) unexpected: bool,
@@ -207,6 +215,7 @@ pub(super) async fn form(
                     }
                     if let Some(partitions) = word.joins {
                         formation.joined = Some(partitions);
+                        formation.nodes = word.nodes;
                         formation.members.insert(batch.from.0, word.number);
                         save(&formation)?;
                         tracing::info!(by = batch.from.0, partitions, "the cluster lets this node in");

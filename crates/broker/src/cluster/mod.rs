@@ -180,7 +180,7 @@ impl Cluster {
             roster: controller.watch_roster(),
             liveness: changes,
             removed: removed.clone(),
-            number: formation.number,
+            formation: formation.clone(),
         };
         tasks.spawn(peers.run(stop.clone()));
         tasks.spawn(remember_removal(formation.clone(), removed.clone(), stop.clone()));

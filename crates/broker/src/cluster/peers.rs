@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
-use super::formation::{Word, tell};
+use super::formation::{Formation, Word, tell};
 use crate::controller::{NodeState, Roster};
 
 /// How long a node that was removed has to hear of it before its connection is closed.
@@ -25,13 +25,19 @@ pub(super) struct PeerList {
     pub(super) liveness: mpsc::Sender<NodeInput>,
     /// Raised when this node was removed.
     pub(super) removed: CancellationToken,
-    /// The number of this node's directory.
-    pub(super) number: u64,
+    /// How this node came.
+    pub(super) formation: Formation,
 }
 
 impl PeerList {
     /// Follows the roster until stopped.
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        let at_first = std::mem::take(&mut self.formation.nodes);
+        if !self.roster.borrow().is_known() {
+            for (id, address) in &at_first {
+                self.meet(NodeId(*id), address).await;
+            }
+        }
         loop {
             let roster = Arc::clone(&self.roster.borrow_and_update());
             self.follow(&roster).await;
@@ -50,13 +56,7 @@ impl PeerList {
             return;
         }
         for node in roster.nodes().filter(|node| node.state != NodeState::Removed) {
-            let peer = NodeId(node.id);
-            if peer == self.node || !self.known.insert(peer) {
-                continue;
-            }
-            tracing::info!(peer = node.id, address = node.peers, "a node of the cluster is new");
-            self.links.add_peer(peer, &node.peers);
-            let _stopping = self.liveness.send(NodeInput::AddPeer { peer }).await;
+            self.meet(NodeId(node.id), &node.peers).await;
         }
         let removed: Vec<NodeId> =
             self.known.iter().copied().filter(|peer| is_removed(*peer)).collect();
@@ -66,10 +66,24 @@ impl PeerList {
         }
     }
 
+    /// Begins to connect to a node, unless it is known.
+    async fn meet(&mut self, peer: NodeId, address: &str) {
+        if peer == self.node || !self.known.insert(peer) {
+            return;
+        }
+        tracing::info!(peer = peer.0, address, "connects to one more node of the cluster");
+        self.links.add_peer(peer, address);
+        let _stopping = self.liveness.send(NodeInput::AddPeer { peer }).await;
+    }
+
     /// Tells it, and leaves it a moment to hear it.
     fn part_with(&self, peer: NodeId) {
         tracing::info!(peer = peer.0, "a node was removed from the cluster");
-        tell(&self.links, peer, &Word { number: self.number, removed: true, ..Word::default() });
+        tell(
+            &self.links,
+            peer,
+            &Word { number: self.formation.number, removed: true, ..Word::default() },
+        );
         let (links, liveness) = (self.links.clone(), self.liveness.clone());
         tokio::spawn(async move {
             tokio::time::sleep(FAREWELL).await;
