@@ -65,7 +65,7 @@ fn a_fourth_node_comes_is_drained_and_an_old_one_leaves_under_traffic() {
 
     let admin = cluster.node(1).admin();
     admin.must("POST", "/api/v1/nodes/2/drain", "{}");
-    until("node 2 to lead nothing", || (cluster.leads(1, 2) == Some(0)).then_some(()));
+    until("node 2 to lead nothing", || (cluster.leads_of(1, 2) == Some(0)).then_some(()));
     traffic.wait_for(100);
     admin.must("POST", "/api/v1/nodes/2/drain", r#"{"undo": true}"#);
     let before = traffic.interruptions();
@@ -77,7 +77,7 @@ fn a_fourth_node_comes_is_drained_and_an_old_one_leaves_under_traffic() {
     let log = cluster.node(1).log();
     assert!(log.contains("this node was removed from the cluster"), "{log}");
     cluster.wait_for_voters(3, &[2, 3, 4]);
-    assert_eq!(cluster.leads(3, 1), None, "it is forgotten");
+    assert_eq!(cluster.leads_of(3, 1), None, "it is forgotten");
 
     // It does not come back, and its number neither.
     cluster.node_mut(1).launch();
@@ -114,7 +114,7 @@ fn a_dead_node_is_replaced_with_an_empty_disk_under_traffic() {
     cluster.node_mut(new).launch();
     cluster.node_mut(new).wait_until_ready();
     cluster.wait_for_voters(2, &[1, 2, 4]);
-    until("node 3 to be forgotten", || cluster.leads(2, 3).is_none().then_some(()));
+    until("node 3 to be forgotten", || cluster.leads_of(2, 3).is_none().then_some(()));
     traffic.wait_for(100);
 
     // What the new one has counts: with another one gone, it is needed.

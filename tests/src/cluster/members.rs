@@ -104,7 +104,7 @@ impl Cluster {
     /// # Panics
     /// When `through` does not answer.
     #[track_caller]
-    pub fn leads(&self, through: usize, id: usize) -> Option<u64> {
+    pub fn leads_of(&self, through: usize, id: usize) -> Option<u64> {
         let nodes = self.node(through).admin().get_json("/api/v1/nodes");
         let row = nodes.as_array()?.iter().find(|node| node["node"] == id)?;
         row["leads"].as_u64()
