@@ -1,6 +1,6 @@
 //! Fear: a network that is bad rather than broken (packets lost, links slow, a link that comes and
-//! goes) keeps the cluster busy with elections, or brings forth two leaders, or leaves it astray when
-//! it is good again.
+//! goes) keeps the cluster busy with elections, or brings forth two leaders, or leaves it astray
+//! when it is good again.
 //!
 //! `FLINTMQ_TEST_BAD_NETWORK` says for how many seconds each network stays bad, 6 unless it is set.
 

@@ -1,5 +1,5 @@
-//! Fear: a domain is changed while a partition has no leader, and the partition's queues go on under
-//! the old definition.
+//! Fear: a domain is changed while a partition has no leader, and the partition's queues go on
+//! under the old definition.
 
 use flintmq_system_tests::cluster::Cluster;
 use flintmq_system_tests::domains;

@@ -152,6 +152,7 @@ mod tests {
             status: ReplicaStatus::default(),
             config: flintmq_consensus::ConfigRegister::of_voters([NodeId(1), NodeId(2)]),
             durable: true,
+            settled: true,
             last: LogPosition { term: 1, index: last },
             peers: vec![peer],
         }

@@ -10,12 +10,13 @@ use crate::{
     RecoveryPolicy, Role, Term, Time,
 };
 
-/// How often a source is asked again before its answer is given up. Each time is waited for twice as
-/// long, and as long for the answers after it: they are large, and over a slow link a repeated
+/// How often a source is asked again before its answer is given up. Each time is waited for twice
+/// as long, and as long for the answers after it: they are large, and over a slow link a repeated
 /// question only delays them.
 const FETCH_ATTEMPTS: u32 = 3;
 
-/// The longest that an answer is waited for, in looks ([`sync_retry`](crate::Settings::sync_retry)).
+/// The longest that an answer is waited for, in looks
+/// ([`sync_retry`](crate::Settings::sync_retry)).
 const MAX_PATIENCE: u32 = 16;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

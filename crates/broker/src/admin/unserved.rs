@@ -1,5 +1,5 @@
-//! Groups that nobody serves: what `/readyz` and the status tell of them, and what the log says when
-//! it takes longer than elections do.
+//! Groups that nobody serves: what `/readyz` and the status tell of them, and what the log says
+//! when it takes longer than elections do.
 
 use std::time::{Duration, Instant};
 

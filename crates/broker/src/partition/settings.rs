@@ -69,8 +69,8 @@ pub(crate) async fn send_domain_settings(
 }
 
 /// Tells the partitions that this node leads what their queues inherit, whenever they have a new
-/// leader or a domain has changed, until `stop`. A change that comes while a partition has no leader
-/// would be lost otherwise.
+/// leader or a domain has changed, until `stop`. A change that comes while a partition has no
+/// leader would be lost otherwise.
 pub(crate) async fn keep_domain_settings(
     controller: Controller,
     partitions: Vec<PartitionHandle>,

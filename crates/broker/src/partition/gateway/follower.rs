@@ -514,7 +514,8 @@ impl PartitionTask {
     }
 }
 
-/// Whether an invitation counts beside what is known: a term has one leader, which may repeat itself.
+/// Whether an invitation counts beside what is known: a term has one leader, which may repeat
+/// itself.
 fn is_news((leader, known): (NodeId, Term), (from, term): (NodeId, Term)) -> bool {
     term > known || (term == known && from == leader)
 }
