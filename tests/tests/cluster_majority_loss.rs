@@ -265,3 +265,28 @@ fn without_the_lost_machines_the_rest_goes_on_when_an_operator_says_so() {
         all - delivered.len().min(all)
     );
 }
+
+#[test]
+fn the_last_node_stops_without_waiting_for_those_that_are_gone() {
+    let mut cluster = Cluster::start();
+    cluster.create_queue(1, QUEUE);
+    let leader = cluster.wait_for_leader(QUEUE);
+    let producer =
+        RustProducer::start(&cluster.url_of(leader), "p", &format!("bmq://{QUEUE}"), 500);
+    producer.wait_for(50);
+    let others = cluster.others(leader);
+    for node in others {
+        cluster.node_mut(node).kill();
+    }
+    wait_until_missing(&cluster, leader, &others);
+    // Messages are under way now that nobody can decide.
+    cluster.node_mut(leader).stop();
+    let busy = "still busy at the end of the stop";
+    assert!(!cluster.node(leader).log().contains(busy), "{}", cluster.node(leader).log());
+    for node in NODES {
+        cluster.node_mut(node).launch();
+    }
+    cluster.wait_until_ready();
+    producer.wait_for(50);
+    producer.stop();
+}

@@ -149,7 +149,7 @@ impl ControllerTask {
                 _ = look.tick(), if self.peers.is_some() => {
                     self.reconciler.step(&mut self.replica)?;
                 }
-                () = self.stop.cancelled(), if self.under_way.is_empty() => {
+                () = self.stop.cancelled(), if self.is_settled() => {
                     // The others need not wait until they miss this node.
                     self.replica.cede()?;
                     self.checkpoint()?;
@@ -178,6 +178,11 @@ impl ControllerTask {
         self.roster.send_replace(present);
         // After a restart this node has to find the others before anything more is decided.
         self.checkpoint()
+    }
+
+    /// Nothing is under way that the members in reach can decide.
+    fn is_settled(&self) -> bool {
+        self.under_way.is_empty() || !self.replica.is_quorum_in_reach()
     }
 
     fn takes_changes(&self) -> bool {

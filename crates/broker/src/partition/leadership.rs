@@ -32,11 +32,38 @@ impl PartitionTask {
     /// The node is stopping. With others in the cluster, one of them leads on; alone, nothing more
     /// is delivered.
     pub(super) fn on_stop_delivery(&mut self, idle: oneshot::Sender<()>) {
+        self.stopping = true;
         if self.gateway.is_needed() && self.replica.successor().is_some() {
             self.handing_over = Some((Instant::now(), idle));
         } else {
             self.delivering = false;
             self.idle = Some(idle);
+        }
+    }
+
+    /// Nobody leads and too few are there to change that: nothing is decided any more.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.gateway.leader().is_none() && !self.replica.is_quorum_in_reach()
+    }
+
+    /// While the node stops and is cut off, sessions do not wait for what they published to be
+    /// decided. It was not acknowledged.
+    pub(super) fn let_sessions_go(&mut self) {
+        if !self.stopping || !self.is_cut_off() {
+            return;
+        }
+        for (index, deferred) in std::mem::take(&mut self.deferred) {
+            match deferred {
+                Deferred::Close(close) => self.close_now(*close),
+                Deferred::SessionEnded(ended) => self.end_session(ended),
+                deferred => self.deferred.push_back((index, deferred)),
+            }
+        }
+        for closing in self.gateway.take_closing() {
+            match closing {
+                Closing::Close(close) => self.close_now(*close),
+                Closing::SessionEnded(ended) => self.end_session(ended),
+            }
         }
     }
 

@@ -171,6 +171,8 @@ pub(crate) struct PartitionTask {
     pub(super) last_proposal: Instant,
 
     pub(super) delivering: bool,
+    /// The node was told to stop.
+    pub(super) stopping: bool,
     /// Since when this node leads.
     pub(super) leads_since: Option<Instant>,
     /// The node is stopping and hands its leaderships over; told when this one is.
@@ -231,6 +233,7 @@ impl PartitionTask {
             ageing_due: false,
             last_proposal: Instant::now(),
             delivering: true,
+            stopping: false,
             leads_since: None,
             handing_over: None,
             idle: None,
@@ -328,6 +331,7 @@ impl PartitionTask {
             self.flush();
             self.checkpoint_if_large()?;
             self.go_on_handing_over()?;
+            self.let_sessions_go();
             self.tell_if_idle();
             self.present_status().publish(&self.status);
         }
@@ -364,8 +368,12 @@ impl PartitionTask {
         self.waiting_puts.is_empty() && self.builder.bytes() < MAX_ENTRY_BYTES
     }
 
-    /// Nothing is collected, under way or asked for. What another node leads is its business.
+    /// Nothing is collected, under way or asked for. What another node leads is its business, and
+    /// what is under way while the others are gone is decided when they are back.
     fn is_settled(&self) -> bool {
+        if self.is_cut_off() {
+            return true;
+        }
         let leads = self.machine.is_leading();
         self.builder.is_empty()
             && (!leads || self.replica.under_way() == 0)

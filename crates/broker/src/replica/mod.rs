@@ -582,6 +582,12 @@ impl Replica {
         self.holds(self.core.node())
     }
 
+    /// Whether enough members can be reached to decide anything.
+    pub(crate) fn is_quorum_in_reach(&self) -> bool {
+        let node = self.core.node();
+        self.core.config().is_quorum(|member| member == node || self.core.is_up(member))
+    }
+
     /// Another node that leads, as far as is known, and can be reached.
     pub(crate) fn leader_in_reach(&self) -> Option<NodeId> {
         let node = self.core.node();

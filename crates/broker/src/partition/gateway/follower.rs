@@ -56,6 +56,7 @@ impl PartitionTask {
                 let _gone = done.send(Vec::new());
             }
             Request::StopDelivery { idle } => {
+                self.stopping = true;
                 let _gone = idle.send(());
             }
         }
