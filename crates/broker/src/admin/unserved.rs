@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long groups may be without a leader until the log says why. Elections take less.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often it says so again.
+/// How often it says so again while the same nodes are missing.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// One line for each group without a leader that serves.
@@ -49,11 +49,11 @@ pub(crate) async fn tell(cell: NodeCell, stop: CancellationToken) {
         }
         let Some(node) = cell.0.get() else { continue };
         let groups = unserved(node).count();
-        match waiting.look(groups, Instant::now()) {
+        let unreachable = missing(node);
+        match waiting.look(groups, &unreachable, Instant::now()) {
             Word::Nothing => {}
             Word::Waits => {
                 let recovering = unserved(node).filter(|(_, status)| status.recovering).count();
-                let unreachable = missing(node);
                 tracing::warn!(groups, ?unreachable, recovering, "{}", advice(node, &unreachable));
             }
             Word::Over => tracing::info!("all groups have leaders that serve"),
@@ -84,11 +84,11 @@ fn advice(node: &Node, missing: &[u32]) -> &'static str {
     }
 }
 
-/// Since when groups have waited, and when that was told.
+/// Since when groups have waited, and when that was told, with which nodes missing.
 #[derive(Default)]
 struct Waiting {
     since: Option<Instant>,
-    told: Option<Instant>,
+    told: Option<(Instant, Vec<u32>)>,
 }
 
 enum Word {
@@ -98,17 +98,21 @@ enum Word {
 }
 
 impl Waiting {
-    fn look(&mut self, groups: usize, now: Instant) -> Word {
+    fn look(&mut self, groups: usize, missing: &[u32], now: Instant) -> Word {
         if groups == 0 {
             self.since = None;
             return if self.told.take().is_some() { Word::Over } else { Word::Nothing };
         }
         let since = *self.since.get_or_insert(now);
-        let due = self.told.map_or(since + PATIENCE, |told| told + AGAIN);
+        let due = match &self.told {
+            None => since + PATIENCE,
+            Some((told, then)) if then == missing => *told + AGAIN,
+            Some((told, _)) => *told + PATIENCE,
+        };
         if now < due {
             return Word::Nothing;
         }
-        self.told = Some(now);
+        self.told = Some((now, missing.to_vec()));
         Word::Waits
     }
 }
@@ -122,14 +126,15 @@ mod tests {
         let start = Instant::now();
         let mut waiting = Waiting::default();
         let mut words = Vec::new();
-        for second in 0..100_u64 {
-            let groups = usize::from(second < 80);
-            match waiting.look(groups, start + Duration::from_secs(second)) {
+        for second in 0..120_u64 {
+            let groups = usize::from(second < 100);
+            let missing: &[u32] = if second < 8 { &[2, 3] } else { &[3] };
+            match waiting.look(groups, missing, start + Duration::from_secs(second)) {
                 Word::Nothing => {}
                 Word::Waits => words.push((second, "waits")),
                 Word::Over => words.push((second, "over")),
             }
         }
-        assert_eq!(words, [(5, "waits"), (65, "waits"), (80, "over")]);
+        assert_eq!(words, [(5, "waits"), (10, "waits"), (70, "waits"), (100, "over")]);
     }
 }
