@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Node;
 use super::NodeCell;
+use crate::controller::NodeState;
 use crate::replica::ReplicaStatus;
 
 /// How often it is looked at.
@@ -67,15 +68,24 @@ fn unserved(node: &Node) -> impl Iterator<Item = (u32, ReplicaStatus)> {
     controller.chain(partitions).filter(|(_, status)| !status.led)
 }
 
+/// The cluster's nodes, as far as they are known here.
+fn nodes(node: &Node) -> Vec<u32> {
+    let roster = node.controller.roster();
+    let present = roster.nodes().filter(|node| node.state != NodeState::Removed);
+    let present: Vec<u32> = present.map(|node| node.id).collect();
+    if present.is_empty() { node.members.iter().map(|(id, _)| *id).collect() } else { present }
+}
+
 /// Nodes that cannot be reached from here.
 fn missing(node: &Node) -> Vec<u32> {
-    node.members.iter().map(|(id, _)| *id).filter(|id| !node.reaches(*id)).collect()
+    nodes(node).into_iter().filter(|id| !node.reaches(*id)).collect()
 }
 
 fn advice(node: &Node, missing: &[u32]) -> &'static str {
+    let nodes = nodes(node).len();
     if missing.is_empty() {
         "groups have no leader: look at the logs of the nodes that should lead"
-    } else if (node.members.len() - missing.len()) * 2 <= node.members.len() {
+    } else if nodes.saturating_sub(missing.len()) * 2 <= nodes {
         "groups have no leader, for too few nodes can be reached: bring nodes back, or connect them"
     } else {
         // A majority is there.
