@@ -198,19 +198,27 @@ async fn take_over(node: &Node, group: u32, to: u32, ceded: Ceded) -> Answer {
     let path = format!("/nodes/v1/groups/{group}/keep");
     let body = json!({ "above": ceded.term });
     let peers = node.peers.as_ref().ok_or_else(|| leaderless(group))?;
-    let reply: Option<Reply> =
-        peers.ask(NodeId(to), Method::POST, &path, &body, TAKE_OVER + AGAIN).await.ok();
-    let leaderless_for = ceded.since.elapsed();
-    if let Some(reply) = reply.filter(|reply| reply.status.is_success()) {
-        let term = reply.body["term"].as_u64().unwrap_or_default();
-        return Ok(Json(transferred(group, node.id, to, term, leaderless_for)));
-    }
-    // Another node was faster, or none can.
-    let mut status = node.watch(group).ok_or_else(|| unknown_group(group))?;
-    let led = status.wait_for(|status| status.led && status.term > ceded.term);
-    let leader = match timeout(PATIENCE, led).await {
-        Ok(Ok(status)) => status.leader,
-        _ => None,
+    let deadline = Instant::now() + TAKE_OVER;
+    let leader = loop {
+        let limit = deadline.saturating_duration_since(Instant::now()) + AGAIN;
+        let reply: Option<Reply> =
+            peers.ask(NodeId(to), Method::POST, &path, &body, limit).await.ok();
+        let leaderless_for = ceded.since.elapsed();
+        if let Some(reply) = reply.filter(|reply| reply.status.is_success()) {
+            let term = reply.body["term"].as_u64().unwrap_or_default();
+            return Ok(Json(transferred(group, node.id, to, term, leaderless_for)));
+        }
+        // Another node was faster, or none can, or the two nodes missed each other for a moment.
+        let mut status = node.watch(group).ok_or_else(|| unknown_group(group))?;
+        let led = status.wait_for(|status| status.led && status.term > ceded.term);
+        let leader = match timeout(PATIENCE, led).await {
+            Ok(Ok(status)) => status.leader,
+            _ => None,
+        };
+        if leader != Some(NodeId(to)) || Instant::now() >= deadline {
+            break leader;
+        }
+        tokio::time::sleep(AGAIN).await;
     };
     let Some(leader) = leader else {
         return Err(Failure::new(
