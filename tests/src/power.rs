@@ -73,8 +73,12 @@ fn indexes(broker: &Broker, name: &str) -> Vec<u64> {
     groups.iter().map(index).collect()
 }
 
-/// Removes what vouches, in RAM, for the end of the node's log: a power loss takes it.
-fn forget_witness(data_dir: &Path) {
+/// Removes what vouches, in RAM, for the end of a killed node's log: a power loss takes it.
+///
+/// # Panics
+/// When the directory is not that of a node that ran.
+#[track_caller]
+pub fn forget_witness(data_dir: &Path) {
     let marker = fs::read_to_string(data_dir.join("marker")).expect("the marker");
     let (_, body) = marker.split_once('\n').expect("a checksum, then the rest");
     let marker: Value = serde_json::from_str(body).expect("the marker is JSON");

@@ -9,7 +9,9 @@ use flintmq_system_tests::broker_process::run_flintmq;
 use flintmq_system_tests::clock;
 use flintmq_system_tests::cluster::{Cluster, NODES, Traffic};
 use flintmq_system_tests::history::{Expectations, History};
+use flintmq_system_tests::power::forget_witness;
 use flintmq_system_tests::rust_client::RustProducer;
+use flintmq_system_tests::silence;
 use flintmq_system_tests::wait::until;
 use serde_json::{Value, json};
 
@@ -44,7 +46,8 @@ fn flintmq_admin(cluster: &Cluster, through: usize, arguments: &[&str]) -> Strin
 fn assert_kept(cluster: &Cluster, traffic: Traffic, began: u64, expected: Expectations) {
     traffic.wait_for(100);
     let mut history = History::default();
-    traffic.finish(cluster, began, &mut history);
+    let silence = traffic.finish(cluster, began, &mut history);
+    silence::print("longest silence of a producer", &[silence]);
     history.assert_kept(expected);
 }
 
@@ -290,5 +293,68 @@ fn members_change_although_nodes_die_in_the_middle() {
     let snapshots = [4, 5].map(|id| cluster.node(id).log().contains("another state is taken up"));
     assert!(snapshots.contains(&true), "no new node needed a snapshot");
     let expected = Expectations { ordered: false, ..Expectations::CLUSTER };
+    assert_kept(&cluster, traffic, began, expected);
+}
+
+#[test]
+fn members_change_although_machines_lose_power() {
+    let mut cluster = Cluster::start();
+    let began = clock::now();
+    let traffic = traffic_everywhere(&cluster);
+    let lose_power = |cluster: &mut Cluster, victim: usize| {
+        cluster.node_mut(victim).kill();
+        forget_witness(&cluster.node(victim).data_dir());
+        cluster.node_mut(victim).restart();
+    };
+    let new = cluster.prepare_another();
+    cluster.add(1, new);
+    cluster.node_mut(new).wait_until_ready();
+    // It has something by now, and does not know whether that is all.
+    for victim in [new, 1] {
+        lose_power(&mut cluster, victim);
+    }
+    cluster.wait_for_voters(2, &[1, 2, 3, 4]);
+    traffic.wait_for(100);
+    let newer = cluster.prepare_another();
+    let body = json!({ "with": newer, "peers": cluster.peers_of(newer) }).to_string();
+    cluster.node(3).admin().must("POST", "/api/v1/nodes/2/replace", &body);
+    cluster.node_mut(newer).launch();
+    cluster.node_mut(newer).wait_until_ready();
+    for victim in [3, newer] {
+        lose_power(&mut cluster, victim);
+    }
+    let status = cluster.node_mut(2).wait_for_exit(Duration::from_secs(90));
+    assert!(status.success(), "{status}");
+    cluster.wait_for_voters(1, &[1, 3, 4, 5]);
+    let expected = Expectations { ordered: false, ..Expectations::CLUSTER };
+    assert_kept(&cluster, traffic, began, expected);
+}
+
+#[test]
+fn members_change_although_links_are_cut() {
+    let mut cluster = Cluster::builder().relayed().start();
+    let began = clock::now();
+    let traffic = traffic_everywhere(&cluster);
+    let new = cluster.prepare_another();
+    cluster.cut(1, 2);
+    cluster.cut(2, 1);
+    cluster.add(3, new);
+    cluster.node_mut(new).wait_until_ready();
+    let holds = |id: usize| {
+        let nodes = cluster.node(3).admin().get_json("/api/v1/nodes");
+        nodes.as_array()?.iter().find(|node| node["node"] == id)?["holds"].as_u64()
+    };
+    until("the new node to hold everything", || (holds(new) == Some(3)).then_some(()));
+    cluster.heal();
+    cluster.wait_for_voters(3, &[1, 2, 3, 4]);
+    traffic.wait_for(100);
+    // One that only the new node reaches, through links that are not relayed, leaves.
+    cluster.isolate(1);
+    cluster.node(2).admin().must("DELETE", "/api/v1/nodes/1", "");
+    let status = cluster.node_mut(1).wait_for_exit(Duration::from_secs(90));
+    assert!(status.success(), "{status}");
+    cluster.heal();
+    cluster.wait_for_voters(4, &[2, 3, 4]);
+    let expected = Expectations { ordered: false, confirms_arrive: false, ..Expectations::CLUSTER };
     assert_kept(&cluster, traffic, began, expected);
 }

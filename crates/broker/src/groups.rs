@@ -1,6 +1,7 @@
 //! Brings the node's groups up from its store: creates them on a new directory, restores their
 //! state, starts their tasks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::RwLock;
 
@@ -256,6 +257,7 @@ fn start_controller(
         Metadata::restore(records).map_err(|e: UnreadableRecord| failed(e.to_string()))?;
     let (roster, followed) = watch::channel(Arc::clone(metadata.roster()));
     let membership = Membership::new(followed.clone());
+    let (in_reach, reached) = watch::channel(BTreeSet::from([context.host.node]));
     let metadata = Arc::new(RwLock::new(metadata));
     let replica = open_replica(context, record, reports.sender)?;
     let (status, serving) = watch::channel(ReplicaStatus::default());
@@ -264,6 +266,7 @@ fn start_controller(
         replica,
         metadata: Arc::clone(&metadata),
         roster,
+        in_reach,
         reconciler: Reconciler::new(&membership),
         status,
         changes: receiver,
@@ -273,7 +276,7 @@ fn start_controller(
         stop: context.stop.clone(),
     });
     tasks.spawn(task.run());
-    let controller = Controller::new(metadata, serving.clone(), changes, followed, policy);
+    let controller = Controller::new(metadata, serving.clone(), changes, followed, reached, policy);
     Ok((controller, membership, vec![serving]))
 }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
 use super::formation::{Formation, Word, tell};
-use crate::controller::{Controller, NodeState, RosterCommand};
+use crate::controller::{Controller, NodeState, Roster, RosterCommand};
 
 /// Who answers.
 #[derive(Clone)]
@@ -64,21 +64,7 @@ impl Answering {
     }
 
     fn verdict(&self, from: NodeId) -> Verdict {
-        let roster = self.controller.roster();
-        match roster.node(from.0) {
-            Some(node) if node.state == NodeState::Removed => Verdict::Removed,
-            Some(node) => match node.directory {
-                Some(directory) => Verdict::Known { directory, joins: !node.founder },
-                None => Verdict::Expected,
-            },
-            None if roster.is_known() => Verdict::Unexpected,
-            // The cluster has just been born, and its nodes are not written down yet. A node that
-            // nobody knows was formed with no number at all.
-            None => {
-                let directory = self.formation.members.get(&from.0).copied().unwrap_or(0);
-                Verdict::Known { directory, joins: false }
-            }
-        }
+        verdict(&self.controller.roster(), self.formation.members.get(&from.0).copied(), from)
     }
 
     fn tell_verdict(&self, to: NodeId, theirs: u64, verdict: &Verdict) {
@@ -133,5 +119,51 @@ impl Answering {
 
     fn deciding(&self) -> std::sync::MutexGuard<'_, BTreeSet<u32>> {
         self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a node is told that comes; `met` is the number of its directory at the cluster's birth.
+fn verdict(roster: &Roster, met: Option<u64>, from: NodeId) -> Verdict {
+    match roster.node(from.0) {
+        Some(node) if node.state == NodeState::Removed => Verdict::Removed,
+        Some(node) => match node.directory {
+            Some(directory) => Verdict::Known { directory, joins: !node.founder },
+            None => Verdict::Expected,
+        },
+        None if roster.is_known() => Verdict::Unexpected,
+        // The cluster has just been born, and its nodes are not written down yet. A node that
+        // nobody knows was formed with no number at all.
+        None => Verdict::Known { directory: met.unwrap_or(0), joins: false },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::roster_of;
+
+    #[test]
+    fn who_was_there_from_the_beginning_is_known_by_its_number() {
+        let known = |directory| Verdict::Known { directory, joins: false };
+        let unwritten = Roster::default();
+        assert_eq!(verdict(&unwritten, Some(7), NodeId(2)), known(7));
+        assert_eq!(verdict(&unwritten, None, NodeId(4)), known(0), "no directory has this number");
+        assert_eq!(verdict(&roster_of(&[1, 2]), Some(7), NodeId(2)), known(2), "the roster counts");
+    }
+
+    #[test]
+    fn who_comes_later_is_expected_once() {
+        let mut roster = roster_of(&[1, 2]);
+        let told = |roster: &Roster| verdict(roster, None, NodeId(3));
+        assert_eq!(told(&roster), Verdict::Unexpected);
+        let add = RosterCommand::Add { id: 3, peers: "h:1".into(), replaces: None };
+        roster.apply(add).unwrap();
+        assert_eq!(told(&roster), Verdict::Expected);
+        roster.apply(RosterCommand::Admit { id: 3, directory: 9 }).unwrap();
+        assert_eq!(told(&roster), Verdict::Known { directory: 9, joins: true });
+        roster.apply(RosterCommand::Remove { id: 3 }).unwrap();
+        assert_eq!(told(&roster), Verdict::Known { directory: 9, joins: true }, "until it is gone");
+        roster.apply(RosterCommand::Forget { id: 3 }).unwrap();
+        assert_eq!(told(&roster), Verdict::Removed);
     }
 }

@@ -7,8 +7,10 @@ mod planning;
 mod roster;
 mod task;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use flintmq_consensus::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::UndefinedDomain;
@@ -16,6 +18,8 @@ use crate::domain::DomainDefinition;
 use crate::replica::ReplicaStatus;
 pub(crate) use metadata::{DomainRecord, Metadata, MetadataCommand, QueuePlace, UnreadableRecord};
 pub(crate) use planning::{Planning, first_nodes};
+#[cfg(test)]
+pub(crate) use roster::tests::roster_of;
 pub(crate) use roster::{NodeRecord, NodeState, Place, Roster, RosterCommand};
 pub(crate) use task::{Change, ControllerParts, ControllerTask};
 
@@ -72,6 +76,7 @@ pub(crate) struct Controller {
     status: watch::Receiver<ReplicaStatus>,
     changes: mpsc::Sender<Change>,
     roster: watch::Receiver<Arc<Roster>>,
+    in_reach: watch::Receiver<BTreeSet<NodeId>>,
     policy: Policy,
 }
 
@@ -90,9 +95,15 @@ impl Controller {
         status: watch::Receiver<ReplicaStatus>,
         changes: mpsc::Sender<Change>,
         roster: watch::Receiver<Arc<Roster>>,
+        in_reach: watch::Receiver<BTreeSet<NodeId>>,
         policy: Policy,
     ) -> Self {
-        Self { metadata, status, changes, roster, policy }
+        Self { metadata, status, changes, roster, in_reach, policy }
+    }
+
+    /// Whether a node can be reached from here: this one, or another one that is up.
+    pub(crate) fn reaches(&self, node: u32) -> bool {
+        self.in_reach.borrow().contains(&NodeId(node))
     }
 
     /// The nodes and places as applied here.

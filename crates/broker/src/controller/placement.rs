@@ -16,24 +16,31 @@ const CONTROLLER_VOTERS: usize = 5;
 type Load = BTreeMap<u32, usize>;
 
 /// The places that are to change so that all groups are where they should be; empty when they are.
-pub(crate) fn plan(roster: &Roster, partitions: u32) -> BTreeMap<u32, Place> {
+/// Nodes that are away keep what they have, and get nothing new while there are others.
+pub(crate) fn plan(
+    roster: &Roster,
+    partitions: u32,
+    away: &impl Fn(u32) -> bool,
+) -> BTreeMap<u32, Place> {
     let homes: Vec<u32> =
         roster.nodes().filter(|node| roster.is_home(node)).map(|node| node.id).collect();
     if homes.is_empty() {
         return BTreeMap::new();
     }
-    let mut places = partition_places(roster, partitions, &homes);
+    let mut places = partition_places(roster, partitions, &homes, away);
     spread_leaders(roster, &homes, &mut places);
-    places.insert(0, controller_place(roster, &homes));
+    places.insert(0, controller_place(roster, &homes, away));
     places.retain(|group, place| roster.places.get(group) != Some(place));
     places
 }
 
-fn controller_place(roster: &Roster, homes: &[u32]) -> Place {
+fn controller_place(roster: &Roster, homes: &[u32], away: &impl Fn(u32) -> bool) -> Place {
     let present = roster.places.get(&0).map_or(&[][..], |place| &place.voters);
     let mut voters: Vec<u32> =
         present.iter().copied().filter(|voter| homes.contains(voter)).collect();
-    let others: Vec<u32> = homes.iter().copied().filter(|id| !voters.contains(id)).collect();
+    let others = homes.iter().copied().filter(|id| !voters.contains(id));
+    let mut others: Vec<u32> = others.collect();
+    others.sort_by_key(|id| (away(*id), *id));
     voters.extend(others);
     voters.truncate(CONTROLLER_VOTERS);
     voters.sort_unstable();
@@ -44,7 +51,12 @@ fn controller_place(roster: &Roster, homes: &[u32]) -> Place {
     Place { voters, learners, leader: None }
 }
 
-fn partition_places(roster: &Roster, partitions: u32, homes: &[u32]) -> BTreeMap<u32, Place> {
+fn partition_places(
+    roster: &Roster,
+    partitions: u32,
+    homes: &[u32],
+    away: &impl Fn(u32) -> bool,
+) -> BTreeMap<u32, Place> {
     let wanted = roster.replicas().map_or(usize::MAX, |replicas| replicas.max(1) as usize);
     let count = wanted.min(homes.len()).min(MAX_VOTERS);
     let mut places: BTreeMap<u32, Place> = (1..=partitions)
@@ -67,12 +79,13 @@ fn partition_places(roster: &Roster, partitions: u32, homes: &[u32]) -> BTreeMap
         }
         while place.voters.len() < count {
             let free = |id: u32| !place.voters.contains(&id);
-            let Some(node) = emptiest(&load, homes, *group, free) else { break };
+            let there = emptiest(&load, homes, *group, |id| free(id) && !away(id));
+            let Some(node) = there.or_else(|| emptiest(&load, homes, *group, free)) else { break };
             place.voters.push(node);
             *load.entry(node).or_default() += 1;
         }
     }
-    even_out(&mut places, &mut load);
+    even_out(&mut places, &mut load, away);
     for place in places.values_mut() {
         place.voters.sort_unstable();
         place.learners.clear();
@@ -81,12 +94,17 @@ fn partition_places(roster: &Roster, partitions: u32, homes: &[u32]) -> BTreeMap
 }
 
 /// Moves single replicas from the fullest node to the emptiest, while that makes it more even.
-fn even_out(places: &mut BTreeMap<u32, Place>, load: &mut Load) {
+fn even_out(
+    places: &mut BTreeMap<u32, Place>,
+    load: &mut Load,
+    away: &impl Fn(u32) -> bool,
+) {
     loop {
         let Some((&full, &most)) = load.iter().max_by_key(|(id, load)| (**load, **id)) else {
             return;
         };
-        let Some((&empty, &least)) = load.iter().min_by_key(|(id, load)| (**load, **id)) else {
+        let there = load.iter().filter(|(id, _)| !away(**id));
+        let Some((&empty, &least)) = there.min_by_key(|(id, load)| (**load, **id)) else {
             return;
         };
         let moves =
@@ -145,11 +163,11 @@ mod tests {
 
     /// Plans and takes the plan up.
     fn settle(roster: &mut Roster, partitions: u32) -> usize {
-        let places = plan(roster, partitions);
+        let places = plan(roster, partitions, &|_| false);
         let changed = places.len();
         let version = roster.version();
         roster.apply(RosterCommand::Place { version, places });
-        assert!(plan(roster, partitions).is_empty(), "a plan that is carried out is at its end");
+        assert!(plan(roster, partitions, &|_| false).is_empty(), "a plan that is carried out is at its end");
         changed
     }
 
@@ -225,6 +243,25 @@ mod tests {
         settle(&mut roster, 1);
         assert_eq!(roster.places[&0].voters, [1, 3, 4, 5, 6]);
         assert_eq!(roster.places[&0].learners, [2, 7]);
+    }
+
+    #[test]
+    fn who_is_away_keeps_what_it_has_and_gets_nothing_new() {
+        let mut roster = roster_of(&[1, 2, 3, 4, 5]);
+        roster.head.replicas = Some(3);
+        settle(&mut roster, 10);
+        let away = |id: u32| id == 5;
+        assert!(plan(&roster, 10, &away).is_empty());
+        roster.apply(RosterCommand::Remove { id: 1 }).unwrap();
+        let places = plan(&roster, 10, &away);
+        assert!(!places.is_empty());
+        for (group, place) in places.iter().filter(|(group, _)| **group > 0) {
+            let had = roster.places[group].voters.contains(&5);
+            assert!(had || !place.voters.contains(&5), "{group}");
+        }
+        roster.apply(RosterCommand::Remove { id: 2 }).unwrap();
+        let places = plan(&roster, 10, &away);
+        assert!(places.values().all(|place| place.voters == [3, 4, 5]), "there is nobody else");
     }
 
     #[test]

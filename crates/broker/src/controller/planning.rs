@@ -51,7 +51,8 @@ impl Planning {
             tracing::info!(nodes = nodes.len(), "the cluster's first nodes are written down");
             return self.controller.change_roster(RosterCommand::Seed { nodes, replicas }).await;
         }
-        let places = plan(roster, self.controller.partitions());
+        let away = |id: u32| !self.controller.reaches(id);
+        let places = plan(roster, self.controller.partitions(), &away);
         if places.is_empty() {
             return Ok(());
         }

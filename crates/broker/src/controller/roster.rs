@@ -137,7 +137,7 @@ pub(crate) enum RosterCommand {
 
 /// What a change touched, to be written down.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Touched {
+pub(crate) struct Touched {
     pub(super) nodes: Vec<u32>,
     pub(super) places: Vec<u32>,
 }
@@ -197,7 +197,7 @@ impl Roster {
     }
 
     /// Takes a change. None: it does not fit, and nothing was changed.
-    pub(super) fn apply(&mut self, command: RosterCommand) -> Option<Touched> {
+    pub(crate) fn apply(&mut self, command: RosterCommand) -> Option<Touched> {
         let touched = self.change(command)?;
         self.head.version += 1;
         Some(touched)

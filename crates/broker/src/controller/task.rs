@@ -1,7 +1,7 @@
 //! The task that owns the controller group: it puts metadata changes into the log and applies what
 //! is decided.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,7 @@ pub(crate) struct ControllerParts {
     pub(crate) replica: Replica,
     pub(crate) metadata: Arc<RwLock<Metadata>>,
     pub(crate) roster: watch::Sender<Arc<Roster>>,
+    pub(crate) in_reach: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) reconciler: Reconciler,
     pub(crate) status: watch::Sender<ReplicaStatus>,
     pub(crate) changes: mpsc::Receiver<Change>,
@@ -79,6 +80,8 @@ pub(crate) struct ControllerTask {
     replica: Replica,
     metadata: Arc<RwLock<Metadata>>,
     roster: watch::Sender<Arc<Roster>>,
+    /// This node, and the others that can be reached.
+    in_reach: watch::Sender<BTreeSet<NodeId>>,
     reconciler: Reconciler,
     status: watch::Sender<ReplicaStatus>,
     changes: mpsc::Receiver<Change>,
@@ -104,6 +107,7 @@ impl ControllerTask {
             replica: parts.replica,
             metadata: parts.metadata,
             roster: parts.roster,
+            in_reach: parts.in_reach,
             reconciler: parts.reconciler,
             status: parts.status,
             changes: parts.changes,
@@ -163,6 +167,12 @@ impl ControllerTask {
             self.give();
             self.replica.status().publish(&self.status);
         }
+    }
+
+    fn note(&mut self, peer: NodeId, is_up: bool) {
+        self.reconciler.note(peer, is_up);
+        let there = self.reconciler.in_reach().chain([self.replica.node()]).collect();
+        self.in_reach.send_replace(there);
     }
 
     /// Tells everybody when the nodes or their places have changed.
@@ -259,11 +269,11 @@ impl ControllerTask {
         match said {
             FromPeer::Message(message) => self.replica.on_message(*message),
             FromPeer::Up { peer, restarted } => {
-                self.reconciler.note(peer, true);
+                self.note(peer, true);
                 self.replica.on_peer(Input::PeerUp { peer, restarted })
             }
             FromPeer::Down { peer } => {
-                self.reconciler.note(peer, false);
+                self.note(peer, false);
                 self.replica.on_peer(Input::PeerDown { peer })
             }
             FromPeer::Gateway { from, frame } => match serde_json::from_slice(&frame) {
