@@ -94,11 +94,7 @@ fn partition_places(
 }
 
 /// Moves single replicas from the fullest node to the emptiest, while that makes it more even.
-fn even_out(
-    places: &mut BTreeMap<u32, Place>,
-    load: &mut Load,
-    away: &impl Fn(u32) -> bool,
-) {
+fn even_out(places: &mut BTreeMap<u32, Place>, load: &mut Load, away: &impl Fn(u32) -> bool) {
     loop {
         let Some((&full, &most)) = load.iter().max_by_key(|(id, load)| (**load, **id)) else {
             return;
@@ -167,7 +163,10 @@ mod tests {
         let changed = places.len();
         let version = roster.version();
         roster.apply(RosterCommand::Place { version, places });
-        assert!(plan(roster, partitions, &|_| false).is_empty(), "a plan that is carried out is at its end");
+        assert!(
+            plan(roster, partitions, &|_| false).is_empty(),
+            "a plan that is carried out is at its end"
+        );
         changed
     }
 
