@@ -256,11 +256,11 @@ fn start_controller(
     let metadata =
         Metadata::restore(records).map_err(|e: UnreadableRecord| failed(e.to_string()))?;
     let (roster, followed) = watch::channel(Arc::clone(metadata.roster()));
-    let membership = Membership::new(followed.clone());
     let (in_reach, reached) = watch::channel(BTreeSet::from([context.host.node]));
     let metadata = Arc::new(RwLock::new(metadata));
     let replica = open_replica(context, record, reports.sender)?;
     let (status, serving) = watch::channel(ReplicaStatus::default());
+    let membership = Membership::new(followed.clone(), serving.clone());
     let (changes, receiver) = mpsc::channel(CHANGES);
     let task = ControllerTask::new(ControllerParts {
         replica,

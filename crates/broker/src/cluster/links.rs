@@ -47,8 +47,14 @@ impl PeerLinks {
     pub(super) fn send_packet(&self, packet: &Packet, lane: Lane) {
         match wire::encode(packet) {
             Ok(frame) => match self.transport.send(packet.to, lane, frame) {
-                // Nobody is there, or too much waits: consensus takes both for a loss.
-                Ok(()) | Err(SendError::Disconnected { .. } | SendError::Full { .. }) => {}
+                // Nobody is there, or too much waits: consensus takes both for a loss. A member of
+                // a group may be known before its address is.
+                Ok(())
+                | Err(
+                    SendError::Disconnected { .. }
+                    | SendError::Full { .. }
+                    | SendError::UnknownPeer { .. },
+                ) => {}
                 Err(error) => tracing::warn!(to = packet.to.0, %error, "a message cannot be sent"),
             },
             Err(error) => tracing::error!(to = packet.to.0, %error, "a message cannot be encoded"),

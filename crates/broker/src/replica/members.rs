@@ -10,7 +10,7 @@ use std::sync::Arc;
 use flintmq_consensus::{ConfigRegister, GroupId, MemberChange, NodeId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Replica, ReplicaError};
+use super::{Replica, ReplicaError, ReplicaStatus};
 use crate::controller::{Place, Roster};
 
 /// Groups that a node brings new members up for at a time: each may take a snapshot of everything.
@@ -20,13 +20,18 @@ const CATCH_UPS: usize = 4;
 #[derive(Clone)]
 pub(crate) struct Membership {
     roster: watch::Receiver<Arc<Roster>>,
+    /// The controller here: a roster that hears of no changes is not acted upon.
+    controller: watch::Receiver<ReplicaStatus>,
     catch_ups: Arc<Semaphore>,
 }
 
 impl Membership {
-    /// Follows this roster.
-    pub(crate) fn new(roster: watch::Receiver<Arc<Roster>>) -> Self {
-        Self { roster, catch_ups: Arc::new(Semaphore::new(CATCH_UPS)) }
+    /// Follows this roster, for as long as the controller is led.
+    pub(crate) fn new(
+        roster: watch::Receiver<Arc<Roster>>,
+        controller: watch::Receiver<ReplicaStatus>,
+    ) -> Self {
+        Self { roster, controller, catch_ups: Arc::new(Semaphore::new(CATCH_UPS)) }
     }
 }
 
@@ -138,7 +143,8 @@ impl Reconciler {
     pub(crate) fn step(&mut self, replica: &mut Replica) -> Result<(), ReplicaError> {
         let roster = Arc::clone(&self.membership.roster.borrow());
         replica.take_wishes(&roster);
-        if !replica.is_serving() || replica.is_transferring() {
+        let is_current = self.membership.controller.borrow().led;
+        if !replica.is_serving() || replica.is_transferring() || !is_current {
             self.permit = None;
             return Ok(());
         }
