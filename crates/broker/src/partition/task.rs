@@ -311,6 +311,7 @@ impl PartitionTask {
                     self.on_request(request);
                 }
                 _ = tick.tick() => self.on_tick()?,
+                () = self.reconciler.due() => self.reconciler.step(&mut self.replica)?,
                 () = at(self.confirms_due), if self.confirms_may_go() => {}
                 () = self.replica.deadline() => self.replica.on_deadline()?,
                 () = self.stop.cancelled(), if self.is_settled() => {

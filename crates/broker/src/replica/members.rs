@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use flintmq_consensus::{ConfigRegister, GroupId, MemberChange, NodeId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -15,6 +16,9 @@ use crate::controller::{Place, Roster};
 
 /// Groups that a node brings new members up for at a time: each may take a snapshot of everything.
 const CATCH_UPS: usize = 4;
+
+/// How soon a step follows another.
+const SOON: Duration = Duration::from_millis(150);
 
 /// What all groups' reconcilers of a node share.
 #[derive(Clone)]
@@ -42,6 +46,8 @@ pub(crate) struct Reconciler {
     in_reach: BTreeSet<NodeId>,
     /// While the group has a new member that catches up.
     permit: Option<OwnedSemaphorePermit>,
+    /// When something is to be done next, or to be looked at.
+    due: Option<Instant>,
 }
 
 /// What leads a group to its wanted members.
@@ -114,7 +120,7 @@ impl Situation<'_> {
 
 impl Reconciler {
     pub(crate) fn new(membership: &Membership) -> Self {
-        Self { membership: membership.clone(), in_reach: BTreeSet::new(), permit: None }
+        Self { membership: membership.clone(), in_reach: BTreeSet::new(), permit: None, due: None }
     }
 
     /// A node can be reached, or not any more.
@@ -136,11 +142,22 @@ impl Reconciler {
         self.membership.roster.borrow().place(group).is_none_or(|place| place.holds(node))
     }
 
-    /// Takes the next step, if there is one and this node leads. To be called again and again.
+    /// Waits until the next step follows a step that was taken; for ever when none was. May be
+    /// dropped and asked again.
+    pub(crate) async fn due(&self) {
+        match self.due {
+            Some(due) => tokio::time::sleep_until(due.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes the next step, if there is one and this node leads. To be called now and then, and
+    /// whenever one is [`due`](Self::due).
     ///
     /// # Errors
     /// The replica cannot go on.
     pub(crate) fn step(&mut self, replica: &mut Replica) -> Result<(), ReplicaError> {
+        self.due = None;
         let roster = Arc::clone(&self.membership.roster.borrow());
         replica.take_wishes(&roster);
         let is_current = self.membership.controller.borrow().led;
@@ -161,6 +178,9 @@ impl Reconciler {
         let comes = |id: &NodeId| to_vote(id) && self.in_reach.contains(id);
         if !replica.core.config().learners.iter().any(comes) {
             self.permit = None;
+        }
+        if step.is_some() || self.permit.is_some() {
+            self.due = Some(Instant::now() + SOON);
         }
         match step {
             Some(Step::AddLearner(id)) if to_vote(&id) => {
