@@ -8,12 +8,13 @@ use std::time::Duration;
 use quinn::congestion::CubicConfig;
 use quinn::{
     AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
-    ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    ServerConfig, TransportConfig, VarInt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 
 use super::accepting::{self, Doors};
+use super::socket::NodeRuntime;
 use super::supervisor::Supervisor;
 use crate::certificates::{Credentials, certificate_name};
 use crate::class::Lanes;
@@ -63,7 +64,7 @@ impl Quic {
             .max_udp_payload_size(settings.max_udp_payload.clamp(MIN_UDP_PAYLOAD, 6500))
             .map_err(|error| listen(io::Error::other(error)))?;
         let endpoint = socket(address, settings.socket_buffer_bytes)
-            .and_then(|socket| Endpoint::new(endpoint_config, None, socket, Arc::new(TokioRuntime)))
+            .and_then(|socket| Endpoint::new(endpoint_config, None, socket, Arc::new(NodeRuntime)))
             .map_err(listen)?;
         let quic = Arc::new(Self { endpoint, credentials, transport, doors: Doors::default() });
         quic.endpoint.set_server_config(Some(quic.server_config()));

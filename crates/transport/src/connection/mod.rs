@@ -7,6 +7,7 @@ mod hello;
 mod preference;
 pub(crate) mod reader;
 mod session;
+mod socket;
 mod supervisor;
 mod writer;
 
