@@ -1,6 +1,7 @@
 //! Scouting, votes, and loyalty to a living leader (design, section 5).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::core::{Core, Turn};
 use crate::durability::After;
@@ -25,7 +26,13 @@ pub(crate) struct Election {
     pub(crate) loyal_until: Option<Time>,
     /// An operator's order to go on without some voters.
     pub(crate) forced: Option<Box<Forced>>,
+    /// Rounds that were too short for voters that live, or split the votes: each doubles the time
+    /// for the next, and the delays before it.
+    pub(crate) too_short: u8,
 }
+
+/// How often the time for a round is doubled at most.
+const MAX_DOUBLED: u8 = 3;
 
 /// One attempt to become the leader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -86,6 +93,8 @@ impl Core {
             let (min, max) = (self.settings.election_delay_min, self.settings.election_delay_max);
             // Recovering replicas lead only when nobody else does.
             let rank = if self.recovering.is_some() { 3 } else { 1 };
+            // Two that stand before they hear of each other split the votes.
+            let max = max * (1 << self.election.too_short);
             self.election.deadline = Some(turn.now + self.jitter.between(min, max) * rank);
         }
     }
@@ -104,16 +113,38 @@ impl Core {
             }
             // The round begins when the own vote is on the disk, however slow that is.
             Role::Candidate if !self.durability.is_hard_state_synced() => {
-                self.election.deadline = Some(turn.now + self.settings.round_timeout);
+                self.election.deadline = Some(turn.now + self.round_time());
             }
             Role::Scout | Role::Candidate => {
                 // Nobody won, or the votes were split: each waits for another while.
+                if self.is_unanswered() {
+                    self.election.too_short = MAX_DOUBLED.min(self.election.too_short + 1);
+                }
                 self.election.round = None;
                 self.set_role(turn, Role::Follower, None);
                 self.await_election(turn);
             }
             Role::Syncing | Role::Ready | Role::Failed => {}
         }
+    }
+
+    /// Somebody was elected. What was slow may be so no more; if it still is, that costs one round.
+    pub(crate) fn elections_succeed(&mut self) {
+        self.election.too_short = self.election.too_short.saturating_sub(1);
+    }
+
+    /// How long answers are waited for. Links may be slower than anybody has configured.
+    fn round_time(&self) -> Duration {
+        self.settings.round_timeout * (1 << self.election.too_short)
+    }
+
+    /// Whether a voter that lives has not said yet what it would do, or did not vote.
+    fn is_unanswered(&self) -> bool {
+        self.election.round.as_ref().is_some_and(|round| {
+            let scouts = self.role == Role::Scout;
+            let heard = if scouts { &round.answered } else { &round.granted };
+            self.other_voters().iter().any(|voter| self.is_up(*voter) && !heard.contains(voter))
+        })
     }
 
     pub(crate) fn on_stand(&mut self, turn: &mut Turn<'_>, scout: bool) {
@@ -140,7 +171,7 @@ impl Core {
         }));
         self.set_role(turn, Role::Scout, None);
         self.quiesced = false;
-        self.election.deadline = Some(turn.now + self.settings.round_timeout);
+        self.election.deadline = Some(turn.now + self.round_time());
         let (config, last) = (self.hard.config.stamp, self.log.last());
         for peer in self.other_voters() {
             self.send(turn, peer, Body::Scout { next, config, last, cession }, After::HardState);
@@ -322,7 +353,7 @@ impl Core {
         self.election.round = Some(Box::new(Round { next, cession, ..Round::default() }));
         self.quiesced = false;
         self.set_role(turn, Role::Candidate, None);
-        self.election.deadline = Some(turn.now + self.settings.round_timeout);
+        self.election.deadline = Some(turn.now + self.round_time());
         let config = self.hard.config.stamp;
         for peer in self.other_voters() {
             self.send(turn, peer, Body::Propose { config, cession }, After::HardState);
@@ -520,6 +551,7 @@ impl Core {
             return false;
         }
         if term > self.hard.term {
+            self.elections_succeed();
             self.adopt_term(turn, term, Some(from));
         } else if self.leader != Some(from) || self.role != Role::Follower {
             if self.election.cession == Some(Cession { leader: from, term }) {
@@ -527,6 +559,7 @@ impl Core {
                 return false;
             }
             self.election.round = None;
+            self.elections_succeed();
             self.set_role(turn, Role::Follower, Some(from));
         }
         // Somebody leads, so an order to go on without others is not needed.

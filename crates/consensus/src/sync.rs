@@ -432,6 +432,7 @@ impl Core {
         leading.need = leading.barrier;
         leading.last_activity = turn.now;
         self.election.forced = None;
+        self.elections_succeed();
         self.set_role(turn, Role::Ready, Some(self.node));
         if finishing.forked {
             turn.effects.push(Effect::HistoryForked {
