@@ -13,7 +13,7 @@ use super::retention::Retention;
 use super::{Replaced, Replica, ReplicaError};
 
 /// How long a replica is left alone after it left the group: what was under way comes to its end.
-const SETTLED: Duration = Duration::from_secs(5);
+pub(super) const SETTLED: Duration = Duration::from_secs(5);
 
 /// Numbers the write that drops everything; no core counts so far.
 pub(super) const DROPPING: u64 = u64::MAX;
@@ -22,7 +22,7 @@ pub(super) const DROPPING: u64 = u64::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Leftover {
     /// Since when.
-    since: Option<Instant>,
+    pub(super) since: Option<Instant>,
     /// Everything is being dropped; messages are lost meanwhile.
     pub(super) dropping: bool,
 }

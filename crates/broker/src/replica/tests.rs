@@ -2,9 +2,9 @@
 
 use std::sync::mpsc::{Receiver, channel};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use flintmq_consensus::{ConfigStamp, HardState, Role, Time};
+use flintmq_consensus::{Body, ConfigStamp, CreationId, HardState, Role, Time};
 use flintmq_storage::{Delivery, MemoryStore};
 
 use super::*;
@@ -303,4 +303,70 @@ fn administrators_orders_are_answered() {
     let view: GroupView = answer.try_recv().unwrap();
     assert!(view.status.serving && view.status.led && view.peers.is_empty());
     assert_eq!((view.config.voters, view.last.index), (vec![NODE], 1));
+}
+
+/// What the leader of a later term says, who has this configuration and these entries behind
+/// nothing.
+fn of_leader(config: &ConfigRegister, entries: Vec<Entry>) -> Message {
+    let commit = entries.last().map_or(0, |entry| entry.index);
+    let body = Body::Append {
+        prev: LogPosition::default(),
+        entries,
+        commit,
+        history: 0,
+        config: config.stamp,
+        newer: Some(Arc::new(config.clone())),
+        rejoin: None,
+    };
+    let (group, creation) = (GROUP, CreationId::default());
+    Message { group, creation, from: NodeId(2), to: NODE, term: config.stamp.term, body }
+}
+
+#[test]
+fn what_a_group_left_here_is_dropped_and_the_vote_is_not() {
+    let mut node = Node::serving();
+    node.propose(b"a");
+    node.run();
+    node.applied();
+    let without = ConfigRegister {
+        stamp: ConfigStamp { term: 9, version: 1 },
+        ..ConfigRegister::of_voters([NodeId(2)])
+    };
+    node.replica.on_message(of_leader(&without, Vec::new())).unwrap();
+    node.run();
+    assert!(!node.replica.is_member() && !node.replica.is_leftover(), "only just");
+    node.replica.leftover.since = Instant::now().checked_sub(leftover::SETTLED);
+    assert!(node.replica.is_leftover());
+    node.replica.drop_leftover().unwrap();
+    assert_eq!(node.replica.status().last_index, 2, "the disk does not have all of it yet");
+    node.store.sync();
+    node.run();
+    node.replica.drop_leftover().unwrap();
+    node.run();
+    let status = node.replica.status();
+    assert_eq!((status.last_index, status.applied_index, status.term), (0, 0, 9));
+    assert_eq!(node.replica.take_replaced().unwrap(), Some(Vec::new()));
+    let kept = record(&node.store);
+    assert_eq!(
+        (kept.hard_state.term, kept.hard_state.config, kept.bounds.last.index),
+        (9, without.clone(), 0)
+    );
+    assert!(!node.replica.is_leftover(), "nothing is left");
+
+    // Taken back, it begins with nothing.
+    let again = ConfigRegister {
+        stamp: ConfigStamp { term: 9, version: 2 },
+        learners: vec![NODE],
+        ..without
+    };
+    let entry = |index| Entry {
+        index,
+        term: 9,
+        history: 0,
+        kind: EntryKind::Commands,
+        payload: Bytes::from_static(b"b"),
+    };
+    node.replica.on_message(of_leader(&again, vec![entry(1), entry(2)])).unwrap();
+    node.run();
+    assert_eq!(node.applied().len(), 2);
 }
