@@ -76,7 +76,7 @@ impl Default for Settings {
             round_timeout: Duration::from_millis(150),
             sync_retry: Duration::from_millis(200),
             append_retry: Duration::from_millis(200),
-            commit_delay: Duration::from_millis(5),
+            commit_delay: Duration::from_millis(25),
             election_timeout: Duration::from_millis(1000),
             quiesce_after: Duration::from_millis(500),
             window_entries: 4096,

@@ -81,6 +81,9 @@ impl TraceChecker {
             if core.history() > 0 {
                 return Err(Trouble::Over("a forced recovery gave up decided entries"));
             }
+            if term < self.highest_term() {
+                return Err(Trouble::Over("a leader was away while others decided without it"));
+            }
             return Err(Trouble::Wrong("it leads without entries that all had".into()));
         }
         Ok(View {
