@@ -18,7 +18,7 @@ pub(crate) enum NodeVerb {
     List,
     /// Let one more node come; then start it with an empty data directory
     ///
-    /// Its node.toml names itself and the present nodes in [[cluster_nodes]]. It first receives
+    /// Its node.toml names itself and the present nodes in `[[cluster_nodes]]`. It first receives
     /// everything, and votes when it has it.
     Add {
         /// Number of the new node; never one that was used before

@@ -45,6 +45,8 @@ pub struct TraceChecker {
     first_config: Config,
     /// Entries up to here are cut off in the model: all have them, or will.
     base: Index,
+    /// The term of the last of them.
+    base_term: u8,
     /// Terms that somebody is or was in.
     seen: BTreeSet<u8>,
     /// Who stood in which term, with which configuration.
@@ -135,6 +137,7 @@ impl TraceChecker {
             names: Names::new(nodes, voters),
             replicas: vec![Replica::default(); nodes.len()],
             base: 0,
+            base_term: 0,
             seen: BTreeSet::from([0]),
             stood: BTreeMap::new(),
             over: None,

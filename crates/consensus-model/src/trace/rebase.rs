@@ -17,6 +17,7 @@ impl TraceChecker {
         if cut.len() > 1 {
             self.cut_off(cut.len());
             self.base += Index::from(cut.len());
+            self.base_term = cut.at(cut.len());
         }
     }
 

@@ -77,15 +77,7 @@ impl TraceChecker {
             Some(node) => Some(self.names.node(node).ok_or(Trouble::Over("a foreign node"))?),
         };
         let leads = matches!(standing, Standing::Finishing | Standing::Leader);
-        if leads && core.last().index < self.base {
-            if core.history() > 0 {
-                return Err(Trouble::Over("a forced recovery gave up decided entries"));
-            }
-            if term < self.highest_term() {
-                return Err(Trouble::Over("a leader was away while others decided without it"));
-            }
-            return Err(Trouble::Wrong("it leads without entries that all had".into()));
-        }
+        self.check_base(core, leads && term == self.highest_term())?;
         Ok(View {
             term,
             ordered: self.replicas[usize::from(number)].order.is_some_and(|order| {
@@ -99,6 +91,28 @@ impl TraceChecker {
             history: core.history(),
             standing,
         })
+    }
+
+    /// What is cut off must be in the log of whoever leads now, and nobody may have decided on
+    /// anything else. Who followed an earlier leader meanwhile, or is that leader, may have other
+    /// entries there, for which the model has no room.
+    fn check_base(&self, core: &Core, leads: bool) -> Result<(), Trouble> {
+        let short = core.last().index < self.base;
+        let own = core.log().term_at(self.base).map(|term| self.names.term(term));
+        let other = self.base > 0 && own.is_some_and(|term| term != Some(self.base_term));
+        let trouble = match (leads, core.commit_index() >= self.base) {
+            (true, _) if short => "it leads without entries that all had",
+            (true, _) if other => "it leads with other entries than were decided",
+            (_, true) if other => "it decided on another entry than others did",
+            (false, _) if other => {
+                return Err(Trouble::Over("an earlier leader went on while others decided"));
+            }
+            _ => return Ok(()),
+        };
+        if core.history() > 0 {
+            return Err(Trouble::Over("a forced recovery gave up decided entries"));
+        }
+        Err(Trouble::Wrong(trouble.into()))
     }
 
     /// The greatest term that anybody is in, or is about to be in.
