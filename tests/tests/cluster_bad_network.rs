@@ -68,9 +68,9 @@ fn finish(cluster: &Cluster, traffic: Traffic, bad_at: u64, expectations: Expect
     history.assert_kept(expectations);
 }
 
-#[test]
-fn one_packet_of_five_is_lost() {
-    let mut cluster = relayed();
+/// Through all nodes, in both partitions.
+#[track_caller]
+fn two_flows(cluster: &Cluster) -> Traffic {
     let traffic = Traffic::new().flow("p", FIRST, &cluster.url_of(1), &cluster.url_of(2)).flow(
         "q",
         SECOND,
@@ -78,6 +78,13 @@ fn one_packet_of_five_is_lost() {
         &cluster.url_of(1),
     );
     traffic.wait_for(100);
+    traffic
+}
+
+#[test]
+fn one_packet_of_five_is_lost() {
+    let mut cluster = relayed();
+    let traffic = two_flows(&cluster);
     let before = cluster.terms();
     let bad_at = clock::now();
     cluster.lose_everywhere(20);
@@ -96,13 +103,7 @@ fn one_packet_of_five_is_lost() {
 #[test]
 fn slow_links_keep_their_leaders() {
     let mut cluster = relayed();
-    let traffic = Traffic::new().flow("p", FIRST, &cluster.url_of(1), &cluster.url_of(2)).flow(
-        "q",
-        SECOND,
-        &cluster.url_of(3),
-        &cluster.url_of(1),
-    );
-    traffic.wait_for(100);
+    let traffic = two_flows(&cluster);
     let before = cluster.terms();
     let bad_at = clock::now();
     cluster.delay_everywhere(Duration::from_millis(50));

@@ -7,29 +7,13 @@ use std::time::Duration;
 
 use flintmq_system_tests::broker_process::run_flintmq;
 use flintmq_system_tests::clock;
-use flintmq_system_tests::cluster::{Cluster, NODES, Traffic};
+use flintmq_system_tests::cluster::{Cluster, Traffic};
 use flintmq_system_tests::history::{Expectations, History};
 use flintmq_system_tests::power::forget_witness;
 use flintmq_system_tests::rust_client::RustProducer;
 use flintmq_system_tests::silence;
 use flintmq_system_tests::wait::until;
 use serde_json::{Value, json};
-
-/// A producer and a consumer at each of the first nodes, each at another one.
-fn traffic_everywhere(cluster: &Cluster) -> Traffic {
-    let queue = |node: usize| format!("bmq.test/members{node}");
-    for node in NODES {
-        cluster.create_queue(node, &queue(node));
-    }
-    let mut traffic = Traffic::new();
-    for node in NODES {
-        let consume = cluster.urls_from(cluster.others(node)[0]);
-        let publish = cluster.urls_from(node);
-        traffic = traffic.flow(&format!("p{node}"), &queue(node), &publish, &consume);
-    }
-    traffic.wait_for(200);
-    traffic
-}
 
 /// Runs `flintmq admin`, asking this node, and gives what it printed.
 #[track_caller]
@@ -55,7 +39,7 @@ fn assert_kept(cluster: &Cluster, traffic: Traffic, began: u64, expected: Expect
 fn a_fourth_node_comes_is_drained_and_an_old_one_leaves_under_traffic() {
     let mut cluster = Cluster::start();
     let began = clock::now();
-    let traffic = traffic_everywhere(&cluster);
+    let traffic = Traffic::everywhere(&cluster, "members");
 
     let new = cluster.prepare_another();
     cluster.add(2, new);
@@ -99,7 +83,7 @@ fn a_fourth_node_comes_is_drained_and_an_old_one_leaves_under_traffic() {
 fn a_dead_node_is_replaced_with_an_empty_disk_under_traffic() {
     let mut cluster = Cluster::start();
     let began = clock::now();
-    let traffic = traffic_everywhere(&cluster);
+    let traffic = Traffic::everywhere(&cluster, "members");
     cluster.node_mut(3).kill();
     fs::remove_dir_all(cluster.node(3).data_dir()).expect("the directory is removed");
     traffic.wait_for(100);
@@ -262,11 +246,21 @@ fn partitions_spread_over_more_nodes_than_hold_each_under_traffic() {
     assert_kept(&cluster, traffic, began, expected);
 }
 
+/// Lets a new node come in place of node 2, and starts it.
+#[track_caller]
+fn replace_second(cluster: &mut Cluster) -> usize {
+    let newer = cluster.prepare_another();
+    let body = json!({ "with": newer, "peers": cluster.peers_of(newer) }).to_string();
+    cluster.node(3).admin().must("POST", "/api/v1/nodes/2/replace", &body);
+    cluster.node_mut(newer).launch();
+    newer
+}
+
 #[test]
 fn members_change_although_nodes_die_in_the_middle() {
     let mut cluster = Cluster::start();
     let began = clock::now();
-    let traffic = traffic_everywhere(&cluster);
+    let traffic = Traffic::everywhere(&cluster, "members");
     // More than a log keeps for late members: the new nodes need snapshots.
     traffic.wait_for(3000);
 
@@ -279,10 +273,7 @@ fn members_change_although_nodes_die_in_the_middle() {
     cluster.wait_for_voters(2, &[1, 2, 3, 4]);
     traffic.wait_for(100);
 
-    let newer = cluster.prepare_another();
-    let body = json!({ "with": newer, "peers": cluster.peers_of(newer) }).to_string();
-    cluster.node(3).admin().must("POST", "/api/v1/nodes/2/replace", &body);
-    cluster.node_mut(newer).launch();
+    let newer = replace_second(&mut cluster);
     for victim in [newer, 1, 3, newer] {
         cluster.node_mut(victim).kill();
         cluster.node_mut(victim).restart();
@@ -300,7 +291,7 @@ fn members_change_although_nodes_die_in_the_middle() {
 fn members_change_although_machines_lose_power() {
     let mut cluster = Cluster::start();
     let began = clock::now();
-    let traffic = traffic_everywhere(&cluster);
+    let traffic = Traffic::everywhere(&cluster, "members");
     let lose_power = |cluster: &mut Cluster, victim: usize| {
         cluster.node_mut(victim).kill();
         forget_witness(&cluster.node(victim).data_dir());
@@ -315,10 +306,7 @@ fn members_change_although_machines_lose_power() {
     }
     cluster.wait_for_voters(2, &[1, 2, 3, 4]);
     traffic.wait_for(100);
-    let newer = cluster.prepare_another();
-    let body = json!({ "with": newer, "peers": cluster.peers_of(newer) }).to_string();
-    cluster.node(3).admin().must("POST", "/api/v1/nodes/2/replace", &body);
-    cluster.node_mut(newer).launch();
+    let newer = replace_second(&mut cluster);
     cluster.node_mut(newer).wait_until_ready();
     for victim in [3, newer] {
         lose_power(&mut cluster, victim);
@@ -334,7 +322,7 @@ fn members_change_although_machines_lose_power() {
 fn members_change_although_links_are_cut() {
     let mut cluster = Cluster::builder().relayed().start();
     let began = clock::now();
-    let traffic = traffic_everywhere(&cluster);
+    let traffic = Traffic::everywhere(&cluster, "members");
     let new = cluster.prepare_another();
     // Whoever is cut off from the controller's leader itself hears of the new node only later.
     let controller = until("the controller to have a leader", || {

@@ -13,18 +13,8 @@ const STOP: Duration = Duration::from_secs(25);
 #[test]
 fn all_nodes_restart_under_traffic() {
     let mut cluster = Cluster::start();
-    let queue = |node: usize| format!("bmq.test/rolling{node}");
-    for node in NODES {
-        cluster.create_queue(node, &queue(node));
-    }
     let began = clock::now();
-    let mut traffic = Traffic::new();
-    for node in NODES {
-        let consume = cluster.urls_from(cluster.others(node)[0]);
-        let publish = cluster.urls_from(node);
-        traffic = traffic.flow(&format!("p{node}"), &queue(node), &publish, &consume);
-    }
-    traffic.wait_for(200);
+    let traffic = Traffic::everywhere(&cluster, "rolling");
     for node in NODES {
         let url = cluster.node(node).url();
         let before = traffic.interruptions_elsewhere(&url);

@@ -1,6 +1,6 @@
 //! Messages that flow while nodes break: one producer and one consumer per queue.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, NODES};
 use crate::history::{History, Record};
 use crate::rust_client::{RustConsumer, RustProducer};
 use crate::silence;
@@ -42,6 +42,27 @@ impl Traffic {
         let producer = RustProducer::start(publish, name, &uri, RATE);
         self.flows.push(Flow { queue: queue.to_owned(), producer, consumer });
         self
+    }
+
+    /// A producer and a consumer at each of the first nodes, each at another one, with a queue
+    /// `PREFIXn` of their own in `bmq.test`; they know all nodes. Waits until messages flow.
+    ///
+    /// # Panics
+    /// When they do not.
+    #[track_caller]
+    pub fn everywhere(cluster: &Cluster, prefix: &str) -> Self {
+        let queue = |node: usize| format!("bmq.test/{prefix}{node}");
+        for node in NODES {
+            cluster.create_queue(node, &queue(node));
+        }
+        let mut traffic = Self::new();
+        for node in NODES {
+            let consume = cluster.urls_from(cluster.others(node)[0]);
+            let publish = cluster.urls_from(node);
+            traffic = traffic.flow(&format!("p{node}"), &queue(node), &publish, &consume);
+        }
+        traffic.wait_for(200);
+        traffic
     }
 
     /// Adds what a producer of the test's own did that published to one of the queues, and has
