@@ -47,6 +47,7 @@ impl PartitionTask {
         }
         self.applied_since_checkpoint += 1;
         self.log_bytes += payload.len();
+        self.keep_at_hand(entry.index, payload);
         if self.under_way.front().is_some_and(|proposed| proposed.index == entry.index)
             && let Some(proposed) = self.under_way.pop_front()
         {

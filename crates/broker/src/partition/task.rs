@@ -120,6 +120,8 @@ pub(super) enum Deferred {
 pub(super) enum Signal {
     Resume(SessionId),
     Loaded(Index, Result<Bytes, ReadError>),
+    /// An entry that holds a message from a leader elsewhere.
+    EntryRead(Index, Result<Bytes, ReadError>),
     /// A connection to another node has room again.
     GatewayRoom,
     /// The answer to an administrator of another node.
@@ -385,6 +387,7 @@ impl PartitionTask {
         match signal {
             Signal::Resume(session) => self.resume(session),
             Signal::Loaded(index, loaded) => self.on_loaded(index, loaded),
+            Signal::EntryRead(index, read) => self.on_entry_read(index, read),
             Signal::GatewayRoom => self.on_gateway_room(),
             Signal::Answer(to, number, result) => {
                 if self.machine.is_leading() {

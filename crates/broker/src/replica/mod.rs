@@ -650,6 +650,19 @@ impl Replica {
             })
     }
 
+    /// An entry of the log that is not applied yet.
+    pub(crate) fn unapplied(&self, index: Index) -> Option<&Entry> {
+        let first = self.unapplied.front()?.index;
+        self.unapplied.get(usize::try_from(index.checked_sub(first)?).ok()?)
+    }
+
+    /// As the leader: the term of an entry that this follower has in its log.
+    pub(crate) fn term_held_by(&self, node: NodeId, index: Index) -> Option<Term> {
+        let peer = self.core.progress().iter().find(|peer| peer.node == node)?;
+        let held = peer.flow == Flow::Replicate && peer.matched >= index;
+        held.then(|| self.core.log().term_at(index)).flatten()
+    }
+
     /// Last entry returned by [`Self::next_committed`].
     pub(crate) fn applied(&self) -> LogPosition {
         self.applied

@@ -132,6 +132,8 @@ impl Engine {
                 guid: header.guid,
                 attributes: header.attributes,
                 app_data: cached.located.app_data(&header),
+                entry: cached.index,
+                offset: header.start as u32,
                 arrival_ms: cached.arrival_ms,
                 redelivered: again || failed.is_some(),
                 attempts_left: (limit > 0).then(|| limit.saturating_sub(failed.unwrap_or(0))),

@@ -72,6 +72,10 @@ pub struct Delivery {
     pub attributes: Attributes,
     /// Properties and payload: a slice of the log entry, not a copy.
     pub app_data: Bytes,
+    /// The log entry that holds it, and where in its payload the application data begin.
+    pub entry: Index,
+    /// See `entry`; bytes.
+    pub offset: u32,
     /// When it arrived at the leader of that time, milliseconds since 1970.
     pub arrival_ms: u64,
     /// True when this leader has sent it to a consumer before, or some consumer died holding it.

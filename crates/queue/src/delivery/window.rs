@@ -31,7 +31,7 @@ pub(super) struct Cached {
     pub(super) located: Located,
     pub(super) arrival_ms: u64,
     end: Position,
-    index: Index,
+    pub(super) index: Index,
     bytes: u64,
 }
 

@@ -6,13 +6,13 @@ use flintmq_consensus::{NodeId, Term};
 use flintmq_protocol::ack::AckStatus;
 use flintmq_protocol::control::StatusCategory;
 use flintmq_protocol::guid::MessageGuid;
-use flintmq_queue::{Delivery, Guid, HandleId, QueueId, QueueSettings};
+use flintmq_queue::{HandleId, QueueId, QueueSettings};
 use flintmq_transport::SendError;
 
 use super::wire::{self, Said};
 use super::{
-    Asked, Closing, FRAME_BYTES, FRAME_PUTS, Unanswered, attributes_of, attributes_word,
-    guid_bytes, guid_of, send_waiting, subscription_on_wire,
+    Asked, Closing, FRAME_BYTES, FRAME_PUTS, Unanswered, attributes_word, guid_bytes, guid_of,
+    send_waiting, subscription_on_wire,
 };
 use crate::link::SessionId;
 use crate::partition::publish::{Origin, PendingPut};
@@ -274,7 +274,8 @@ impl PartitionTask {
         self.gateway.waiting.clear();
         // They are among those that are said again.
         self.gateway.held_confirms = 0;
-        self.say(Said::Hello(wire::Hello { term }));
+        self.gateway.arriving.forget();
+        self.say(Said::Hello(wire::Hello { term, has_log: true }));
         // First what is open, without subscriptions: nothing is delivered before the leader knows
         // what was confirmed.
         let open = self.local_handles();
@@ -372,6 +373,7 @@ impl PartitionTask {
             self.gateway.leader = None;
             self.gateway.waiting.clear();
             self.gateway.held_confirms = 0;
+            self.gateway.arriving.forget();
         }
     }
 
@@ -457,27 +459,7 @@ impl PartitionTask {
             let origin = Origin::Session(unanswered.session);
             self.answer(&PendingPut::of(origin, &unanswered.put), status, None);
         }
-        for push in deliver.pushes {
-            let handle = HandleId(push.handle);
-            let Some(guid) = guid_of(&push.guid) else { continue };
-            let Some(entry) = self.handles.get(&handle) else { continue };
-            let Owner::Session(local) = &entry.owner else { continue };
-            let HandleRole::Reader { queue_id } = local.role else { continue };
-            let delivery = Delivery {
-                queue: entry.queue,
-                handle,
-                subscription: push.subscription,
-                app: flintmq_queue::AppKey(0),
-                position: 0,
-                guid: Guid(guid.0),
-                attributes: attributes_of(push.attributes),
-                app_data: push.app_data,
-                arrival_ms: push.arrival_ms,
-                redelivered: push.redelivered,
-                attempts_left: None,
-            };
-            self.links.push(local.session, queue_id, delivery);
-        }
+        self.take_pushes(deliver.pushes);
     }
 
     fn on_answer(&mut self, answer: wire::Answer) {

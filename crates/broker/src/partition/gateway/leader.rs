@@ -22,6 +22,9 @@ use crate::partition::task::{Deferred, PartitionTask, RemoteOpen, Signal};
 /// Bytes of messages in one frame, after which the next begins.
 const FRAME_BYTES: usize = 512 << 10;
 
+/// Bytes of a message from which a gateway that has it is only told where.
+const WORTH_LOOKING_UP: usize = 64;
+
 impl PartitionTask {
     /// Tells all other nodes, or one, that this one leads and serves: also those that do not hold
     /// the partition have clients.
@@ -50,12 +53,12 @@ impl PartitionTask {
         }
     }
 
-    pub(super) fn on_hello(&mut self, from: NodeId) {
+    pub(super) fn on_hello(&mut self, from: NodeId, has_log: bool) {
         if !self.machine.is_leading() {
             return;
         }
         self.drop_gateway(from);
-        self.gateway.served.insert(from, Served::default());
+        self.gateway.served.insert(from, Served { has_log, ..Served::default() });
     }
 
     /// A gateway is gone: what its clients had open is closed. That is not their fault, so nothing
@@ -284,8 +287,18 @@ impl PartitionTask {
 
     /// A message for a gateway's client, to leave at the end of the round.
     pub(in crate::partition) fn push_remote(&mut self, node: NodeId, delivery: Delivery) {
+        let held = self.replica.term_held_by(node, delivery.entry);
         if let Some(served) = self.gateway.served.get_mut(&node) {
             let Guid(guid) = delivery.guid;
+            let size = delivery.app_data.len();
+            let place = held.filter(|_| served.has_log && size >= WORTH_LOOKING_UP);
+            let place = place.map(|term| wire::Place {
+                index: delivery.entry,
+                term,
+                offset: delivery.offset,
+                size: size as u32,
+            });
+            let app_data = if place.is_some() { Bytes::new() } else { delivery.app_data };
             served.pushes.push(wire::Push {
                 handle: delivery.handle.0,
                 subscription: delivery.subscription,
@@ -293,7 +306,8 @@ impl PartitionTask {
                 attributes: attributes_word(delivery.attributes),
                 redelivered: delivery.redelivered,
                 arrival_ms: delivery.arrival_ms,
-                app_data: delivery.app_data,
+                app_data,
+                place,
             });
         }
     }

@@ -7,6 +7,7 @@
 //! anew at the next one and repeats what was not answered, in order and under the same GUIDs, so
 //! that clients notice a delay and no more. While there is no leader, everything waits.
 
+mod arriving;
 mod follower;
 mod leader;
 mod wire;
@@ -25,6 +26,7 @@ use super::requests::{AdminRefusal, Close, Configure, Open, Purged, Put, Session
 use super::task::PartitionTask;
 use crate::cluster::PeerLinks;
 use crate::link::SessionId;
+use arriving::Arriving;
 use wire::Said;
 
 /// Frames that wait for a connection with room; beyond that no request is taken.
@@ -70,6 +72,8 @@ impl Asked {
 /// What the leader keeps of a gateway.
 #[derive(Default)]
 struct Served {
+    /// It looks up messages in its own log.
+    has_log: bool,
     /// What its clients have open.
     handles: Vec<HandleId>,
     acks: Vec<wire::Ack>,
@@ -95,6 +99,8 @@ pub(super) struct Gateway {
     pub(super) confirms: VecDeque<(u64, HandleId, MessageGuid)>,
     /// How many of them, the last, are not on their way to the leader yet.
     held_confirms: usize,
+    /// Messages from the leader, on their way to this node's clients.
+    arriving: Arriving,
     pub(super) opening: BTreeMap<HandleId, Box<Open>>,
     configuring: VecDeque<(u64, Configure)>,
     pub(super) closing: VecDeque<(u64, Closing)>,
@@ -114,6 +120,7 @@ impl Gateway {
             unanswered: VecDeque::new(),
             confirms: VecDeque::new(),
             held_confirms: 0,
+            arriving: Arriving::default(),
             opening: BTreeMap::new(),
             configuring: VecDeque::new(),
             closing: VecDeque::new(),
@@ -139,6 +146,7 @@ impl Gateway {
         self.invited = None;
         self.waiting.clear();
         self.held_confirms = 0;
+        self.arriving.forget();
     }
 
     pub(super) fn take_opening(&mut self) -> impl Iterator<Item = Box<Open>> + use<> {
@@ -213,7 +221,7 @@ impl PartitionTask {
     fn on_said(&mut self, from: NodeId, said: Said) {
         match said {
             Said::Invite(invite) => self.on_invite(from, invite.term),
-            Said::Hello(_) => self.on_hello(from),
+            Said::Hello(hello) => self.on_hello(from, hello.has_log),
             Said::Open(_)
             | Said::Configure(_)
             | Said::Close(_)

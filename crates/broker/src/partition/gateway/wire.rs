@@ -2,7 +2,7 @@
 //! their gateway, to the leader, and the leader back. Tags are never used again for other things.
 
 use bytes::Bytes;
-use flintmq_consensus::Term;
+use flintmq_consensus::{Index, Term};
 use prost::Message as _;
 
 /// One frame.
@@ -72,6 +72,9 @@ pub(super) struct Hello {
     /// The leadership that it believes in.
     #[prost(uint64, tag = "1")]
     pub(super) term: Term,
+    /// It looks up messages in its own log.
+    #[prost(bool, tag = "2")]
+    pub(super) has_log: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -261,6 +264,23 @@ pub(super) struct Push {
     pub(super) arrival_ms: u64,
     #[prost(bytes = "bytes", tag = "7")]
     pub(super) app_data: Bytes,
+    /// Where the application data are instead, if they are not here.
+    #[prost(message, optional, tag = "8")]
+    pub(super) place: Option<Place>,
+}
+
+/// Where the receiver's own log has the application data of a message.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(super) struct Place {
+    #[prost(uint64, tag = "1")]
+    pub(super) index: Index,
+    #[prost(uint64, tag = "2")]
+    pub(super) term: Term,
+    /// In the entry's payload, bytes.
+    #[prost(uint32, tag = "3")]
+    pub(super) offset: u32,
+    #[prost(uint32, tag = "4")]
+    pub(super) size: u32,
 }
 
 impl Said {
