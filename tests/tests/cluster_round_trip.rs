@@ -1,5 +1,6 @@
 //! Fear: in a cluster it matters which node a client talks to.
 
+use flintmq_system_tests::broker_process::run_flintmq;
 use flintmq_system_tests::cluster::{Cluster, NODES};
 use flintmq_system_tests::domains;
 use flintmq_system_tests::history::{Expectations, History};
@@ -92,4 +93,56 @@ fn a_domain_defined_at_one_node_holds_at_all() {
         cluster.wait_until_empty(&format!("{name}/q"));
         assert_eq!(reader.stop().len(), 21, "ten delivered, ten confirmed, and the end");
     }
+}
+
+/// Publishes the text through one node and gives what is consumed through another, each line a
+/// message.
+#[track_caller]
+fn through(cluster: &Cluster, [from, to]: [usize; 2], queue: &str, text: &str) -> String {
+    let (from, to) = (cluster.node(from), cluster.node(to));
+    let uri = format!("bmq://{queue}");
+    let (code, _, error) = run_flintmq(
+        from.folder(),
+        &["produce", "--broker", &from.url(), &uri, "--file", "-"],
+        text.as_bytes(),
+    );
+    assert_eq!(code, 0, "{error}");
+    let count = text.lines().count().to_string();
+    let arguments = ["consume", "--broker", &to.url(), &uri, "--count", &count];
+    let (code, output, error) = run_flintmq(to.folder(), &arguments, b"");
+    assert_eq!(code, 0, "{error}");
+    output
+}
+
+#[test]
+fn a_gateway_takes_messages_from_its_own_log() {
+    const QUEUE: &str = "bmq.test/own-log";
+    let cluster = patient();
+    cluster.create_queue(1, QUEUE);
+    let leader = cluster.wait_for_leader(QUEUE);
+    let [left, right] = cluster.others(leader);
+    // More than a gateway keeps at hand, of all sizes from nothing on.
+    let line = |n: usize| format!("{n} {}\n", "x".repeat((n * 37) % 3000));
+    let long: String = (0..3000).map(line).collect();
+    assert_eq!(through(&cluster, [leader, left], QUEUE, &long), long);
+    assert_eq!(through(&cluster, [right, left], QUEUE, &long), long);
+    // And what comes while somebody listens.
+    let short: String = (0..500).map(line).collect();
+    let (code, consumed, error) = std::thread::scope(|scope| {
+        let listening = scope.spawn(|| {
+            let node = cluster.node(right);
+            let uri = format!("bmq://{QUEUE}");
+            let arguments = ["consume", "--broker", &node.url(), &uri, "--count", "500"];
+            run_flintmq(node.folder(), &arguments, b"")
+        });
+        cluster.wait_for_consumers(leader, QUEUE, 1);
+        let node = cluster.node(left);
+        let uri = format!("bmq://{QUEUE}");
+        let arguments = ["produce", "--broker", &node.url(), &uri, "--file", "-"];
+        let (code, _, error) = run_flintmq(node.folder(), &arguments, short.as_bytes());
+        assert_eq!(code, 0, "{error}");
+        listening.join().expect("the consumer ends")
+    });
+    assert_eq!(code, 0, "{error}");
+    assert_eq!(consumed, short);
 }

@@ -271,6 +271,19 @@ impl Cluster {
             (answer.json()["backlog_messages"] == messages).then_some(())
         });
     }
+
+    /// Waits until the leader's node knows so many consumers of a queue, `domain/queue`.
+    ///
+    /// # Panics
+    /// When it never does.
+    #[track_caller]
+    pub fn wait_for_consumers(&self, leader: usize, queue: &str, consumers: u64) {
+        let admin = self.node(leader).admin();
+        until(&format!("{consumers} consumers of {queue}"), || {
+            let queue = admin.try_get(&format!("/api/v1/queues/{queue}"))?.json();
+            (queue["apps"][0]["consumers"] == consumers).then_some(())
+        });
+    }
 }
 
 fn make_certificates() -> TempDir {
