@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use flintmq_consensus::{
-    Body, ConfigRegister, Core, Effect, Flow, GroupId, Input, LogTerms, Message, NodeEffect,
+    Body, ConfigRegister, Core, Effect, Flow, GroupId, Index, Input, LogTerms, Message, NodeEffect,
     NodeId, Role, Settings, SnapshotId, StopReason,
 };
 
@@ -260,7 +260,9 @@ impl World {
                 }
             }
             Effect::Rejoined { epoch } => self.on_rejoined(id, group, epoch)?,
-            Effect::HistoryForked { history, .. } => self.on_forked(id, group, history)?,
+            Effect::HistoryForked { history, commit_bound, .. } => {
+                self.on_forked(id, group, history, commit_bound)?;
+            }
             Effect::SnapshotOpen { to } => self.open_snapshot(id, group, to),
             Effect::SnapshotRead { to, id: snapshot, cursor, max_bytes } => {
                 let content = self
@@ -424,7 +426,7 @@ impl World {
         Ok(())
     }
 
-    fn on_forked(&mut self, id: NodeId, group: GroupId, history: u32) -> Check {
+    fn on_forked(&mut self, id: NodeId, group: GroupId, history: u32, decided: Index) -> Check {
         let at = group.0 as usize;
         let Some(core) = self.core(id, group) else { return Ok(()) };
         let (chosen, config) = (core.log().clone(), core.config().clone());
@@ -437,7 +439,7 @@ impl World {
             .filter(|node| !node.dead)
             .filter_map(|node| Some((node.id, &node.disk.replica(group)?.log)));
         let by_operator = self.forced.contains(&group);
-        self.ghosts[at].forked(history, &chosen, participants)?;
+        self.ghosts[at].forked(history, (&chosen, decided), participants)?;
         if self.ghosts[at].acked() < acked {
             self.coverage.saw(Situation::GivenUpByForce);
         }

@@ -67,6 +67,9 @@ pub(crate) struct Ghost {
     elected: BTreeMap<Term, (NodeId, u64)>,
     leader_logs: BTreeMap<Term, LeaderLog>,
     acked: Vec<Acked>,
+    /// What was acknowledged and given up by a forced recovery. A later one that does not know of
+    /// that recovery may find it again.
+    given_up: BTreeMap<(Index, Term), Acked>,
     /// Up to where an acknowledgement of this node was counted for what is acknowledged.
     holders: BTreeMap<NodeId, Index>,
     /// Whose snapshot of a later history may be on the disk, the history's number not yet.
@@ -310,11 +313,11 @@ impl Ghost {
     }
 
     /// I13: a forced recovery keeps what survives on any disk that was asked. What it could not
-    /// keep is acknowledged no more.
+    /// keep is acknowledged no more. `decided`: up to where somebody has applied the chosen log.
     pub(crate) fn forked<'a>(
         &mut self,
         history: History,
-        chosen: &LogTerms,
+        (chosen, decided): (&LogTerms, Index),
         participants: impl Iterator<Item = (NodeId, &'a crate::replica::Log)>,
     ) -> Check {
         ensure!(
@@ -347,8 +350,16 @@ impl Ghost {
             }
         }
         self.forks.push(Fork { history, participants: nodes });
-        self.acked.truncate(keep);
+        for (offset, acked) in self.acked.drain(keep..).enumerate() {
+            self.given_up.insert(((keep + offset) as Index + 1, acked.term), acked);
+        }
         let keep = keep as Index;
+        // Somebody in the chosen past has decided these, and goes on from there.
+        for index in keep + 1..=decided {
+            let found = chosen.term_at(index).and_then(|term| self.given_up.get(&(index, term)));
+            let Some(found) = found else { break };
+            self.acked.push(*found);
+        }
         for held in self.holders.values_mut() {
             *held = (*held).min(keep);
         }
