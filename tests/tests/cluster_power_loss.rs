@@ -1,5 +1,7 @@
 //! Fear: after a power loss a node has forgotten what it had voted for or acknowledged, and the
 //! cluster counts on it all the same.
+//!
+//! `FLINTMQ_TEST_POWER_LOSSES` says how often each node loses its power, once unless it is set.
 
 use flintmq_system_tests::clock;
 use flintmq_system_tests::cluster::{Cluster, NODES, Traffic};
@@ -9,6 +11,13 @@ use flintmq_system_tests::power;
 const QUEUE: &str = "bmq.test/power";
 const OTHER: &str = "bmq.test/other-power";
 
+fn rounds() -> usize {
+    std::env::var("FLINTMQ_TEST_POWER_LOSSES")
+        .ok()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(1)
+}
+
 #[test]
 fn each_node_in_turn_loses_its_power() {
     let mut cluster = Cluster::start();
@@ -16,11 +25,11 @@ fn each_node_in_turn_loses_its_power() {
         cluster.create_queue(node, queue);
     }
     let mut history = History::default();
-    for node in NODES {
+    for (round, node) in (0..rounds()).flat_map(|round| NODES.map(|node| (round, node))) {
         let [left, right] = cluster.others(node);
         let (left, right) = (cluster.url_of(left), cluster.url_of(right));
-        let traffic = Traffic::new().flow(&format!("p{node}"), QUEUE, &left, &right).flow(
-            &format!("q{node}"),
+        let traffic = Traffic::new().flow(&format!("p{round}.{node}"), QUEUE, &left, &right).flow(
+            &format!("q{round}.{node}"),
             OTHER,
             &right,
             &left,
