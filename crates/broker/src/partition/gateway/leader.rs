@@ -287,12 +287,12 @@ impl PartitionTask {
 
     /// A message for a gateway's client, to leave at the end of the round.
     pub(in crate::partition) fn push_remote(&mut self, node: NodeId, delivery: Delivery) {
-        let held = self.replica.term_held_by(node, delivery.entry);
         if let Some(served) = self.gateway.served.get_mut(&node) {
             let Guid(guid) = delivery.guid;
             let size = delivery.app_data.len();
-            let place = held.filter(|_| served.has_log && size >= WORTH_LOOKING_UP);
-            let place = place.map(|term| wire::Place {
+            let worth_it = served.has_log && size >= WORTH_LOOKING_UP;
+            let held = worth_it.then(|| self.replica.term_held_by(node, delivery.entry)).flatten();
+            let place = held.map(|term| wire::Place {
                 index: delivery.entry,
                 term,
                 offset: delivery.offset,
