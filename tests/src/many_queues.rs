@@ -22,23 +22,10 @@ const AT_ONCE: usize = 64;
 /// When a queue cannot be opened or a message is refused.
 #[track_caller]
 pub fn publish(brokers: &[String], domain: &str, queues: Range<usize>, messages: usize) {
-    for part in parts(queues) {
-        let (session, _events) = connect(brokers, "many-writes");
-        runtime().block_on(async {
-            let mut opening = JoinSet::new();
-            for queue in part {
-                let (session, uri) = (session.clone(), uri(domain, queue));
-                opening.spawn(async move { write(&session, queue, &uri, messages).await });
-                if opening.len() >= AT_ONCE {
-                    opening.join_next().await.expect("one is there").expect("published");
-                }
-            }
-            while let Some(done) = opening.join_next().await {
-                done.expect("published");
-            }
-            session.disconnect().await.expect("the session ends");
-        });
-    }
+    in_parts(brokers, "many-writes", queues, |session, queue| {
+        let uri = uri(domain, queue);
+        async move { write(&session, queue, &uri, messages).await }
+    });
 }
 
 /// Opens these queues for reading at the first of `brokers`, and requires that each holds what
@@ -48,19 +35,32 @@ pub fn publish(brokers: &[String], domain: &str, queues: Range<usize>, messages:
 /// When a queue cannot be opened, or holds anything else.
 #[track_caller]
 pub fn consume(brokers: &[String], domain: &str, queues: Range<usize>, messages: usize) {
+    in_parts(brokers, "many-reads", queues, |session, queue| {
+        let uri = uri(domain, queue);
+        async move { read(&session, queue, &uri, messages).await }
+    });
+}
+
+/// Does something with each queue, several at a time, with a session for each part of them.
+#[track_caller]
+fn in_parts<Done: Future<Output = ()> + Send + 'static>(
+    brokers: &[String],
+    name: &str,
+    queues: Range<usize>,
+    act: impl Fn(Session, usize) -> Done,
+) {
     for part in parts(queues) {
-        let (session, _events) = connect(brokers, "many-reads");
+        let (session, _events) = connect(brokers, name);
         runtime().block_on(async {
             let mut opening = JoinSet::new();
             for queue in part {
-                let (session, uri) = (session.clone(), uri(domain, queue));
-                opening.spawn(async move { read(&session, queue, &uri, messages).await });
+                opening.spawn(act(session.clone(), queue));
                 if opening.len() >= AT_ONCE {
-                    opening.join_next().await.expect("one is there").expect("consumed");
+                    opening.join_next().await.expect("one is there").expect("the queue is done");
                 }
             }
             while let Some(done) = opening.join_next().await {
-                done.expect("consumed");
+                done.expect("the queue is done");
             }
             session.disconnect().await.expect("the session ends");
         });
