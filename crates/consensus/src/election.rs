@@ -99,6 +99,11 @@ impl Core {
         }
     }
 
+    /// True when the next tick lets a follower stand for election, or ends a round.
+    pub(crate) fn is_election_due(&self, now: Time) -> bool {
+        self.election.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
     fn follows_living_leader(&self) -> bool {
         self.leader.is_some_and(|leader| leader != self.node && self.is_up(leader))
     }
