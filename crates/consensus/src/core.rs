@@ -426,6 +426,7 @@ impl Core {
         if self.role != role || self.leader != leader {
             self.role = role;
             self.leader = leader;
+            self.close_snapshots_of_the_past(turn);
             turn.effects.push(Effect::RoleChanged { role, term: self.hard.term, leader });
         }
     }

@@ -518,6 +518,7 @@ impl Core {
         if self.leading.is_some() {
             self.on_member_down(turn, peer);
         } else if self.role == Role::Follower && self.leader == Some(peer) {
+            self.stop_sending_snapshot(turn, peer);
             self.await_election(turn);
         }
     }

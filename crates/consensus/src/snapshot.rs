@@ -181,6 +181,20 @@ impl Core {
         });
     }
 
+    /// A follower sends snapshots only to the syncing leader that it follows: what was meant for
+    /// another is closed.
+    pub(crate) fn close_snapshots_of_the_past(&mut self, turn: &mut Turn<'_>) {
+        if self.sending.is_empty() || self.leading.is_some() {
+            return;
+        }
+        let followed = self.leader.filter(|_| self.role == Role::Follower);
+        let past = self.sending.iter().map(|sending| sending.to);
+        let past: Vec<NodeId> = past.filter(|to| Some(*to) != followed).collect();
+        for to in past {
+            self.stop_sending_snapshot(turn, to);
+        }
+    }
+
     /// The receiver is silent: the offer is repeated, and with it the question where to go on.
     pub(crate) fn retry_snapshot(&mut self, turn: &mut Turn<'_>, to: NodeId) {
         let retry = self.settings.append_retry;
