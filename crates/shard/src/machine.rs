@@ -6,7 +6,9 @@
 //! its group and asks for what only the group can do. Neither side does I/O.
 
 use bytes::Bytes;
-use flintmq_consensus::{ConfigRegister, Entry, EntryKind, GroupId, Index, LogPosition, NodeId, Term, Time};
+use flintmq_consensus::{
+    ConfigRegister, Entry, EntryKind, GroupId, Index, LogPosition, NodeId, Term, Time,
+};
 use flintmq_log_store::{AppendKind, CheckpointBatch, DiskState, QueueRecord, ReadError};
 
 use crate::status::ReplicaStatus;
@@ -77,7 +79,12 @@ pub trait Machine {
     fn on_room(&mut self, group: &mut dyn Group, peer: NodeId);
 
     /// An entry that [`Group::read_entry`] asked for.
-    fn on_entry_read(&mut self, group: &mut dyn Group, index: Index, read: Result<Bytes, ReadError>);
+    fn on_entry_read(
+        &mut self,
+        group: &mut dyn Group,
+        index: Index,
+        read: Result<Bytes, ReadError>,
+    );
 
     /// Answer to [`Group::read_index`]: once everything up to this index is applied, the state
     /// shows all that was committed when it was asked. `None`: the leadership ended before.
