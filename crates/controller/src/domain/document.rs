@@ -2,7 +2,7 @@
 //! section 2.2).
 
 use super::{DomainDefinition, DomainError, FieldProblem, MAX_DOCUMENT_BYTES};
-use crate::config::wording::reworded;
+use super::wording::reworded;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
