@@ -17,7 +17,7 @@ pub(crate) struct GroupAdmin {
 }
 
 impl GroupAdmin {
-    pub(super) fn new(
+    pub(crate) fn new(
         group: GroupId,
         shard: ShardSender,
         tickets: Arc<Tickets<AdminAnswer>>,

@@ -16,6 +16,7 @@
 //! | `queue_series` | queues' counts and levels on their way to the metrics |
 //! | `network` | the way to other nodes |
 
+mod clock;
 mod controller_handle;
 mod effects;
 mod group_admin;
@@ -27,10 +28,12 @@ mod run;
 mod session_table;
 mod tickets;
 
-pub(crate) use controller_handle::ControllerHandle;
+pub(crate) use clock::{Alarm, CoreClock};
+pub(crate) use controller_handle::{ControllerHandle, assignment, controller};
 pub(crate) use group_admin::GroupAdmin;
-pub(crate) use inbox::{FromPeer, Inbox, Signal, ShardSender, inbox};
+pub(crate) use inbox::{FromPeer, ShardSender, Signal, inbox};
 pub(crate) use network::ShardNetwork;
-pub(crate) use partition_handle::{PartitionHandle, Peeked, partition_of};
+pub(crate) use partition_handle::{PartitionHandle, Peeked, Stopping, partition_of};
 pub(crate) use run::{HostParts, ShardHost};
 pub(crate) use session_table::SessionTable;
+pub(crate) use tickets::Tickets;

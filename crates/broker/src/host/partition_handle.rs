@@ -45,7 +45,7 @@ pub(crate) struct Peeked {
 }
 
 impl PartitionHandle {
-    pub(super) fn new(
+    pub(crate) fn new(
         group: GroupId,
         requests: RequestSender,
         tickets: Arc<Tickets<Answer>>,

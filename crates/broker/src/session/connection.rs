@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use flintmq_partition::{Publish, Request};
 use flintmq_protocol::control::ControlChoice;
 use flintmq_protocol::event::{Event, EventType, Frame, HEARTBEAT_REQUEST, HEARTBEAT_RESPONSE};
 use flintmq_protocol::frame::{FrameDecoder, FrameError};
 use metrics::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,8 +24,7 @@ use super::opening::Opened;
 use super::publish::{GuidSource, Publisher};
 use super::read_room::ReadRoom;
 use super::{SessionMetrics, writer};
-use crate::link::{InFlight, Outbox, Partial, SessionId, SessionLink};
-use crate::partition::{Publish, Request, SessionEnded};
+use crate::link::{Ending, InFlight, Outbox, Partial, SessionId, SessionLink};
 
 /// PUTs collected before they are handed on although more of the same read are left.
 const FLUSH_BYTES: usize = 1 << 20;
@@ -128,7 +127,9 @@ async fn serve<R, W>(
         ),
         encoding: negotiated.encoding,
         reads_extended_properties: negotiated.reads_extended_properties,
+        ending: Ending::default(),
     });
+    context.sessions.insert(&link);
     tracing::info!(
         session = id.0, %peer,
         process = negotiated.identity.process_name,
@@ -186,6 +187,7 @@ impl Session {
                 biased;
                 () = broken.cancelled() => return End::Lost("the connection cannot be written to".into()),
                 () = closing.cancelled() => return End::BrokerStops,
+                reason = link.ended() => return End::Lost(reason.to_owned()),
                 Some(opened) = self.opening.join_next(), if !self.opening.is_empty() => {
                     if let Ok(opened) = opened {
                         self.finish_open(opened);
@@ -304,7 +306,7 @@ impl Session {
         let (bytes, batches) = self.publisher.drain();
         self.link.in_flight.add(bytes);
         for (partition, puts) in batches {
-            let publish = Publish { session: Arc::clone(&self.link), puts };
+            let publish = Publish { session: self.link.id, puts };
             self.context.send(partition, Request::Publish(publish)).await;
         }
         for (partition, confirms) in self.confirmer.drain() {
@@ -345,16 +347,16 @@ impl Session {
     /// answered.
     async fn end_in_partitions(&self, lost: bool) {
         let mut endings = Vec::new();
-        for partition in 1..=self.context.partition_count() {
-            let (done, ended) = oneshot::channel();
-            let ending = SessionEnded { session: self.link.id, lost, done: Some(done) };
-            self.context.send(partition, Request::SessionEnded(ending)).await;
-            endings.push(ended);
+        for number in 1..=self.context.partition_count() {
+            if let Some(partition) = self.context.partition(number) {
+                endings.push(partition.end_session(self.link.id, lost).await);
+            }
         }
         for ended in endings {
             // An error means that the partition is gone, and with it the handles.
             let _ = ended.await;
         }
+        self.context.sessions.remove(self.link.id);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use flintmq_partition::{Close, Configure, Request};
 use flintmq_protocol::control::{
     CloseQueue, ConfigureQueueStream, ConfigureQueueStreamResponse, ConfigureStream,
     ConfigureStreamResponse, ControlChoice, ControlError, ControlMessage, NO_PRIORITY,
@@ -12,7 +13,6 @@ use flintmq_queue::{Filter, HandleId, Subscription};
 
 use super::connection::Session;
 use super::opening::{OpenPlan, Opened, Refusal};
-use crate::partition::{Close, Configure, Request};
 
 /// Opens that one session may have under way; one more waits for its turn.
 const MAX_OPENS_UNDER_WAY: usize = 256;
@@ -183,7 +183,7 @@ impl Session {
         response: ControlChoice,
     ) {
         let configure = Configure {
-            session: Arc::clone(&self.link),
+            session: self.link.id,
             handle,
             subscriptions,
             response: self.link.encode(request_id, response),
@@ -206,7 +206,7 @@ impl Session {
         );
         let (partition, handles) = closed.ok_or_else(no_such_queue)?;
         let close = Close {
-            session: Arc::clone(&self.link),
+            session: self.link.id,
             handles,
             response: self.link.encode(request_id, ControlChoice::CloseQueueResponse),
         };
