@@ -34,7 +34,11 @@ pub fn plan(
     places
 }
 
-fn controller_place(membership: &ClusterMembership, homes: &[u32], away: &impl Fn(u32) -> bool) -> ReplicaAssignment {
+fn controller_place(
+    membership: &ClusterMembership,
+    homes: &[u32],
+    away: &impl Fn(u32) -> bool,
+) -> ReplicaAssignment {
     let present = membership.assignments.get(&0).map_or(&[][..], |place| &place.voters);
     let mut voters: Vec<u32> =
         present.iter().copied().filter(|voter| homes.contains(voter)).collect();
@@ -94,7 +98,11 @@ fn partition_places(
 }
 
 /// Moves single replicas from the fullest node to the emptiest, while that makes it more even.
-fn even_out(places: &mut BTreeMap<u32, ReplicaAssignment>, load: &mut Load, away: &impl Fn(u32) -> bool) {
+fn even_out(
+    places: &mut BTreeMap<u32, ReplicaAssignment>,
+    load: &mut Load,
+    away: &impl Fn(u32) -> bool,
+) {
     loop {
         let Some((&full, &most)) = load.iter().max_by_key(|(id, load)| (**load, **id)) else {
             return;
@@ -103,8 +111,9 @@ fn even_out(places: &mut BTreeMap<u32, ReplicaAssignment>, load: &mut Load, away
         let Some((&empty, &least)) = there.min_by_key(|(id, load)| (**load, **id)) else {
             return;
         };
-        let moves =
-            |place: &&mut ReplicaAssignment| place.voters.contains(&full) && !place.voters.contains(&empty);
+        let moves = |place: &&mut ReplicaAssignment| {
+            place.voters.contains(&full) && !place.voters.contains(&empty)
+        };
         if most < least + 2 {
             return;
         }
@@ -117,7 +126,11 @@ fn even_out(places: &mut BTreeMap<u32, ReplicaAssignment>, load: &mut Load, away
 }
 
 /// Chooses who should lead each partition. Who should already goes on, up to a fair share.
-fn spread_leaders(membership: &ClusterMembership, homes: &[u32], places: &mut BTreeMap<u32, ReplicaAssignment>) {
+fn spread_leaders(
+    membership: &ClusterMembership,
+    homes: &[u32],
+    places: &mut BTreeMap<u32, ReplicaAssignment>,
+) {
     let mut leads: Load = homes.iter().map(|id| (*id, 0)).collect();
     let share = places.len().div_ceil(homes.len());
     for (group, place) in places.iter_mut() {
@@ -153,9 +166,9 @@ fn emptiest(load: &Load, nodes: &[u32], group: u32, among: impl Fn(u32) -> bool)
 
 #[cfg(test)]
 mod tests {
-    use crate::membership::MembershipCommand;
     use super::crate::membership::tests::membership_of;
     use super::*;
+    use crate::membership::MembershipCommand;
 
     /// Plans and takes the plan up.
     fn settle(membership: &mut ClusterMembership, partitions: u32) -> usize {
@@ -190,7 +203,8 @@ mod tests {
     fn at_first_everybody_holds_everything_and_leads_take_turns() {
         let mut membership = membership_of(&[1, 2, 3]);
         settle(&mut membership, 4);
-        let leaders: Vec<_> = (1..=4).map(|group| membership.assignments[&group].leader.unwrap()).collect();
+        let leaders: Vec<_> =
+            (1..=4).map(|group| membership.assignments[&group].leader.unwrap()).collect();
         assert_eq!(leaders, [2, 3, 1, 2]);
         assert!(membership.assignments.values().all(|place| place.voters == [1, 2, 3]));
     }
@@ -210,8 +224,10 @@ mod tests {
         let (holds, _) = loads(&membership);
         assert!(holds.values().all(|count| (4..=5).contains(count)), "{holds:?}");
         let moved = |group: &u32| {
-            let kept =
-                before[group].voters.iter().filter(|v| membership.assignments[group].voters.contains(v));
+            let kept = before[group]
+                .voters
+                .iter()
+                .filter(|v| membership.assignments[group].voters.contains(v));
             3 - kept.count()
         };
         assert_eq!((1..=8).map(|group| moved(&group)).sum::<usize>(), 4, "no more than needed");

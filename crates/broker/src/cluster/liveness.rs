@@ -1,12 +1,12 @@
 //! Who lives, once for all groups: one beat per pair of nodes stands for all of them.
 
-use flintmq_consensus::{NodeCore, NodeEffect, NodeInput, NodeSettings, Packet};
+use flintmq_consensus::{NodeCore, NodeEffect, NodeId, NodeInput, NodeSettings, Packet};
 use flintmq_transport::{Event, Lane};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{FromPeer, Mailboxes, PeerLinks};
-use crate::replica::{Alarm, CoreClock};
+use super::PeerLinks;
+use crate::host::{Alarm, CoreClock, ShardSender, Signal};
 
 /// Greets the others and tells all groups who can be reached.
 pub(super) struct Liveness {
@@ -14,7 +14,7 @@ pub(super) struct Liveness {
     core: NodeCore,
     links: PeerLinks,
     clock: CoreClock,
-    mailboxes: Mailboxes,
+    shard: ShardSender,
 }
 
 impl Liveness {
@@ -22,9 +22,9 @@ impl Liveness {
         settings: NodeSettings,
         links: PeerLinks,
         clock: CoreClock,
-        mailboxes: Mailboxes,
+        shard: ShardSender,
     ) -> Self {
-        Self { core: NodeCore::new(settings), links, clock, mailboxes }
+        Self { core: NodeCore::new(settings), links, clock, shard }
     }
 
     /// Runs until stopped. `changes` tell of nodes that come and go.
@@ -37,14 +37,19 @@ impl Liveness {
     ) {
         let mut alarm = Alarm::new(self.clock);
         loop {
-            self.flush().await;
+            self.flush();
             let input = tokio::select! {
                 Some(packet) = heard.recv() => NodeInput::Packet(packet),
                 Some(event) = events.recv() => match event {
                     Event::PeerUp { peer, .. } => NodeInput::Connected { peer },
                     Event::PeerDown { peer, .. } => NodeInput::Disconnected { peer },
                 },
-                Some(change) = changes.recv() => change,
+                Some(change) = changes.recv() => {
+                    if let NodeInput::RemovePeer { peer } = &change {
+                        self.shard.signal(Signal::PeerRemoved { peer: *peer });
+                    }
+                    change
+                }
                 () = alarm.ring(self.core.next_deadline()) => NodeInput::Tick,
                 () = stop.cancelled() => return,
             };
@@ -52,7 +57,7 @@ impl Liveness {
         }
     }
 
-    async fn flush(&mut self) {
+    fn flush(&mut self) {
         let mut effects = Vec::new();
         self.core.flush(self.clock.now(), &mut effects);
         for effect in effects {
@@ -60,11 +65,11 @@ impl Liveness {
                 NodeEffect::Send { packet, .. } => self.links.send_packet(&packet, Lane::URGENT),
                 NodeEffect::PeerSuspected { peer } => {
                     tracing::warn!(peer = peer.0, "node cannot be reached");
-                    self.tell(|| FromPeer::Down { peer }).await;
+                    self.tell(peer, false, false);
                 }
                 NodeEffect::PeerTrusted { peer, restarted } => {
                     tracing::info!(peer = peer.0, restarted, "node can be reached");
-                    self.tell(|| FromPeer::Up { peer, restarted }).await;
+                    self.tell(peer, true, restarted);
                 }
                 // It has no groups.
                 NodeEffect::SaveHardStates { .. } | NodeEffect::Group { .. } => {}
@@ -72,10 +77,8 @@ impl Liveness {
         }
     }
 
-    /// Waits for groups that are busy: none may miss it.
-    async fn tell(&self, what: impl Fn() -> FromPeer) {
-        for mailbox in self.mailboxes.values() {
-            let _task_gone = mailbox.send(what()).await;
-        }
+    fn tell(&self, peer: NodeId, up: bool, restarted: bool) {
+        let process = self.core.peer(peer).map_or(0, |state| state.incarnation);
+        self.shard.signal(Signal::Peer { peer, up, process, restarted });
     }
 }

@@ -1,8 +1,8 @@
 //! The shape of the JSON document, with BlazingMQ's field names and defaults (docs: semantics,
 //! section 2.2).
 
-use super::{DomainDefinition, DomainError, FieldProblem, MAX_DOCUMENT_BYTES};
 use super::wording::reworded;
+use super::{DomainDefinition, DomainError, FieldProblem, MAX_DOCUMENT_BYTES};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 

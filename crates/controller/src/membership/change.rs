@@ -220,8 +220,7 @@ impl ClusterMembership {
     }
 
     fn remove(&mut self, id: u32) -> Result<Touched, MembershipRefusal> {
-        let mut others = self.nodes().filter(|node| node.id != id);
-        let is_last = !others.any(|node| self.is_home(node));
+        let is_last = !self.nodes().any(|node| node.id != id && self.is_home(node));
         let node = self.known(id)?;
         if node.directory.is_none() {
             let stays = node.replaces.take();

@@ -74,7 +74,10 @@ fn draining_is_taken_back_and_plans_for_another_membership_are_void() {
     assert!(membership.apply(MembershipCommand::Drain { id: 1, draining: false }).is_err());
     assert!(membership.apply(MembershipCommand::Drain { id: 1, draining: true }).is_ok());
     assert!(membership.is_barred(NodeId(1)) && homes(&membership) == [1, 2]);
-    let places = BTreeMap::from([(1, ReplicaAssignment { voters: vec![1], ..ReplicaAssignment::default() })]);
+    let places = BTreeMap::from([(
+        1,
+        ReplicaAssignment { voters: vec![1], ..ReplicaAssignment::default() },
+    )]);
     let late = MembershipCommand::Place { version, places: places.clone() };
     assert!(membership.apply(late).is_err());
     let version = membership.version();

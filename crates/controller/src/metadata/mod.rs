@@ -122,7 +122,7 @@ impl Metadata {
         &self,
         version: DomainVersion,
     ) -> impl Iterator<Item = &DomainRecord> {
-        let news = self.by_version.after(&(version, u32::MAX));
+        let news = self.by_version.after((version, u32::MAX));
         news.filter_map(|(_, name)| self.domain(name))
     }
 

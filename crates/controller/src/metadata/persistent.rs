@@ -48,8 +48,8 @@ impl<K: Ord + Clone, V: Clone> PersistentMap<K, V> {
     }
 
     /// What comes behind this key.
-    pub(super) fn after(&self, key: &K) -> impl Iterator<Item = (&K, &V)> {
-        self.0.range((Bound::Excluded(key.clone()), Bound::Unbounded))
+    pub(super) fn after(&self, key: K) -> impl Iterator<Item = (&K, &V)> {
+        self.0.range((Bound::Excluded(key), Bound::Unbounded))
     }
 
     pub(super) fn last(&self) -> Option<(&K, &V)> {

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flintmq_consensus::{Index, LogPosition};
-use serde::Serialize;
+use flintmq_consensus::{Index, LogPosition, NodeId};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::record::RecordKey;
 use super::window::{ChangeWindow, Seen};
@@ -32,13 +32,19 @@ pub struct AppliedChange {
     pub repeated: bool,
 }
 
+/// Up to where the entries of a node's log were given up. A snapshot carries that of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Released {
+    node: u32,
+    index: Index,
+}
+
 /// The metadata with what is needed to apply entries and to write checkpoints.
 #[derive(Debug, Default)]
 pub struct MetadataState {
     metadata: Metadata,
     windows: BTreeMap<u32, ChangeWindow>,
-    /// Up to where the entries of this node's log were given up; none: not known.
-    released: Option<Index>,
+    released: Option<Released>,
     /// What changed since the last checkpoint.
     dirty: BTreeSet<RecordKey>,
 }
@@ -120,11 +126,7 @@ impl MetadataState {
         AppliedChange { id, outcome: Seen::Applied(outcome), repeated: false }
     }
 
-    fn command(
-        &mut self,
-        position: LogPosition,
-        command: MetadataCommand,
-    ) -> Result<(), Refusal> {
+    fn command(&mut self, position: LogPosition, command: MetadataCommand) -> Result<(), Refusal> {
         match command {
             MetadataCommand::PutDomain { definition, when } => {
                 self.put_domain(position, *definition, when)
@@ -233,14 +235,15 @@ impl MetadataState {
     }
 
     /// Up to where the entries of this node's log were given up; none: not known.
-    pub fn released(&self) -> Option<Index> {
-        self.released
+    pub fn released(&self, node: NodeId) -> Option<Index> {
+        self.released.filter(|released| released.node == node.0).map(|released| released.index)
     }
 
     /// Notes that entries up to this one are given up with the next checkpoint.
-    pub fn set_released(&mut self, index: Index) {
-        if self.released != Some(index) {
-            self.released = Some(index);
+    pub fn set_released(&mut self, node: NodeId, index: Index) {
+        let released = Some(Released { node: node.0, index });
+        if self.released != released {
+            self.released = released;
             self.dirty.insert(RecordKey::Released);
         }
     }

@@ -1,0 +1,416 @@
+//! Several controllers with groups that do what they are told to.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use flintmq_consensus::{
+    ConfigRegister, Entry, EntryKind, GroupId, Index, LogPosition, NodeId, Term, Time,
+};
+use flintmq_shard::{
+    AppendKind, CheckpointBatch, Committed, DiskState, Group, Machine, NotProposed, NotSent,
+    QueueRecord, ReplicaStatus,
+};
+
+use super::super::ControllerMachine;
+use crate::metadata::MetadataState;
+use crate::request::{Effect, Request};
+
+/// One node's group.
+pub(super) struct FakeGroup {
+    node: NodeId,
+    pub(super) now: Time,
+    pub(super) term: Term,
+    pub(super) leader: Option<NodeId>,
+    serving: bool,
+    peers: Vec<NodeId>,
+    config: ConfigRegister,
+    applied: LogPosition,
+    committed: Index,
+    /// Proposed here and not committed.
+    proposed: Vec<Committed>,
+    sent: Vec<(NodeId, Bytes)>,
+    asked: Vec<u64>,
+    reads: u64,
+    /// Proposals are refused.
+    pub(super) window_full: bool,
+    /// Nothing can be sent.
+    pub(super) connections_full: bool,
+    pub(super) checkpoint_refused: bool,
+    pub(super) checkpoints: Vec<CheckpointBatch>,
+    pub(super) compaction_limit: Index,
+}
+
+impl Group for FakeGroup {
+    fn id(&self) -> GroupId {
+        GroupId::CONTROLLER
+    }
+    fn node(&self) -> NodeId {
+        self.node
+    }
+    fn now(&self) -> Time {
+        self.now
+    }
+    fn wall_ms(&self) -> u64 {
+        0
+    }
+    fn is_clock_trusted(&self) -> bool {
+        true
+    }
+    fn is_clustered(&self) -> bool {
+        true
+    }
+    fn status(&self) -> ReplicaStatus {
+        let (term, serving, leader) = (self.term, self.serving, self.leader);
+        ReplicaStatus { term, serving, leader, ..ReplicaStatus::default() }
+    }
+    fn is_transferring(&self) -> bool {
+        false
+    }
+    fn under_way(&self) -> usize {
+        self.proposed.len()
+    }
+    fn bytes_under_way(&self) -> u64 {
+        0
+    }
+    fn applied(&self) -> LogPosition {
+        self.applied
+    }
+    fn members(&self) -> &ConfigRegister {
+        &self.config
+    }
+    fn is_quorum_in_reach(&self) -> bool {
+        true
+    }
+    fn leader_in_reach(&self) -> Option<NodeId> {
+        self.leader.filter(|leader| *leader != self.node && self.peers.contains(leader))
+    }
+    fn peers_in_reach(&self) -> Vec<NodeId> {
+        self.peers.clone()
+    }
+    fn successor(&self) -> Option<NodeId> {
+        None
+    }
+    fn preferred_leader(&self) -> Option<NodeId> {
+        None
+    }
+    fn disk_state(&self) -> DiskState {
+        DiskState::Ok
+    }
+    fn compaction_limit(&self) -> Index {
+        self.compaction_limit
+    }
+    fn term_held_by(&self, _: NodeId, _: Index) -> Option<Term> {
+        None
+    }
+    fn unapplied(&self, _: Index) -> Option<Entry> {
+        None
+    }
+    fn propose(&mut self, payload: Bytes, _: AppendKind) -> Result<LogPosition, NotProposed> {
+        if !self.serving {
+            return Err(NotProposed::NotLeader);
+        }
+        if self.window_full {
+            return Err(NotProposed::WindowFull);
+        }
+        let index = self.committed + self.proposed.len() as u64 + 1;
+        let position = LogPosition { term: self.term, index };
+        self.proposed.push(Committed { position, kind: EntryKind::Commands, payload });
+        Ok(position)
+    }
+    fn transfer(&mut self, _: NodeId) {}
+    fn cede(&mut self) {}
+    fn send(&mut self, to: NodeId, message: Bytes) -> Result<(), NotSent> {
+        if self.connections_full {
+            return Err(NotSent::Full);
+        }
+        if !self.peers.contains(&to) {
+            return Err(NotSent::Gone);
+        }
+        self.sent.push((to, message));
+        Ok(())
+    }
+    fn read_entry(&mut self, _: Index) {}
+    fn read_index(&mut self) -> u64 {
+        self.reads += 1;
+        self.asked.push(self.reads);
+        self.reads
+    }
+    fn checkpoint(&mut self, batch: CheckpointBatch) -> Result<(), CheckpointBatch> {
+        if self.checkpoint_refused {
+            return Err(batch);
+        }
+        self.checkpoints.push(batch);
+        Ok(())
+    }
+}
+
+pub(super) struct Node {
+    pub(super) group: FakeGroup,
+    pub(super) machine: ControllerMachine,
+    pub(super) effects: Vec<Effect>,
+}
+
+impl Node {
+    fn new(id: u32, process: u64, nodes: u32, state: MetadataState, applied: LogPosition) -> Self {
+        let node = NodeId(id);
+        let group = FakeGroup {
+            node,
+            now: Time::default(),
+            term: 0,
+            leader: None,
+            serving: false,
+            peers: (1..=nodes).filter(|other| *other != id).map(NodeId).collect(),
+            config: ConfigRegister::of_voters((1..=nodes).map(NodeId)),
+            applied,
+            committed: 0,
+            proposed: Vec::new(),
+            sent: Vec::new(),
+            asked: Vec::new(),
+            reads: 0,
+            window_full: false,
+            connections_full: false,
+            checkpoint_refused: false,
+            checkpoints: Vec::new(),
+            compaction_limit: Index::MAX,
+        };
+        let machine = ControllerMachine::new(node, process, state, applied);
+        Self { group, machine, effects: Vec::new() }
+    }
+}
+
+/// The cluster: one committed log, and a network that keeps the order of what it does not lose.
+pub(super) struct Cluster {
+    pub(super) nodes: BTreeMap<u32, Node>,
+    pub(super) log: Vec<Committed>,
+    pub(super) network: VecDeque<(NodeId, NodeId, Bytes)>,
+    pub(super) term: Term,
+    pub(super) now: Time,
+    /// Nodes that get no entries.
+    pub(super) lagging: Vec<u32>,
+}
+
+impl Cluster {
+    /// Nodes `1..=nodes`, none of which leads.
+    pub(super) fn new(nodes: u32) -> Self {
+        let node =
+            |id| (id, Node::new(id, 100, nodes, MetadataState::default(), LogPosition::default()));
+        Self {
+            nodes: (1..=nodes).map(node).collect(),
+            log: Vec::new(),
+            network: VecDeque::new(),
+            term: 0,
+            now: Time::default(),
+            lagging: Vec::new(),
+        }
+    }
+
+    /// The same with node 1 as leader, everything quiet.
+    pub(super) fn led(nodes: u32) -> Self {
+        let mut cluster = Self::new(nodes);
+        cluster.elect(1);
+        cluster.settle();
+        cluster
+    }
+
+    pub(super) fn node(&mut self, id: u32) -> &mut Node {
+        self.nodes.get_mut(&id).unwrap()
+    }
+
+    pub(super) fn request(&mut self, id: u32, request: Request) {
+        let Node { machine, group, .. } = self.node(id);
+        machine.on_request(group, request);
+    }
+
+    /// Ends every leadership, in the order of a turn: before anything else is applied.
+    pub(super) fn depose(&mut self) {
+        let committed = self.log.len() as u64;
+        for node in self.nodes.values_mut() {
+            node.group.leader = None;
+            node.group.committed = committed;
+            node.group.proposed.clear();
+            if std::mem::take(&mut node.group.serving) {
+                node.machine.lose_leadership(&mut node.group);
+                for read in std::mem::take(&mut node.group.asked) {
+                    node.machine.on_read_index(&mut node.group, read, None);
+                }
+            }
+        }
+    }
+
+    /// Makes a node the leader of a new term, with the no-op entry of a leadership.
+    pub(super) fn elect(&mut self, id: u32) {
+        self.depose();
+        self.term += 1;
+        let index = self.log.len() as u64 + 1;
+        let position = LogPosition { term: self.term, index };
+        self.log.push(Committed { position, kind: EntryKind::Barrier, payload: Bytes::new() });
+        for node in self.nodes.values_mut() {
+            node.group.term = self.term;
+            node.group.leader = Some(NodeId(id));
+            node.group.committed = index;
+        }
+        self.apply(id);
+        let node = self.node(id);
+        node.group.serving = true;
+        node.machine.take_leadership(&mut node.group);
+    }
+
+    /// Lets a node work once, and takes what it sends and answers.
+    pub(super) fn work(&mut self, id: u32) {
+        let now = self.now;
+        let Node { group, machine, effects } = self.node(id);
+        group.now = now;
+        machine.work(group);
+        machine.take_effects(effects);
+        let sent: Vec<_> = group.sent.drain(..).map(|(to, m)| (NodeId(id), to, m)).collect();
+        self.network.extend(sent);
+    }
+
+    pub(super) fn work_all(&mut self) {
+        for id in self.ids() {
+            self.work(id);
+        }
+    }
+
+    /// Delivers everything that is on its way.
+    pub(super) fn deliver(&mut self) {
+        while let Some((from, to, message)) = self.network.pop_front() {
+            let Node { group, machine, .. } = self.node(to.0);
+            machine.on_message(group, from, message);
+        }
+    }
+
+    /// Cuts and restores the connection of two nodes: what is on its way is lost.
+    pub(super) fn reconnect(&mut self, a: u32, b: u32) {
+        let between = |x: NodeId, y: NodeId| (x.0, y.0) == (a, b) || (x.0, y.0) == (b, a);
+        self.network.retain(|(from, to, _)| !between(*from, *to));
+        for (here, there) in [(a, b), (b, a)] {
+            let Node { group, machine, .. } = self.node(here);
+            machine.on_peer(group, NodeId(there), false);
+            machine.on_peer(group, NodeId(there), true);
+        }
+    }
+
+    /// Commits what the leader has proposed. Terms stay those of the proposals.
+    pub(super) fn commit(&mut self) {
+        for node in self.nodes.values_mut() {
+            self.log.append(&mut node.group.proposed);
+        }
+        let committed = self.log.len() as u64;
+        self.nodes.values_mut().for_each(|node| node.group.committed = committed);
+    }
+
+    /// Gives a node all committed entries.
+    pub(super) fn apply(&mut self, id: u32) {
+        let log = self.log.clone();
+        let Node { group, machine, .. } = self.node(id);
+        for entry in &log[group.applied.index as usize..] {
+            group.applied = entry.position;
+            machine.apply(group, entry).unwrap();
+        }
+    }
+
+    /// Answers what the leaders asked their groups.
+    pub(super) fn answer_reads(&mut self) {
+        for node in self.nodes.values_mut().filter(|node| node.group.serving) {
+            let index = node.group.committed;
+            for read in std::mem::take(&mut node.group.asked) {
+                node.machine.on_read_index(&mut node.group, read, Some(index));
+            }
+        }
+    }
+
+    /// Lets everything come to its end at the present time.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..40 {
+            self.work_all();
+            self.deliver();
+            self.commit();
+            self.answer_reads();
+            for id in self.ids() {
+                if !self.lagging.contains(&id) {
+                    self.apply(id);
+                }
+            }
+        }
+        self.work_all();
+    }
+
+    pub(super) fn advance(&mut self, millis: u64) {
+        self.now = Time(self.now.0 + millis * 1000);
+        for node in self.nodes.values_mut() {
+            node.group.now = self.now;
+        }
+    }
+
+    pub(super) fn tick(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.machine.on_tick(&mut node.group);
+        }
+    }
+
+    /// Restarts a node from these records, as a process of this number.
+    pub(super) fn restart(&mut self, id: u32, process: u64, records: Vec<QueueRecord>) {
+        let applied = self.node(id).group.applied;
+        let nodes = self.nodes.len() as u32;
+        let state = MetadataState::restore(records).unwrap();
+        let mut node = Node::new(id, process, nodes, state, applied);
+        let before = self.node(id);
+        (node.group.term, node.group.leader) = (before.group.term, before.group.leader);
+        node.group.committed = before.group.committed;
+        self.nodes.insert(id, node);
+        for other in self.ids() {
+            if other != id {
+                self.reconnect(id, other);
+            }
+        }
+    }
+
+    /// Brings a node to the state that another one has, in place of its own.
+    pub(super) fn install_snapshot(&mut self, from: u32, to: u32) {
+        let (position, records) = {
+            let node = self.node(from);
+            assert!(node.machine.checkpoint(&mut node.group));
+            (node.group.applied, node.records())
+        };
+        let node = self.node(to);
+        node.group.applied = position;
+        node.machine.restore(&mut node.group, records).unwrap();
+    }
+
+    fn ids(&self) -> Vec<u32> {
+        self.nodes.keys().copied().collect()
+    }
+}
+
+impl Node {
+    /// What the checkpoints have written.
+    pub(super) fn records(&self) -> Vec<QueueRecord> {
+        let mut records = BTreeMap::new();
+        for batch in &self.group.checkpoints {
+            batch.deletes.iter().for_each(|key| {
+                records.remove(key);
+            });
+            records.extend(batch.puts.iter().cloned());
+        }
+        records.into_iter().collect()
+    }
+
+    /// The answers to changes, in order.
+    pub(super) fn changed(&self) -> Vec<(u64, Result<(), crate::ChangeError>)> {
+        let changed = |effect: &Effect| match effect {
+            Effect::Changed { ticket, result } => Some((*ticket, result.clone())),
+            _ => None,
+        };
+        self.effects.iter().filter_map(changed).collect()
+    }
+
+    /// The answers to requests to catch up, in order.
+    pub(super) fn caught_up(&self) -> Vec<(u64, Result<(), crate::CatchUpError>)> {
+        let caught_up = |effect: &Effect| match effect {
+            Effect::CaughtUp { ticket, result } => Some((*ticket, *result)),
+            _ => None,
+        };
+        self.effects.iter().filter_map(caught_up).collect()
+    }
+}
