@@ -31,8 +31,8 @@ use crate::controller::Controller;
 use crate::domain::MAX_DOCUMENT_BYTES;
 use crate::fatal::FatalSignal;
 use crate::metrics::Metrics;
-use crate::partition::{PartitionHandle, partition_of};
-use crate::replica::{GroupOrders, ReplicaStatus};
+use crate::host::{CoreClock, GroupAdmin, PartitionHandle, partition_of};
+use flintmq_shard::ReplicaStatus;
 pub(crate) use peers::{ADMINISTRATION, Peers};
 use token::Access;
 pub(crate) use unserved::tell as tell_of_unserved;
@@ -67,7 +67,7 @@ pub(crate) struct Node {
     pub(crate) controller: Controller,
     pub(crate) partitions: Vec<PartitionHandle>,
     /// The way to each group's replica, the controller's first.
-    pub(crate) orders: Vec<GroupOrders>,
+    pub(crate) replicas: Vec<GroupAdmin>,
     /// The cluster's first nodes with their addresses, until the roster is known; empty for a node
     /// alone.
     pub(crate) members: Vec<(u32, String)>,
@@ -75,6 +75,7 @@ pub(crate) struct Node {
     pub(crate) peers: Option<Peers>,
     pub(crate) store: Arc<dyn LogStore>,
     pub(crate) fatal: FatalSignal,
+    pub(crate) clock: CoreClock,
 }
 
 /// Where the node goes when it is up.
@@ -209,7 +210,7 @@ impl Node {
     }
 
     /// The way to one group's replica.
-    fn orders(&self, group: u32) -> Option<&GroupOrders> {
-        self.orders.get(group as usize)
+    fn replica(&self, group: u32) -> Option<&GroupAdmin> {
+        self.replicas.get(group as usize)
     }
 }

@@ -70,7 +70,7 @@ fn unserved(node: &Node) -> impl Iterator<Item = (u32, ReplicaStatus)> {
 
 /// The cluster's nodes, as far as they are known here.
 fn nodes(node: &Node) -> Vec<u32> {
-    let roster = node.controller.roster();
+    let roster = node.controller.membership();
     let present = roster.nodes().filter(|node| node.state != NodeState::Removed);
     let present: Vec<u32> = present.map(|node| node.id).collect();
     if present.is_empty() { node.members.iter().map(|(id, _)| *id).collect() } else { present }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
 use super::formation::{Formation, Word, tell};
-use crate::controller::{Controller, ControllerError, NodeState, Roster, RosterCommand};
+use crate::controller::{Controller, ControllerError, NodeState, ClusterMembership, MembershipCommand};
 
 /// Who answers.
 #[derive(Clone)]
@@ -143,7 +143,7 @@ mod tests {
     use crate::controller::NodeRecord;
 
     /// Nodes that have joined, all active.
-    fn roster_of(ids: &[u32]) -> Roster {
+    fn roster_of(ids: &[u32]) -> ClusterMembership {
         let mut roster = ClusterMembership::default();
         let nodes = ids.iter().map(|id| NodeRecord {
             id: *id,

@@ -1,8 +1,10 @@
 //! Who lives, once for all groups: one beat per pair of nodes stands for all of them.
 
+use std::collections::BTreeSet;
+
 use flintmq_consensus::{NodeCore, NodeEffect, NodeId, NodeInput, NodeSettings, Packet};
 use flintmq_transport::{Event, Lane};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
@@ -15,6 +17,8 @@ pub(super) struct Liveness {
     links: PeerLinks,
     clock: CoreClock,
     shard: ShardSender,
+    /// The nodes that can be reached, for those who ask.
+    reachable: watch::Sender<BTreeSet<NodeId>>,
 }
 
 impl Liveness {
@@ -23,8 +27,9 @@ impl Liveness {
         links: PeerLinks,
         clock: CoreClock,
         shard: ShardSender,
+        reachable: watch::Sender<BTreeSet<NodeId>>,
     ) -> Self {
-        Self { core: NodeCore::new(settings), links, clock, shard }
+        Self { core: NodeCore::new(settings), links, clock, shard, reachable }
     }
 
     /// Runs until stopped. `changes` tell of nodes that come and go.
@@ -80,5 +85,12 @@ impl Liveness {
     fn tell(&self, peer: NodeId, up: bool, restarted: bool) {
         let process = self.core.peer(peer).map_or(0, |state| state.incarnation);
         self.shard.signal(Signal::Peer { peer, up, process, restarted });
+        self.reachable.send_modify(|reachable| {
+            if up {
+                reachable.insert(peer);
+            } else {
+                reachable.remove(&peer);
+            }
+        });
     }
 }

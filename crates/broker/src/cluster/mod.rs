@@ -12,13 +12,14 @@ mod links;
 mod liveness;
 mod peers;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use bytes::Bytes;
 use flintmq_consensus::{NodeId, NodeSettings};
 use flintmq_transport::{BindError, CertificateFiles, QuicSettings, Routes, Transport};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -115,7 +116,7 @@ impl Cluster {
     /// Begins to hand out what arrives, and to connect to the nodes that the controller names.
     pub(crate) fn deliver(self, formation: Formation, delivery: Delivery<'_>) {
         let Self { links, inbound, liveness, clock } = self;
-        let Delivery { shard, administration, controller, removed, tasks, stop } = delivery;
+        let Delivery { shard, administration, reachable, controller, removed, tasks, stop } = delivery;
         let (changes, changed) = mpsc::channel(BATCHES);
         let peers = peers::PeerList {
             node: liveness.node,
@@ -138,7 +139,7 @@ impl Cluster {
         }
         let messages = arrivals::Messages { shard: shard.clone(), administration, formed };
         tasks.spawn(arrivals::sort_messages(gateway, messages, stop.clone()));
-        let watching = liveness::Liveness::new(liveness, links, clock, shard);
+        let watching = liveness::Liveness::new(liveness, links, clock, shard, reachable);
         tasks.spawn(watching.run(heard, events, changed, stop.clone()));
     }
 }
@@ -147,6 +148,8 @@ impl Cluster {
 pub(crate) struct Delivery<'a> {
     pub(crate) shard: ShardSender,
     pub(crate) administration: mpsc::Sender<FromAdministration>,
+    /// The nodes that can be reached, for those who ask.
+    pub(crate) reachable: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) controller: &'a Controller,
     /// Raised when this node is no node of the cluster any more.
     pub(crate) removed: &'a CancellationToken,
