@@ -10,7 +10,13 @@ use anyhow::{Context, Result, bail};
 use crate::places;
 
 /// Crates that take bytes, time and seeds as arguments (docs/ARCHITECTURE.md, "Layers").
-const PURE: [&str; 3] = ["flintmq-protocol", "flintmq-consensus", "flintmq-queue"];
+const PURE: [&str; 5] = [
+    "flintmq-protocol",
+    "flintmq-consensus",
+    "flintmq-queue",
+    "flintmq-log-store",
+    "flintmq-shard",
+];
 
 /// What must not appear among a pure crate's normal dependencies, at any depth.
 const FORBIDDEN: [&str; 25] = [

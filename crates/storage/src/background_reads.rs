@@ -6,14 +6,14 @@
 //! any case.
 
 use crate::database::Family;
-use crate::error::ReadError;
-use crate::log_store::{OnRead, OpenSnapshot};
 use crate::records;
-use crate::snapshot_pieces::{Kind, PieceBuilder, Place, SnapshotPiece};
 use crate::statistics::Counters;
 use crate::store_reader::{self, StoreReader};
 use bytes::Bytes;
 use flintmq_consensus::{Entry, GroupId, Index, LogPosition};
+use flintmq_log_store::ReadError;
+use flintmq_log_store::parts::snapshot_pieces::{Kind, PieceBuilder, Place, SnapshotPiece};
+use flintmq_log_store::{OnRead, OpenSnapshot};
 use rocksdb::{ReadOptions, Snapshot};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -2,10 +2,10 @@
 //! and the events that an operator must hear of.
 
 use crate::directory_lock::DirectoryLock;
-use crate::group_record::{Side, Slot};
 use crate::options::Tuning;
 use crate::statistics::Counters;
 use flintmq_consensus::GroupId;
+use flintmq_log_store::parts::group_record::{Side, Slot};
 use rocksdb::event_listener::{
     BackgroundErrorRecoveryInfo, CompactionJobInfo, DBBackgroundErrorReason, DBWriteStallCondition,
     EventListener, FlushJobInfo, MemTableInfo, MutableStatus, WriteStallInfo,

@@ -1,6 +1,6 @@
 //! One process per data directory.
 
-use crate::error::OpenError;
+use crate::open_error::OpenError;
 use rustix::fs::FlockOperation;
 use std::fs::{File, OpenOptions};
 use std::path::Path;

@@ -4,17 +4,17 @@
 //! Whatever replaces a past comes to be on the group's spare side, and one fsynced write of the
 //! group's record switches to it: after a power loss it is the old past or the new one.
 
-use crate::batch::{NewGroup, Report, SnapshotReport, StagedPiece};
 use crate::database::Family;
-use crate::error::StorageError;
-use crate::group_log::GroupLog;
-use crate::group_record::{GroupState, HIGHEST_GROUP, Side, Slot};
 use crate::inbox::SyncMark;
 use crate::log_writer::{LogWriter, Trouble};
 use crate::records;
 use crate::side_clearing::Clearing;
-use crate::snapshot_staging::{StagedRecord, Staging};
 use flintmq_consensus::{GroupId, HardState, Index, LogPosition, SnapshotId};
+use flintmq_log_store::StorageError;
+use flintmq_log_store::parts::group_log::GroupLog;
+use flintmq_log_store::parts::group_record::{GroupState, HIGHEST_GROUP, Side, Slot, forgets};
+use flintmq_log_store::parts::snapshot_staging::{StagedRecord, Staging};
+use flintmq_log_store::{NewGroup, Report, SnapshotReport, StagedPiece};
 use rocksdb::{ReadOptions, WriteBatch, WriteOptions};
 use std::io::IoSlice;
 
@@ -334,12 +334,6 @@ impl LogWriter {
             known.is_spare_dirty = false;
         }
     }
-}
-
-/// Whether going from one hard state to the other forgets a promise.
-pub(crate) fn forgets(kept: &HardState, new: &HardState) -> bool {
-    let other_vote = kept.voted_for.is_some() && kept.voted_for != new.voted_for;
-    new.term < kept.term || (new.term == kept.term && other_vote)
 }
 
 /// Deletes a group's record, which is the last of it; synced.

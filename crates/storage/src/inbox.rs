@@ -3,10 +3,12 @@
 //! The room of a request is taken until the writer has reported it, so the bound holds for
 //! everything on its way to the disk.
 
-use crate::batch::{AppendBatch, CheckpointBatch, HardStates, NewGroup, Report, Sink, StagedPiece};
-use crate::error::{Refused, RefusedReason, StorageError};
 use crate::small_writes::{SMALL_BYTES, SMALL_REQUESTS};
 use flintmq_consensus::{GroupId, HardState, Index, SnapshotId};
+use flintmq_log_store::{
+    AppendBatch, CheckpointBatch, HardStates, NewGroup, Report, Sink, StagedPiece,
+};
+use flintmq_log_store::{Refused, RefusedReason, StorageError};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 

@@ -123,43 +123,35 @@
 //! | --- | --- |
 //! | `opening`, `marker`, `witness`, `host`, `directory_lock` | whose directory is it, and may its tail be lost |
 //! | `inbox`, `log_writer`, `group_log` | what waits, the one thread that writes, and what it refuses to write |
-//! | `group_record`, `group_replacing`, `side_clearing` | the two sides of a group, what switches them, what deletes the old one |
-//! | `snapshot_pieces`, `snapshot_staging` | a group's state cut into pieces, and put together again |
+//! | `group_replacing`, `side_clearing` | what switches the two sides of a group, what deletes the old one |
 //! | `wal_sync` | the fsync in the background |
 //! | `space_reclaim`, `disk_space` | dead payloads give their space back; a nearly full disk refuses messages |
 //! | `database`, `records` | RocksDB's options and events; keys and values |
 //! | `store_reader`, `background_reads` | reading, on the asker's thread and beside it |
 //!
+//! The contract, its double in memory, and what both implementations share (checks of requests,
+//! codec of records and snapshots) are in `flintmq-log-store`.
+//!
 //! docs/internals/storage.md has the reasons and the measurements.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod background_reads;
-mod batch;
-#[cfg(any(test, feature = "testing"))]
-pub mod conformance;
 mod database;
 mod directory_lock;
 mod disk_space;
-mod error;
-mod group_log;
-mod group_record;
 mod group_replacing;
 mod host;
 mod inbox;
 mod log_handle;
-mod log_store;
 mod log_writer;
 mod marker;
-mod memory_disk;
-mod memory_store;
+mod open_error;
 mod opening;
 mod options;
 mod records;
 mod shutdown_signal;
 mod side_clearing;
 mod small_writes;
-mod snapshot_pieces;
-mod snapshot_staging;
 mod space_reclaim;
 mod statistics;
 mod store;
@@ -167,19 +159,17 @@ mod store_reader;
 mod wal_sync;
 mod witness;
 
-pub use batch::{
-    AppendBatch, AppendKind, CheckpointBatch, HardStates, NewGroup, OnSaved, Report, Sink,
-    SnapshotReport, StagedPiece,
+pub use disk_space::{DiskListener, FreeSpace};
+#[cfg(any(test, feature = "testing"))]
+pub use flintmq_log_store::conformance;
+pub use flintmq_log_store::{
+    AppendBatch, AppendKind, CheckpointBatch, Delivery, DiskState, DurationHistogram,
+    ENTRIES_PLACES, GroupRecord, HardStates, LogBounds, LogStore, MemoryStore, NewGroup, OnRead,
+    OnSaved, OpenSnapshot, QueueRecord, QueueRecords, ReadError, Refused, RefusedReason, Report,
+    Sink, SnapshotPiece, SnapshotReport, StagedPiece, StorageError, StoreStats,
 };
-pub use disk_space::{DiskListener, DiskState, FreeSpace};
-pub use error::{OpenError, ReadError, Refused, RefusedReason, StorageError};
 pub use log_handle::LogHandle;
-pub use log_store::{
-    GroupRecord, LogBounds, LogStore, OnRead, OpenSnapshot, QueueRecord, QueueRecords,
-};
-pub use memory_store::{Delivery, MemoryStore};
+pub use open_error::OpenError;
 pub use options::{Durability, NodeIdentity, StoreOptions, Tuning};
-pub use snapshot_pieces::SnapshotPiece;
-pub use statistics::{DurationHistogram, ENTRIES_PLACES, StoreStats};
 pub use store::{Opened, Shutdown, Store};
 pub use store_reader::StoreReader;

@@ -1,14 +1,15 @@
 //! The handle by which the log writer is asked to write.
 
-use crate::batch::{
-    AppendBatch, AppendKind, CheckpointBatch, HardStates, NewGroup, Sink, StagedPiece,
-};
-use crate::disk_space::{DiskMonitor, DiskState};
-use crate::error::{Refused, RefusedReason};
+use crate::disk_space::DiskMonitor;
 use crate::inbox::{Class, Inbox, Work};
 use crate::small_writes::SharedWriter;
 use crate::statistics::Counters;
 use flintmq_consensus::{GroupId, HardState, SnapshotId};
+use flintmq_log_store::DiskState;
+use flintmq_log_store::{
+    AppendBatch, AppendKind, CheckpointBatch, HardStates, NewGroup, Sink, StagedPiece,
+};
+use flintmq_log_store::{Refused, RefusedReason};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 

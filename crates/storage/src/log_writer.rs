@@ -5,21 +5,21 @@
 //! themselves and nobody waits for a timer. Reports go out only after the write call has returned
 //! and the witness knows of it.
 
-use crate::batch::{AppendBatch, CheckpointBatch, HardStates, OnSaved, Report, Sink};
 use crate::database::{Database, Family};
-use crate::error::StorageError;
-use crate::group_log::{self, GroupLog, MemtableProgress};
-use crate::group_record::{self, GroupState, Slot};
 use crate::inbox::{Delivery, Inbox, Request, SyncMark, SyncedMarks, Work};
 use crate::options::Durability;
 use crate::records::{self, EntryHeader};
 use crate::side_clearing::Clearing;
 use crate::small_writes;
-use crate::snapshot_staging::Staging;
 use crate::statistics::Counters;
 use crate::wal_sync::Unsynced;
 use crate::witness::Witness;
 use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition};
+use flintmq_log_store::StorageError;
+use flintmq_log_store::parts::group_log::{self, GroupLog, MemtableProgress};
+use flintmq_log_store::parts::group_record::{self, GroupState, Slot};
+use flintmq_log_store::parts::snapshot_staging::Staging;
+use flintmq_log_store::{AppendBatch, CheckpointBatch, HardStates, OnSaved, Report, Sink};
 use rocksdb::{WriteBatch, WriteOptions};
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;

@@ -1,7 +1,7 @@
 //! The marker: a small file that says whose the directory is and how it was left, replaced durably
 //! as a whole (consensus design, section 2.1).
 
-use crate::error::OpenError;
+use crate::open_error::OpenError;
 use flintmq_consensus::Epoch;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};

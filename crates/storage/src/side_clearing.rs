@@ -2,8 +2,8 @@
 //! never finished. In steps, so that other groups' writes go on in between.
 
 use crate::database::{Database, Family};
-use crate::group_record::Slot;
 use crate::statistics::Counters;
+use flintmq_log_store::parts::group_record::Slot;
 use rocksdb::{ReadOptions, WriteBatch};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,20 +1,21 @@
 //! The store of a node: opening and closing it.
 
 use crate::background_reads::{BackgroundReads, LogRead};
-use crate::batch::{AppendBatch, CheckpointBatch, HardStates, NewGroup, Sink, StagedPiece};
 use crate::database::Database;
-use crate::disk_space::{DiskListener, DiskState};
-use crate::error::{ReadError, Refused, StorageError};
+use crate::disk_space::DiskListener;
 use crate::log_handle::LogHandle;
-use crate::log_store::{GroupRecord, LogBounds, LogStore, OnRead, OpenSnapshot, QueueRecords};
 use crate::marker::{Marker, State};
 use crate::shutdown_signal::ShutdownSignal;
-use crate::snapshot_pieces::SnapshotPiece;
-use crate::statistics::StoreStats;
 use crate::store_reader::StoreReader;
 use crate::witness::Witness;
 use bytes::Bytes;
 use flintmq_consensus::{Entry, GroupId, HardState, Index, LogPosition, SnapshotId};
+use flintmq_log_store::DiskState;
+use flintmq_log_store::SnapshotPiece;
+use flintmq_log_store::StoreStats;
+use flintmq_log_store::{AppendBatch, CheckpointBatch, HardStates, NewGroup, Sink, StagedPiece};
+use flintmq_log_store::{GroupRecord, LogBounds, LogStore, OnRead, OpenSnapshot, QueueRecords};
+use flintmq_log_store::{ReadError, Refused, StorageError};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;

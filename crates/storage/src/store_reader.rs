@@ -1,11 +1,11 @@
 //! Reads the store: entries for peers and consumers, and the applied state at a restart.
 
 use crate::database::{Database, Family};
-use crate::error::ReadError;
-use crate::group_record::{self, GroupState, Slot};
-use crate::log_store::{GroupRecord, LogBounds, QueueRecords};
 use crate::records;
 use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition};
+use flintmq_log_store::ReadError;
+use flintmq_log_store::parts::group_record::{self, GroupState, Slot};
+use flintmq_log_store::{GroupRecord, LogBounds, QueueRecords};
 use rocksdb::{DBRawIterator, ErrorKind, ReadOptions, Snapshot};
 use std::sync::Arc;
 

@@ -2,11 +2,11 @@
 //! little is at risk.
 
 use crate::database::Database;
-use crate::error::StorageError;
 use crate::inbox::{Inbox, SyncMark};
 use crate::shutdown_signal::ShutdownSignal;
 use crate::statistics::Counters;
 use flintmq_consensus::GroupId;
+use flintmq_log_store::StorageError;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

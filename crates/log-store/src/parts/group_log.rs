@@ -3,28 +3,30 @@
 //! A batch that does not fit is a bug of the caller. It is refused before it reaches the disk: a
 //! hole in a log, or a truncation of applied entries, could not be repaired afterwards.
 
-use crate::batch::CheckpointBatch;
-use crate::group_record::GroupState;
+use crate::CheckpointBatch;
+use crate::parts::group_record::GroupState;
 use flintmq_consensus::{Entry, Index, LogPosition};
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 /// How far the memtables of the log family have got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct MemtableProgress {
+pub struct MemtableProgress {
     /// How many were closed.
-    pub(crate) closed: u64,
+    pub closed: u64,
     /// The last sequence number that is in a table file.
-    pub(crate) flushed_sequence: u64,
+    pub flushed_sequence: u64,
 }
 
 /// A group's log as it is once everything handed to RocksDB is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct GroupLog {
-    pub(crate) state: GroupState,
-    pub(crate) last: LogPosition,
+pub struct GroupLog {
+    /// What is kept of the group.
+    pub state: GroupState,
+    /// The end of the log.
+    pub last: LogPosition,
     /// Counts truncations in this run of the process.
-    pub(crate) truncations: u64,
+    pub truncations: u64,
     /// First index that is not in a table file yet; smaller ones may be.
     unflushed_first: Index,
     /// The database's sequence number of the last entry, and where it stood whenever a memtable was
@@ -38,24 +40,24 @@ pub(crate) struct GroupLog {
 
 impl GroupLog {
     /// A log as it is found at a start, all of it in table files.
-    pub(crate) fn new(state: GroupState, last: LogPosition, entry_bytes: u64) -> Self {
+    pub fn new(state: GroupState, last: LogPosition, entry_bytes: u64) -> Self {
         Self { state, last, unflushed_first: last.index + 1, entry_bytes, ..Self::default() }
     }
 
     /// The log that takes the place of this one: with this state, ending here.
-    pub(crate) fn replaced(&self, state: GroupState, last: LogPosition) -> Self {
+    pub fn replaced(&self, state: GroupState, last: LogPosition) -> Self {
         // What was told to be fsynced of the old one says nothing about the new.
         let truncations = self.truncations + 1;
         Self { truncations, ..Self::new(state, last, self.entry_bytes) }
     }
 
     /// Estimated bytes of an entry.
-    pub(crate) fn entry_bytes(&self) -> u64 {
+    pub fn entry_bytes(&self) -> u64 {
         self.entry_bytes
     }
 
     /// The indexes to delete for a truncation; empty if it deletes nothing.
-    pub(crate) fn check_truncation(&self, from: Index) -> Result<RangeInclusive<Index>, String> {
+    pub fn check_truncation(&self, from: Index) -> Result<RangeInclusive<Index>, String> {
         let applied = self.applied().index;
         if from <= applied {
             return Err(format!(
@@ -72,19 +74,19 @@ impl GroupLog {
     }
 
     /// Takes a truncation down: `new_last` is the entry in front of it.
-    pub(crate) fn truncated(&mut self, new_last: LogPosition) {
+    pub fn truncated(&mut self, new_last: LogPosition) {
         self.last = new_last;
         self.truncations += 1;
         self.unflushed_first = self.unflushed_first.min(new_last.index + 1);
     }
 
     /// Checks entries to append.
-    pub(crate) fn check_entries(&self, entries: &[Entry]) -> Result<(), String> {
+    pub fn check_entries(&self, entries: &[Entry]) -> Result<(), String> {
         check_entries(self.last, entries)
     }
 
     /// Takes an entry down.
-    pub(crate) fn appended(&mut self, last: LogPosition, bytes: usize) {
+    pub fn appended(&mut self, last: LogPosition, bytes: usize) {
         self.last = last;
         let bytes = bytes as u64;
         self.entry_bytes = match self.entry_bytes {
@@ -97,12 +99,12 @@ impl GroupLog {
     }
 
     /// Takes down that everything so far has at most this sequence number of the database.
-    pub(crate) fn sequenced(&mut self, sequence: u64) {
+    pub fn sequenced(&mut self, sequence: u64) {
         self.last_sequence = sequence;
     }
 
     /// Takes down how far memtables have got. To be called before entries are appended.
-    pub(crate) fn memtables_moved(&mut self, memtables: MemtableProgress) {
+    pub fn memtables_moved(&mut self, memtables: MemtableProgress) {
         if self.memtables_closed != memtables.closed {
             self.memtables_closed = memtables.closed;
             self.closed_memtables.push_back((self.last_sequence, self.last.index));
@@ -116,7 +118,7 @@ impl GroupLog {
     }
 
     /// Checks a checkpoint.
-    pub(crate) fn check_checkpoint(&self, batch: &CheckpointBatch) -> Result<(), String> {
+    pub fn check_checkpoint(&self, batch: &CheckpointBatch) -> Result<(), String> {
         let (applied, before) = (batch.applied, self.applied());
         if applied < before || applied.index < before.index {
             return Err(format!("the checkpoint goes back applied={applied:?} before={before:?}"));
@@ -137,7 +139,7 @@ impl GroupLog {
     }
 
     /// Takes a checkpoint down.
-    pub(crate) fn checkpointed(&mut self, batch: &CheckpointBatch) {
+    pub fn checkpointed(&mut self, batch: &CheckpointBatch) {
         self.state.applied = Some(batch.applied);
         if let Some(highest) = batch.dead_entries.iter().max() {
             self.state.contiguous_from = self.state.contiguous_from.max(highest + 1);
@@ -146,12 +148,13 @@ impl GroupLog {
 
     /// How many of the dead entries are in table files, and their estimated bytes: what only
     /// compaction gives back.
-    pub(crate) fn dead_on_disk(&self, dead: &[Index]) -> (u64, u64) {
+    pub fn dead_on_disk(&self, dead: &[Index]) -> (u64, u64) {
         let old = dead.iter().filter(|index| **index < self.unflushed_first).count() as u64;
         (old, old * self.entry_bytes)
     }
 
-    pub(crate) fn applied(&self) -> LogPosition {
+    /// Up to where the group's state is applied.
+    pub fn applied(&self) -> LogPosition {
         self.state.applied.unwrap_or_default()
     }
 }
@@ -160,7 +163,7 @@ impl GroupLog {
 const LARGE_ENTRY: u64 = 4 << 10;
 
 /// Checks that `entries` fit behind `last`.
-pub(crate) fn check_entries(mut last: LogPosition, entries: &[Entry]) -> Result<(), String> {
+pub fn check_entries(mut last: LogPosition, entries: &[Entry]) -> Result<(), String> {
     for entry in entries {
         if last.index.checked_add(1) != Some(entry.index) {
             return Err(format!("not the next entry index={} last={}", entry.index, last.index));

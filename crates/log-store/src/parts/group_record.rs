@@ -4,8 +4,8 @@
 //! snapshot, or nothing) comes to be on the spare side, however large it is, and one small write
 //! switches sides. What the other side held is deleted afterwards, piece by piece.
 
-use crate::records::Fields;
-use flintmq_consensus::{CreationId, Epoch, GroupId, Index, LogPosition};
+use crate::parts::fields::Fields;
+use flintmq_consensus::{CreationId, Epoch, GroupId, HardState, Index, LogPosition};
 
 /// The format of groups that need none of what came later.
 const FORMAT: u8 = 1;
@@ -20,18 +20,21 @@ const FLAG_SYNCHRONOUS: u8 = 4;
 
 /// The highest number that a group may have: the upper half of the numbers are the second sides,
 /// and no key may sort behind the last of them.
-pub(crate) const HIGHEST_GROUP: GroupId = GroupId((u32::MAX >> 1) - 1);
+pub const HIGHEST_GROUP: GroupId = GroupId((u32::MAX >> 1) - 1);
 
 /// One of the two places of a group's log and state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
     #[default]
+    /// Its keys begin with the group's number.
     First,
+    /// Its keys begin with the group's number in the upper half of the numbers.
     Second,
 }
 
 impl Side {
-    pub(crate) fn other(self) -> Self {
+    /// The side that is not in use when this one is.
+    pub fn other(self) -> Self {
         match self {
             Self::First => Self::Second,
             Self::Second => Self::First,
@@ -42,12 +45,13 @@ impl Side {
 /// What the keys of a side of a group begin with in `log` and `queue`. The first side's is the
 /// group's number, as it was before there were sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Slot(u32);
+pub struct Slot(u32);
 
 impl Slot {
     const SECOND: u32 = 1 << 31;
 
-    pub(crate) fn new(group: GroupId, side: Side) -> Self {
+    /// The slot of a side of a group.
+    pub fn new(group: GroupId, side: Side) -> Self {
         if group > HIGHEST_GROUP {
             // There is no such group, and nothing is ever written here.
             return Self(u32::MAX);
@@ -58,22 +62,23 @@ impl Slot {
         }
     }
 
-    pub(crate) fn group(self) -> GroupId {
+    /// The group that it belongs to.
+    pub fn group(self) -> GroupId {
         GroupId(self.0 & !Self::SECOND)
     }
 
     /// The slot that a key belongs to.
-    pub(crate) fn of_key(key: &[u8]) -> Option<Self> {
+    pub fn of_key(key: &[u8]) -> Option<Self> {
         key.first_chunk::<4>().map(|slot| Self(u32::from_be_bytes(*slot)))
     }
 
     /// What its keys begin with.
-    pub(crate) fn prefix(self) -> [u8; 4] {
+    pub fn prefix(self) -> [u8; 4] {
         self.0.to_be_bytes()
     }
 
     /// The first key behind all of its keys.
-    pub(crate) fn end(self) -> Vec<u8> {
+    pub fn end(self) -> Vec<u8> {
         match self.0.checked_add(1) {
             Some(next) => next.to_be_bytes().to_vec(),
             // Nothing is ever written here (`HIGHEST_GROUP`).
@@ -84,45 +89,45 @@ impl Slot {
 
 /// What is kept of a group besides its hard state and its `queue` records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct GroupState {
+pub struct GroupState {
     /// The checkpoint; `None` before the first one.
-    pub(crate) applied: Option<LogPosition>,
+    pub applied: Option<LogPosition>,
     /// Every entry from this index up to the last one is there.
-    pub(crate) contiguous_from: Index,
+    pub contiguous_from: Index,
     /// The loss epoch of the node at which the group last had everything.
-    pub(crate) rejoined_epoch: Epoch,
+    pub rejoined_epoch: Epoch,
     /// The group is being deleted: whatever is left of it goes away at the next start.
-    pub(crate) dropping: bool,
+    pub dropping: bool,
     /// Which making of the group this is.
-    pub(crate) creation: CreationId,
+    pub creation: CreationId,
     /// Where its log and its state are.
-    pub(crate) side: Side,
+    pub side: Side,
     /// Log and state are gone on purpose; the hard state stays.
-    pub(crate) removed: bool,
+    pub removed: bool,
     /// Whatever is written is fsynced before it is reported.
-    pub(crate) synchronous: bool,
+    pub synchronous: bool,
 }
 
 impl GroupState {
     /// The node's loss epoch, while the group has not made that loss good.
-    pub(crate) fn recovering(&self, loss_epoch: Epoch) -> Option<Epoch> {
+    pub fn recovering(&self, loss_epoch: Epoch) -> Option<Epoch> {
         // What was never reported cannot be missed.
         let can_lose = !self.synchronous && !self.removed;
         (can_lose && self.rejoined_epoch < loss_epoch).then_some(loss_epoch)
     }
 
     /// Where its log and its state are.
-    pub(crate) fn slot(&self, group: GroupId) -> Slot {
+    pub fn slot(&self, group: GroupId) -> Slot {
         Slot::new(group, self.side)
     }
 
     /// The place where its log and its state are not.
-    pub(crate) fn spare_slot(&self, group: GroupId) -> Slot {
+    pub fn spare_slot(&self, group: GroupId) -> Slot {
         Slot::new(group, self.side.other())
     }
 
     /// The group without log and state, on its other side.
-    pub(crate) fn emptied(self) -> Self {
+    pub fn emptied(self) -> Self {
         Self { applied: None, contiguous_from: 1, side: self.side.other(), ..self }
     }
 
@@ -135,7 +140,7 @@ impl GroupState {
 }
 
 /// Value of `group`.
-pub(crate) fn encode_group(state: &GroupState) -> Vec<u8> {
+pub fn encode_group(state: &GroupState) -> Vec<u8> {
     let applied = state.applied.unwrap_or_default();
     let flags = state.flags();
     let plain = flags == 0 && state.creation == CreationId::default();
@@ -155,7 +160,7 @@ pub(crate) fn encode_group(state: &GroupState) -> Vec<u8> {
 }
 
 /// A group's state from its value.
-pub(crate) fn decode_group(value: &[u8]) -> Result<GroupState, String> {
+pub fn decode_group(value: &[u8]) -> Result<GroupState, String> {
     let mut fields = Fields { rest: value };
     let format = fields.format_up_to(FORMAT_REPLICATED)?;
     let has_applied = fields.flag()?;
@@ -182,6 +187,12 @@ pub(crate) fn decode_group(value: &[u8]) -> Result<GroupState, String> {
         removed: flags & FLAG_REMOVED != 0,
         synchronous: flags & FLAG_SYNCHRONOUS != 0,
     })
+}
+
+/// Whether going from one hard state to the other forgets a promise.
+pub fn forgets(kept: &HardState, new: &HardState) -> bool {
+    let other_vote = kept.voted_for.is_some() && kept.voted_for != new.voted_for;
+    new.term < kept.term || (new.term == kept.term && other_vote)
 }
 
 #[cfg(test)]

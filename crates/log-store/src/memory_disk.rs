@@ -1,14 +1,13 @@
 //! The content of the in-memory store's pretended disk, and what requests do to it.
 
-use crate::batch::{AppendBatch, CheckpointBatch, NewGroup, StagedPiece};
-use crate::error::ReadError;
-use crate::group_log::GroupLog;
-use crate::group_record::{GroupState, HIGHEST_GROUP};
-use crate::group_replacing;
-use crate::log_store::{GroupRecord, LogBounds, OpenSnapshot};
-use crate::records::{self, EntryHeader};
-use crate::snapshot_pieces::{Kind, PieceBuilder, Place, SnapshotPiece};
-use crate::snapshot_staging::{StagedRecord, Staging};
+use crate::ReadError;
+use crate::parts::entry_record::{self, EntryHeader};
+use crate::parts::group_log::GroupLog;
+use crate::parts::group_record::{GroupState, HIGHEST_GROUP, forgets};
+use crate::parts::snapshot_pieces::{Kind, PieceBuilder, Place, SnapshotPiece};
+use crate::parts::snapshot_staging::{StagedRecord, Staging};
+use crate::{AppendBatch, CheckpointBatch, NewGroup, StagedPiece};
+use crate::{GroupRecord, LogBounds, OpenSnapshot};
 use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition, SnapshotId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,7 +86,7 @@ impl Disk {
                 {
                     last = known.position(from - 1)?;
                 }
-                crate::group_log::check_entries(last, &batch.entries)
+                crate::parts::group_log::check_entries(last, &batch.entries)
             }
             Change::Checkpoint(batch) => known.log.check_checkpoint(batch),
             _ => Ok(()),
@@ -146,7 +145,7 @@ fn check_new(group: GroupId, new: &NewGroup, known: Option<&Group>) -> Result<()
         return Err("the group exists already".to_owned());
     }
     let same = state.creation == new.creation;
-    if same && group_replacing::forgets(&known.hard_state, &new.hard_state) {
+    if same && forgets(&known.hard_state, &new.hard_state) {
         return Err("the group comes back without what it voted for".to_owned());
     }
     Ok(())
@@ -223,7 +222,7 @@ impl Group {
                     queue.insert(suffix.to_vec(), value.to_vec());
                 }
                 StagedRecord::Entry(index, value) => {
-                    entries.insert(index, records::decode_entry(index, value)?);
+                    entries.insert(index, entry_record::decode_entry(index, value)?);
                 }
             }
             Ok::<(), String>(())

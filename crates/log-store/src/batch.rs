@@ -1,6 +1,6 @@
 //! What the log writer is asked to write, and what it reports.
 
-use crate::error::StorageError;
+use crate::StorageError;
 use bytes::Bytes;
 use flintmq_consensus::{CreationId, Entry, GroupId, HardState, Index, LogPosition, SnapshotId};
 use std::fmt;
@@ -13,7 +13,7 @@ pub struct NewGroup {
     /// Its first hard state.
     pub hard_state: HardState,
     /// Whether each append of this group is fsynced before it is reported, whatever
-    /// [`crate::Durability`] says for the others. Such a group never counts as recovering. Stays
+    /// the store's `Durability` says for the others. Such a group never counts as recovering. Stays
     /// with the group.
     pub synchronous: bool,
 }
@@ -118,7 +118,7 @@ pub enum SnapshotReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// The log is written up to this entry: to the page cache, or to the disk with
-    /// [`crate::Durability::Sync`]. One report may stand for several batches.
+    /// `Durability::Sync`. One report may stand for several batches.
     Appended {
         /// The number of the batch; those before it are written too.
         write: u64,

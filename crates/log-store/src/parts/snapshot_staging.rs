@@ -3,12 +3,12 @@
 //! What comes in is a peer's word: nothing in it may reserve memory that was not sent, and nothing
 //! counts before the end was seen.
 
-use crate::records;
-use crate::snapshot_pieces::{self, Kind, Part};
+use crate::parts::entry_record;
+use crate::parts::snapshot_pieces::{self, Kind, Part};
 use flintmq_consensus::{Index, SnapshotId};
 
 /// A record of a snapshot that is all there.
-pub(crate) enum StagedRecord<'a> {
+pub enum StagedRecord<'a> {
     /// Of the `queue` family: suffix and value.
     State(&'a [u8], &'a [u8]),
     /// Of the log: index and the value that `log` holds.
@@ -17,7 +17,7 @@ pub(crate) enum StagedRecord<'a> {
 
 /// How far a snapshot has come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Staging {
+pub struct Staging {
     id: SnapshotId,
     /// Where the next piece must begin; `None` once the end was seen.
     next: Option<Vec<u8>>,
@@ -28,18 +28,18 @@ pub(crate) struct Staging {
 
 impl Staging {
     /// Nothing yet of this snapshot.
-    pub(crate) fn begin(id: SnapshotId) -> Self {
+    pub fn begin(id: SnapshotId) -> Self {
         Self { id, next: Some(Vec::new()), record: None, partial: None }
     }
 
     /// Whether everything of this very snapshot is there.
-    pub(crate) fn is_complete(&self, id: SnapshotId) -> bool {
+    pub fn is_complete(&self, id: SnapshotId) -> bool {
         self.id == id && self.next.is_none()
     }
 
     /// Takes a piece in and hands its whole records to `put`. After an error the staging is worth
     /// nothing: it must begin anew.
-    pub(crate) fn take<E: From<String>>(
+    pub fn take<E: From<String>>(
         &mut self,
         id: SnapshotId,
         cursor: &[u8],
@@ -153,7 +153,7 @@ impl Staging {
             Kind::State => put(StagedRecord::State(key, value)),
             Kind::Entry => {
                 let index = snapshot_pieces::decode_index(key)?;
-                let entry = records::check_entry(value)?;
+                let entry = entry_record::check_entry(value)?;
                 let position = self.id.position;
                 if index == 0 || index > position.index || entry > position.term {
                     return Err(E::from(format!(
@@ -170,8 +170,8 @@ impl Staging {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::EntryHeader;
-    use crate::snapshot_pieces::{PieceBuilder, Place, SnapshotPiece};
+    use crate::parts::entry_record::EntryHeader;
+    use crate::parts::snapshot_pieces::{PieceBuilder, Place, SnapshotPiece};
     use bytes::Bytes;
     use flintmq_consensus::{Entry, EntryKind, LogPosition, NodeId};
     use proptest::prelude::*;

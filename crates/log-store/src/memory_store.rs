@@ -5,16 +5,19 @@
 //! within the call. With [`Delivery::Stepped`] requests wait until [`MemoryStore::step`], so a test
 //! decides what is written when, what is fsynced, and what a power loss takes away.
 
-use crate::batch::{
+// The contract lets any thread ask, so the double must be shared.
+#![allow(clippy::disallowed_types)]
+
+use crate::DiskState;
+use crate::StoreStats;
+use crate::memory_disk::{Change, Disk, Group, OpenedSnapshot};
+use crate::parts::snapshot_pieces::SnapshotPiece;
+use crate::{
     AppendBatch, AppendKind, CheckpointBatch, HardStates, NewGroup, OnSaved, Report, Sink,
     SnapshotReport, StagedPiece,
 };
-use crate::disk_space::DiskState;
-use crate::error::{ReadError, Refused, RefusedReason, StorageError};
-use crate::log_store::{GroupRecord, LogBounds, LogStore, OnRead, OpenSnapshot, QueueRecords};
-use crate::memory_disk::{Change, Disk, Group, OpenedSnapshot};
-use crate::snapshot_pieces::SnapshotPiece;
-use crate::statistics::StoreStats;
+use crate::{GroupRecord, LogBounds, LogStore, OnRead, OpenSnapshot, QueueRecords};
+use crate::{ReadError, Refused, RefusedReason, StorageError};
 use bytes::Bytes;
 use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition, SnapshotId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

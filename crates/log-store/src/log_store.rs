@@ -1,10 +1,10 @@
 //! The contract of a store, kept by RocksDB and by the in-memory double alike.
 
-use crate::batch::{AppendBatch, CheckpointBatch, HardStates, NewGroup, Sink, StagedPiece};
-use crate::disk_space::DiskState;
-use crate::error::{ReadError, Refused};
-use crate::snapshot_pieces::SnapshotPiece;
-use crate::statistics::StoreStats;
+use crate::DiskState;
+use crate::StoreStats;
+use crate::parts::snapshot_pieces::SnapshotPiece;
+use crate::{AppendBatch, CheckpointBatch, HardStates, NewGroup, Sink, StagedPiece};
+use crate::{ReadError, Refused};
 use bytes::Bytes;
 use flintmq_consensus::{
     CreationId, Entry, Epoch, GroupId, HardState, Index, LogPosition, SnapshotId,
@@ -69,7 +69,7 @@ pub type QueueRecords<'a> = Box<dyn Iterator<Item = Result<QueueRecord, ReadErro
 /// A replicated log's storage for all groups of a node. Requests of one group are done in the order
 /// in which they were taken: while one of them is refused, the caller holds back those behind it,
 /// resets and snapshots too, which are hardly ever refused themselves. What is reported survives
-/// what [`crate::Durability`] says. After an unclean stop the store is in some earlier state of its
+/// what the store's `Durability` says. After an unclean stop the store is in some earlier state of its
 /// own history, over all groups and families at once.
 pub trait LogStore: Send + Sync {
     /// Sends the reports of `group` to `sink` from now on, replacing an earlier sink.
@@ -149,8 +149,8 @@ pub trait LogStore: Send + Sync {
 
     /// Opens a snapshot of the group's last checkpoint. It stays what it is while the group goes
     /// on, keeps what dies meanwhile on the disk, and is therefore closed by itself when it is not
-    /// read from for long, and at a certain age ([`crate::StoreOptions::snapshot_idle`],
-    /// [`crate::StoreOptions::snapshot_life`]); a process that ends takes it along.
+    /// read from for long, and at a certain age (`StoreOptions::snapshot_idle`,
+    /// `StoreOptions::snapshot_life`); a process that ends takes it along.
     fn open_snapshot(&self, group: GroupId, then: OnRead<OpenSnapshot>);
 
     /// Reads the piece that begins at `cursor`, the empty one being the beginning, of at most

@@ -7,17 +7,17 @@
 //! cursor names the record and the byte where its piece begins, and nothing that only the sender's
 //! memory knows: any piece can be read again.
 
-use crate::records::Fields;
+use crate::parts::fields::Fields;
 use bytes::Bytes;
 use flintmq_consensus::{Index, LogPosition};
 
 const FORMAT: u8 = 1;
 
 /// Bytes of a record's value at most: what a receiver may have to put together in memory.
-pub(crate) const MAX_RECORD_BYTES: usize = 256 << 20;
+pub const MAX_RECORD_BYTES: usize = 256 << 20;
 
 /// Bytes of a record's key at most: cursors hold one.
-pub(crate) const MAX_KEY_BYTES: usize = 64 << 10;
+pub const MAX_KEY_BYTES: usize = 64 << 10;
 
 /// Bytes that a piece may always hold, however few were asked for.
 const MIN_PIECE_BYTES: usize = 1 << 10;
@@ -37,7 +37,7 @@ const CURSOR_HEADER: usize = 5;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Format and position.
     Head = 0,
     /// A record of the `queue` family, by its suffix.
@@ -65,15 +65,18 @@ impl Kind {
 
 /// A byte of a snapshot, named by its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) kind: Kind,
-    pub(crate) key: Vec<u8>,
-    pub(crate) offset: usize,
+pub struct Place {
+    /// Kind of the record.
+    pub kind: Kind,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Byte of its value.
+    pub offset: usize,
 }
 
 impl Place {
     /// The place of a cursor; the empty one is the beginning.
-    pub(crate) fn decode(cursor: &[u8]) -> Result<Self, String> {
+    pub fn decode(cursor: &[u8]) -> Result<Self, String> {
         if cursor.is_empty() {
             return Ok(Self { kind: Kind::Head, key: Vec::new(), offset: 0 });
         }
@@ -95,7 +98,7 @@ impl Place {
     }
 
     /// Where to look for the first record of `kind`: `None` if the place is behind all of them.
-    pub(crate) fn first_key(&self, kind: Kind) -> Option<&[u8]> {
+    pub fn first_key(&self, kind: Kind) -> Option<&[u8]> {
         match kind.cmp(&self.kind) {
             std::cmp::Ordering::Less => None,
             std::cmp::Ordering::Equal => Some(&self.key),
@@ -114,7 +117,7 @@ pub struct SnapshotPiece {
 }
 
 /// Puts a piece together: records are added from its place on, until it is full.
-pub(crate) struct PieceBuilder {
+pub struct PieceBuilder {
     data: Vec<u8>,
     max_bytes: usize,
     place: Place,
@@ -123,13 +126,13 @@ pub(crate) struct PieceBuilder {
 
 impl PieceBuilder {
     /// A piece that begins at `place`.
-    pub(crate) fn new(place: Place, max_bytes: usize) -> Self {
+    pub fn new(place: Place, max_bytes: usize) -> Self {
         let max_bytes = max_bytes.clamp(MIN_PIECE_BYTES, MAX_PIECE_BYTES);
         Self { data: Vec::new(), max_bytes, place, next: None }
     }
 
     /// Adds the head, if the piece begins with it. True: there is room for more.
-    pub(crate) fn head(&mut self, position: LogPosition) -> Result<bool, String> {
+    pub fn head(&mut self, position: LogPosition) -> Result<bool, String> {
         if self.place.kind > Kind::Head {
             return Ok(true);
         }
@@ -137,12 +140,12 @@ impl PieceBuilder {
     }
 
     /// Ends the snapshot, if there is room for it.
-    pub(crate) fn end(&mut self) -> Result<bool, String> {
+    pub fn end(&mut self) -> Result<bool, String> {
         self.add(Kind::End, &[], &[])
     }
 
     /// Adds a record, or as much of it as there is room for. True: there is room for more.
-    pub(crate) fn add(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<bool, String> {
+    pub fn add(&mut self, kind: Kind, key: &[u8], value: &[u8]) -> Result<bool, String> {
         if key.len() > MAX_KEY_BYTES || value.len() > MAX_RECORD_BYTES {
             return Err(format!(
                 "a record is too large for a snapshot key_bytes={} bytes={}",
@@ -177,7 +180,7 @@ impl PieceBuilder {
     }
 
     /// The piece.
-    pub(crate) fn finish(mut self) -> SnapshotPiece {
+    pub fn finish(mut self) -> SnapshotPiece {
         let next = self.next.map(|place| place.encode());
         if let Some(cursor) = &next {
             push_part(&mut self.data, Kind::Next, cursor, (0, 0), &[]);
@@ -203,18 +206,21 @@ fn push_part(
 }
 
 /// A part of a record, as it is found in a piece.
-pub(crate) struct Part<'a> {
-    pub(crate) kind: Kind,
-    pub(crate) key: &'a [u8],
+pub struct Part<'a> {
+    /// Kind of the record.
+    pub kind: Kind,
+    /// Its key.
+    pub key: &'a [u8],
     /// Bytes of the whole value.
-    pub(crate) total: usize,
+    pub total: usize,
     /// Where the part begins in it.
-    pub(crate) offset: usize,
-    pub(crate) bytes: &'a [u8],
+    pub offset: usize,
+    /// The part.
+    pub bytes: &'a [u8],
 }
 
 /// Takes the next part off the front of `data`; `None` at the end.
-pub(crate) fn next_part<'a>(data: &mut &'a [u8]) -> Result<Option<Part<'a>>, String> {
+pub fn next_part<'a>(data: &mut &'a [u8]) -> Result<Option<Part<'a>>, String> {
     if data.is_empty() {
         return Ok(None);
     }
@@ -246,7 +252,7 @@ fn head(position: LogPosition) -> [u8; 17] {
 }
 
 /// The position in a head.
-pub(crate) fn decode_head(value: &[u8]) -> Result<LogPosition, String> {
+pub fn decode_head(value: &[u8]) -> Result<LogPosition, String> {
     let mut fields = Fields { rest: value };
     match fields.u8()? {
         FORMAT => {}
@@ -258,7 +264,7 @@ pub(crate) fn decode_head(value: &[u8]) -> Result<LogPosition, String> {
 }
 
 /// The index in an entry's key.
-pub(crate) fn decode_index(key: &[u8]) -> Result<Index, String> {
+pub fn decode_index(key: &[u8]) -> Result<Index, String> {
     key.try_into().map(Index::from_be_bytes).map_err(|_| "an entry without index".to_owned())
 }
 
