@@ -72,7 +72,7 @@ impl Liveness {
                     tracing::warn!(peer = peer.0, "node cannot be reached");
                     self.tell(peer, false, false);
                 }
-                NodeEffect::PeerTrusted { peer, restarted } => {
+                NodeEffect::PeerTrusted { peer, restarted, .. } => {
                     tracing::info!(peer = peer.0, restarted, "node can be reached");
                     self.tell(peer, true, restarted);
                 }
