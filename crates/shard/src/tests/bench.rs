@@ -13,12 +13,13 @@ use flintmq_consensus::{
 };
 use flintmq_log_store::{
     AppendKind, CheckpointBatch, Delivery, GroupRecord, LogStore, MemoryStore, QueueRecord,
-    ReadError,
+    ReadError, Report, SnapshotReport,
 };
 
 use crate::machine::{Committed, Group, Machine, MachineFailure, NotProposed, NotSent};
 use crate::{
-    FromStore, Network, Notice, Shard, ShardEffect, ShardInput, ShardParts, StoredGroup, read_state,
+    FromStore, Network, Notice, Shard, ShardEffect, ShardInput, ShardParts, StoreEvent,
+    StoredGroup, read_state,
 };
 
 pub(super) const GROUP: GroupId = GroupId(3);
@@ -248,6 +249,11 @@ pub(super) struct Node {
     pub(super) effects: Vec<ShardEffect<LogPosition>>,
     /// Its disk does nothing.
     pub(super) stalled: bool,
+    /// Its disk does not open snapshots.
+    pub(super) fails_snapshots: bool,
+    pub(super) snapshots_failed: usize,
+    /// So many pieces of snapshots are refused as damaged.
+    pub(super) refuses_pieces: usize,
     pub(super) wire_full: Arc<std::sync::atomic::AtomicBool>,
     told: Receiver<FromStore>,
     sent: Receiver<Sent>,
@@ -301,6 +307,9 @@ impl Node {
             fatal: None,
             effects: Vec::new(),
             stalled: false,
+            fails_snapshots: false,
+            snapshots_failed: 0,
+            refuses_pieces: 0,
             wire_full,
             told,
             sent,
@@ -309,10 +318,8 @@ impl Node {
 
     /// A group of one that serves.
     pub(super) fn serving() -> Self {
-        let hard_state = HardState {
-            config: ConfigRegister::of_voters([NODE]),
-            ..HardState::default()
-        };
+        let hard_state =
+            HardState { config: ConfigRegister::of_voters([NODE]), ..HardState::default() };
         let mut node = Self::open(&store_of(hard_state), NODE, &[], Time(0));
         node.run();
         assert!(node.machine().leads);
@@ -363,11 +370,29 @@ impl Node {
     /// What the store has told since; false when it was nothing.
     pub(super) fn hear_store(&mut self) -> bool {
         let mut any = false;
-        while let Ok(told) = self.told.try_recv() {
+        while let Ok(mut told) = self.told.try_recv() {
+            self.make_fail(&mut told);
             self.step(told.into());
             any = true;
         }
         any
+    }
+
+    /// Pretends that the store failed, where it is to.
+    fn make_fail(&mut self, told: &mut FromStore) {
+        let FromStore::Group { event, .. } = told else { return };
+        match event {
+            StoreEvent::SnapshotOpened { opened, .. } if self.fails_snapshots => {
+                *opened = Err(ReadError::Busy { group: GROUP });
+                self.snapshots_failed += 1;
+            }
+            StoreEvent::Report(Report::Snapshot(report)) if self.refuses_pieces > 0 => {
+                let SnapshotReport::Staged { id, .. } = *report else { return };
+                self.refuses_pieces -= 1;
+                *report = SnapshotReport::Refused { id, detail: "damaged".to_owned() };
+            }
+            _ => {}
+        }
     }
 
     /// Lets the store and the shard work until nothing is left to do.
