@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flintmq_consensus::{Entry, GroupId, Index, NodeId, Packet, SnapshotId};
-use flintmq_log_store::{OpenSnapshot, QueueRecord, ReadError, Report, SnapshotPiece};
+use flintmq_log_store::{DiskState, OpenSnapshot, QueueRecord, ReadError, Report, SnapshotPiece};
 
 use crate::admin::AdminCommand;
 use crate::assignment::Assignment;
@@ -44,6 +44,13 @@ pub enum ShardInput<R> {
         incarnation: u64,
         /// Whether it is not the process that was there before.
         restarted: bool,
+    },
+    /// How another node's disk is, as it says itself. One that never says so has room.
+    PeerDisk {
+        /// Which.
+        peer: NodeId,
+        /// Its disk.
+        disk: DiskState,
     },
     /// The cluster has one node less.
     PeerRemoved {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flintmq_consensus::{
-    ConfigRegister, Core, GroupId, Index, Input, NodeCore, NodeCounters, NodeEffect, NodeId,
-    NodeInput, NodeSettings, Settings, Time,
+    ConfigRegister, Core, GroupId, Index, Input, Liveness, NodeCore, NodeCounters, NodeEffect,
+    NodeId, NodeInput, NodeSettings, Settings, Time,
 };
 use flintmq_log_store::LogStore;
 
@@ -78,6 +78,7 @@ impl<M: Machine> Shard<M> {
     pub fn new(parts: ShardParts) -> Self {
         let ShardParts { mut node, clustered, store, events, network } = parts;
         let group = (*node.group).clone();
+        node.liveness = Liveness::Told;
         node.group = Arc::new(Settings { proposal_window_bytes: WINDOW_BYTES, ..group });
         let host = Host {
             node: node.node,

@@ -161,10 +161,7 @@ impl<M: Machine> Shard<M> {
 
 /// What a machine is called for, in the order that [`Machine`] promises. True when there is more to
 /// do at once.
-fn take_part<M: Machine>(
-    machine: &mut M,
-    group: &mut InGroup<'_>,
-) -> Result<bool, MachineFailure> {
+fn take_part<M: Machine>(machine: &mut M, group: &mut InGroup<'_>) -> Result<bool, MachineFailure> {
     let id = group.replica.group;
     let serves = |group: &InGroup<'_>| {
         let core = group.core.group(id)?;
