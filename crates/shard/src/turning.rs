@@ -142,6 +142,7 @@ impl<M: Machine> Shard<M> {
         }
         if left.is_empty() {
             self.flush();
+            self.dirty.clear();
             self.host.tell(Told::Stopped);
             self.done = true;
         }
@@ -152,6 +153,7 @@ impl<M: Machine> Shard<M> {
     fn break_off(&mut self) {
         self.step_core(NodeInput::CedeAll);
         self.flush();
+        self.dirty.clear();
         self.done = true;
         if let Some(error) = self.host.failure.take() {
             self.host.tell(Told::Fatal(error));
