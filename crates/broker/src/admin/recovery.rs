@@ -280,7 +280,7 @@ impl RecoverHere {
             history: self.history,
             newest: self.members.into_config(),
             number: self.number,
-        })
+        }
     }
 }
 
