@@ -166,9 +166,9 @@ fn emptiest(load: &Load, nodes: &[u32], group: u32, among: impl Fn(u32) -> bool)
 
 #[cfg(test)]
 mod tests {
-    use super::crate::membership::tests::membership_of;
     use super::*;
     use crate::membership::MembershipCommand;
+    use crate::membership::tests::membership_of;
 
     /// Plans and takes the plan up.
     fn settle(membership: &mut ClusterMembership, partitions: u32) -> usize {
