@@ -124,12 +124,27 @@ pub enum Input {
         /// Where the next piece begins; none after the last.
         next: Option<Bytes>,
     },
+    /// Answer to [`crate::Effect::SnapshotOpen`] or [`crate::Effect::SnapshotRead`] that could not
+    /// be carried out: too many are open, the disk refused, the snapshot is gone. What is open of
+    /// it is closed by [`crate::Effect::SnapshotClose`]; the core asks again after a while, as long
+    /// as the peer needs it.
+    SnapshotFailed {
+        /// Who it is for.
+        to: NodeId,
+    },
     /// Answer to [`crate::Effect::SnapshotStage`].
     SnapshotStaged {
         /// Which snapshot.
         id: SnapshotId,
         /// Where the piece began.
         cursor: Bytes,
+    },
+    /// Answer to [`crate::Effect::SnapshotStage`] or [`crate::Effect::SnapshotInstall`] that could
+    /// not be carried out: what came in is damaged or incomplete. Nothing was changed; the snapshot
+    /// is taken from its beginning when it is offered again.
+    SnapshotRefused {
+        /// Which snapshot.
+        id: SnapshotId,
     },
     /// Answer to [`crate::Effect::SnapshotInstall`]: the state machine stands at the snapshot.
     SnapshotInstalled {

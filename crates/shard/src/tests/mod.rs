@@ -1,0 +1,7 @@
+//! Shards over stores in memory, whose writes the tests let happen when they want.
+
+mod alone;
+mod bench;
+mod cluster;
+mod departed;
+mod snapshots;
