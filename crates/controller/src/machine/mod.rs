@@ -15,7 +15,7 @@ mod tests;
 mod turn;
 mod work;
 
-use flintmq_consensus::{Index, LogPosition, NodeId, Time};
+use flintmq_consensus::{Index, NodeId, Time};
 
 use crate::command::ChangeId;
 use crate::metadata::{AppliedChange, Metadata, MetadataState, Seen};
@@ -33,6 +33,8 @@ use role::Role;
 /// 4,096 and 64 MiB, answers to other nodes by one question and one window of each.
 pub struct ControllerMachine {
     state: MetadataState,
+    /// It was given the stored state, or an entry.
+    has_state: bool,
     role: Role,
     changes: PendingChanges,
     catch_ups: CatchUps,
@@ -56,16 +58,14 @@ pub struct ControllerMachine {
 }
 
 impl ControllerMachine {
-    /// The machine of `node`, whose present process has this number, with the state that its last
-    /// checkpoint left, applied up to this entry. A later process of a node has a greater number:
-    /// changes of a smaller one are refused.
-    pub fn new(node: NodeId, process: u64, mut state: MetadataState, applied: LogPosition) -> Self {
-        state.set_applied(applied);
-        if state.released(node).is_none() {
-            state.set_released(node, applied.index);
-        }
+    /// The machine of `node`, whose present process has this number. A later process of a node has
+    /// a greater number: changes of a smaller one are refused.
+    ///
+    /// The group gives it the stored state, see [`flintmq_shard::Machine::restore`].
+    pub fn new(node: NodeId, process: u64) -> Self {
         Self {
-            state,
+            state: MetadataState::default(),
+            has_state: false,
             role: Role::Leaderless,
             changes: PendingChanges::new(node, process),
             catch_ups: CatchUps::default(),

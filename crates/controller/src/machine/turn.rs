@@ -128,12 +128,15 @@ impl Machine for ControllerMachine {
         records: Vec<QueueRecord>,
     ) -> Result<(), MachineFailure> {
         let before = self.membership_version();
-        let applied = group.applied();
+        let (node, applied) = (group.node(), group.applied());
         let mut state = MetadataState::restore(records).map_err(failure)?;
         state.set_applied(applied);
-        // The other node's log is not this one's: here nothing lies below the new state.
-        state.set_released(group.node(), applied.index);
+        // The state of another node says nothing of this one's log, which begins behind it.
+        if self.has_state || state.released(node).is_none_or(|index| index > applied.index) {
+            state.set_released(node, applied.index);
+        }
         self.state = state;
+        self.has_state = true;
         self.since_checkpoint = 0;
         self.metadata_changed = true;
         self.note_membership(before);
@@ -146,7 +149,11 @@ impl Machine for ControllerMachine {
         Ok(())
     }
 
-    fn apply(&mut self, _: &mut dyn Group, entry: &Committed) -> Result<(), MachineFailure> {
+    fn apply(&mut self, group: &mut dyn Group, entry: &Committed) -> Result<(), MachineFailure> {
+        if !std::mem::replace(&mut self.has_state, true) {
+            // A new group: the log begins here.
+            self.state.set_released(group.node(), entry.position.index.saturating_sub(1));
+        }
         match entry.kind {
             EntryKind::Barrier => self.state.set_applied(entry.position),
             EntryKind::Commands => {

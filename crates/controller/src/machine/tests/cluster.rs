@@ -8,7 +8,6 @@ use flintmq_shard::{Committed, Machine, QueueRecord};
 
 use super::super::ControllerMachine;
 use super::fake_group::FakeGroup;
-use crate::metadata::MetadataState;
 use crate::request::{Effect, Request};
 
 pub(super) struct Node {
@@ -18,9 +17,16 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn new(id: u32, process: u64, nodes: u32, state: MetadataState, applied: LogPosition) -> Self {
-        let group = FakeGroup::new(id, nodes, applied);
-        let machine = ControllerMachine::new(NodeId(id), process, state, applied);
+    fn new(
+        id: u32,
+        process: u64,
+        nodes: u32,
+        records: Vec<QueueRecord>,
+        applied: LogPosition,
+    ) -> Self {
+        let mut group = FakeGroup::new(id, nodes, applied);
+        let mut machine = ControllerMachine::new(NodeId(id), process);
+        machine.restore(&mut group, records).unwrap();
         Self { group, machine, effects: Vec::new() }
     }
 }
@@ -39,8 +45,7 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Nodes `1..=nodes`, none of which leads.
     pub(super) fn new(nodes: u32) -> Self {
-        let node =
-            |id| (id, Node::new(id, 100, nodes, MetadataState::default(), LogPosition::default()));
+        let node = |id| (id, Node::new(id, 100, nodes, Vec::new(), LogPosition::default()));
         Self {
             nodes: (1..=nodes).map(node).collect(),
             log: Vec::new(),
@@ -200,8 +205,7 @@ impl Cluster {
     pub(super) fn restart(&mut self, id: u32, process: u64, records: Vec<QueueRecord>) {
         let applied = self.node(id).group.applied;
         let nodes = self.nodes.len() as u32;
-        let state = MetadataState::restore(records).unwrap();
-        let mut node = Node::new(id, process, nodes, state, applied);
+        let mut node = Node::new(id, process, nodes, records, applied);
         let before = self.node(id);
         (node.group.term, node.group.leader) = (before.group.term, before.group.leader);
         node.group.committed = before.group.committed;
