@@ -166,16 +166,18 @@ fn emptiest(load: &Load, nodes: &[u32], group: u32, among: impl Fn(u32) -> bool)
 
 #[cfg(test)]
 mod tests {
-    use super::crate::membership::tests::membership_of;
     use super::*;
     use crate::membership::MembershipCommand;
+    use crate::membership::tests::membership_of;
 
     /// Plans and takes the plan up.
     fn settle(membership: &mut ClusterMembership, partitions: u32) -> usize {
         let places = plan(membership, partitions, &|_| false);
         let changed = places.len();
         let version = membership.version();
-        membership.apply(MembershipCommand::Place { version, places });
+        if !places.is_empty() {
+            membership.apply(MembershipCommand::Place { version, places }).unwrap();
+        }
         assert!(
             plan(membership, partitions, &|_| false).is_empty(),
             "a plan that is carried out is at its end"

@@ -70,8 +70,7 @@ pub(super) async fn remove(State(state): State<AdminState>, Path(name): Path<Str
     }
     let queues: Vec<String> = {
         let metadata = node.controller.metadata();
-        let of_domain = metadata.queues().filter(|(_, place)| place.domain == name);
-        of_domain.map(|(uri, _)| uri.to_owned()).collect()
+        metadata.queues_in(&name).map(|(uri, _)| uri.to_owned()).collect()
     };
     for uri in &queues {
         super::queues::check_unused(node, uri).await?;

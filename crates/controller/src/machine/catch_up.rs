@@ -7,10 +7,11 @@ use flintmq_consensus::{Index, Time};
 /// Most requests that wait.
 pub(super) const MAX_CATCH_UPS: usize = 16_384;
 
-/// A question to a leader elsewhere that is under way.
+/// A question to a leader elsewhere that is not answered.
 struct Asked {
     number: u64,
-    at: Time,
+    /// None: it is to be sent again. Whichever copy is answered, the answer is new enough.
+    sent: Option<Time>,
     requests: Vec<u64>,
 }
 
@@ -59,14 +60,21 @@ impl CatchUps {
 
     /// The number of the next question for a leader elsewhere, if one is to be asked now.
     pub(super) fn next_question(&self) -> Option<u64> {
-        (self.asked.is_none() && self.has_unasked()).then_some(self.next_question + 1)
+        match &self.asked {
+            Some(asked) => asked.sent.is_none().then_some(asked.number),
+            None => self.has_unasked().then_some(self.next_question + 1),
+        }
     }
 
     /// That question was sent.
     pub(super) fn question_sent(&mut self, now: Time) {
+        if let Some(asked) = &mut self.asked {
+            asked.sent = Some(now);
+            return;
+        }
         self.next_question += 1;
         let requests = self.take_unasked();
-        self.asked = Some(Asked { number: self.next_question, at: now, requests });
+        self.asked = Some(Asked { number: self.next_question, sent: Some(now), requests });
     }
 
     /// The leader that was asked is not, or may not be, the one to answer.
@@ -76,10 +84,10 @@ impl CatchUps {
         }
     }
 
-    /// A question from before this moment is asked again.
-    pub(super) fn withdraw_older_than(&mut self, then: Time) {
-        if self.asked.as_ref().is_some_and(|asked| asked.at <= then) {
-            self.withdraw_question();
+    /// A question that was sent before this moment is sent again.
+    pub(super) fn resend_older_than(&mut self, then: Time) {
+        if let Some(asked) = &mut self.asked {
+            asked.sent = asked.sent.filter(|at| *at > then);
         }
     }
 

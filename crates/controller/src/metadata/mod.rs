@@ -151,6 +151,15 @@ impl Metadata {
         self.queues.iter().map(|(uri, place)| (&**uri, &**place))
     }
 
+    /// The queues of a domain, by URI. The cost depends on their number only.
+    pub fn queues_in(&self, domain: &str) -> impl Iterator<Item = (&str, &QueuePlace)> {
+        let prefix = format!("bmq://{domain}/");
+        let queues = self.queues.from(prefix.as_str().into());
+        queues
+            .map(|(uri, place)| (&**uri, &**place))
+            .take_while(move |(uri, _)| uri.starts_with(&prefix))
+    }
+
     /// How many queues a domain has.
     pub fn queues_of(&self, domain: &str) -> usize {
         self.per_domain.get(domain).copied().unwrap_or(0)

@@ -52,6 +52,11 @@ impl<K: Ord + Clone, V: Clone> PersistentMap<K, V> {
         self.0.range((Bound::Excluded(key), Bound::Unbounded))
     }
 
+    /// What begins at this key.
+    pub(super) fn from(&self, key: K) -> impl Iterator<Item = (&K, &V)> {
+        self.0.range((Bound::Included(key), Bound::Unbounded))
+    }
+
     pub(super) fn last(&self) -> Option<(&K, &V)> {
         self.0.last()
     }

@@ -178,6 +178,17 @@ fn changed_domains_are_found_by_version() {
 }
 
 #[test]
+fn the_queues_of_a_domain_are_found_by_its_name() {
+    let mut applying = Applying::default();
+    for uri in ["bmq://c/z", "bmq://d/a", "bmq://d/b", "bmq://d.e/a", "bmq://da/a"] {
+        applying.apply(&[assign(uri, 1)]).unwrap();
+    }
+    let uris: Vec<&str> = applying.metadata().queues_in("d").map(|(uri, _)| uri).collect();
+    assert_eq!(uris, ["bmq://d/a", "bmq://d/b"]);
+    assert_eq!(applying.metadata().queues_in("x").count(), 0);
+}
+
+#[test]
 fn a_copy_does_not_change() {
     let mut applying = Applying::default();
     applying.apply(&[assign("bmq://d/a", 1), put("d", PutCondition::New)]).unwrap();

@@ -3,146 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use flintmq_consensus::{
-    ConfigRegister, Entry, EntryKind, GroupId, Index, LogPosition, NodeId, Term, Time,
-};
-use flintmq_shard::{
-    AppendKind, CheckpointBatch, Committed, DiskState, Group, Machine, NotProposed, NotSent,
-    QueueRecord, ReplicaStatus,
-};
+use flintmq_consensus::{EntryKind, LogPosition, NodeId, Term, Time};
+use flintmq_shard::{Committed, Machine, QueueRecord};
 
 use super::super::ControllerMachine;
-use crate::metadata::MetadataState;
+use super::fake_group::FakeGroup;
 use crate::request::{Effect, Request};
-
-/// One node's group.
-pub(super) struct FakeGroup {
-    node: NodeId,
-    pub(super) now: Time,
-    pub(super) term: Term,
-    pub(super) leader: Option<NodeId>,
-    serving: bool,
-    peers: Vec<NodeId>,
-    config: ConfigRegister,
-    applied: LogPosition,
-    committed: Index,
-    /// Proposed here and not committed.
-    proposed: Vec<Committed>,
-    sent: Vec<(NodeId, Bytes)>,
-    asked: Vec<u64>,
-    reads: u64,
-    /// Proposals are refused.
-    pub(super) window_full: bool,
-    /// Nothing can be sent.
-    pub(super) connections_full: bool,
-    pub(super) checkpoint_refused: bool,
-    pub(super) checkpoints: Vec<CheckpointBatch>,
-    pub(super) compaction_limit: Index,
-}
-
-impl Group for FakeGroup {
-    fn id(&self) -> GroupId {
-        GroupId::CONTROLLER
-    }
-    fn node(&self) -> NodeId {
-        self.node
-    }
-    fn now(&self) -> Time {
-        self.now
-    }
-    fn wall_ms(&self) -> u64 {
-        0
-    }
-    fn is_clock_trusted(&self) -> bool {
-        true
-    }
-    fn is_clustered(&self) -> bool {
-        true
-    }
-    fn status(&self) -> ReplicaStatus {
-        let (term, serving, leader) = (self.term, self.serving, self.leader);
-        ReplicaStatus { term, serving, leader, ..ReplicaStatus::default() }
-    }
-    fn is_transferring(&self) -> bool {
-        false
-    }
-    fn under_way(&self) -> usize {
-        self.proposed.len()
-    }
-    fn bytes_under_way(&self) -> u64 {
-        0
-    }
-    fn applied(&self) -> LogPosition {
-        self.applied
-    }
-    fn members(&self) -> &ConfigRegister {
-        &self.config
-    }
-    fn is_quorum_in_reach(&self) -> bool {
-        true
-    }
-    fn leader_in_reach(&self) -> Option<NodeId> {
-        self.leader.filter(|leader| *leader != self.node && self.peers.contains(leader))
-    }
-    fn peers_in_reach(&self) -> Vec<NodeId> {
-        self.peers.clone()
-    }
-    fn successor(&self) -> Option<NodeId> {
-        None
-    }
-    fn preferred_leader(&self) -> Option<NodeId> {
-        None
-    }
-    fn disk_state(&self) -> DiskState {
-        DiskState::Ok
-    }
-    fn compaction_limit(&self) -> Index {
-        self.compaction_limit
-    }
-    fn term_held_by(&self, _: NodeId, _: Index) -> Option<Term> {
-        None
-    }
-    fn unapplied(&self, _: Index) -> Option<Entry> {
-        None
-    }
-    fn propose(&mut self, payload: Bytes, _: AppendKind) -> Result<LogPosition, NotProposed> {
-        if !self.serving {
-            return Err(NotProposed::NotLeader);
-        }
-        if self.window_full {
-            return Err(NotProposed::WindowFull);
-        }
-        let index = self.committed + self.proposed.len() as u64 + 1;
-        let position = LogPosition { term: self.term, index };
-        self.proposed.push(Committed { position, kind: EntryKind::Commands, payload });
-        Ok(position)
-    }
-    fn transfer(&mut self, _: NodeId) {}
-    fn cede(&mut self) {}
-    fn send(&mut self, to: NodeId, message: Bytes) -> Result<(), NotSent> {
-        if self.connections_full {
-            return Err(NotSent::Full);
-        }
-        if !self.peers.contains(&to) {
-            return Err(NotSent::Gone);
-        }
-        self.sent.push((to, message));
-        Ok(())
-    }
-    fn read_entry(&mut self, _: Index) {}
-    fn read_index(&mut self) -> u64 {
-        self.reads += 1;
-        self.asked.push(self.reads);
-        self.reads
-    }
-    fn checkpoint(&mut self, batch: CheckpointBatch) -> Result<(), CheckpointBatch> {
-        if self.checkpoint_refused {
-            return Err(batch);
-        }
-        self.checkpoints.push(batch);
-        Ok(())
-    }
-}
 
 pub(super) struct Node {
     pub(super) group: FakeGroup,
@@ -151,29 +17,16 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn new(id: u32, process: u64, nodes: u32, state: MetadataState, applied: LogPosition) -> Self {
-        let node = NodeId(id);
-        let group = FakeGroup {
-            node,
-            now: Time::default(),
-            term: 0,
-            leader: None,
-            serving: false,
-            peers: (1..=nodes).filter(|other| *other != id).map(NodeId).collect(),
-            config: ConfigRegister::of_voters((1..=nodes).map(NodeId)),
-            applied,
-            committed: 0,
-            proposed: Vec::new(),
-            sent: Vec::new(),
-            asked: Vec::new(),
-            reads: 0,
-            window_full: false,
-            connections_full: false,
-            checkpoint_refused: false,
-            checkpoints: Vec::new(),
-            compaction_limit: Index::MAX,
-        };
-        let machine = ControllerMachine::new(node, process, state, applied);
+    fn new(
+        id: u32,
+        process: u64,
+        nodes: u32,
+        records: Vec<QueueRecord>,
+        applied: LogPosition,
+    ) -> Self {
+        let mut group = FakeGroup::new(id, nodes, applied);
+        let mut machine = ControllerMachine::new(NodeId(id), process);
+        machine.restore(&mut group, records).unwrap();
         Self { group, machine, effects: Vec::new() }
     }
 }
@@ -192,8 +45,7 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Nodes `1..=nodes`, none of which leads.
     pub(super) fn new(nodes: u32) -> Self {
-        let node =
-            |id| (id, Node::new(id, 100, nodes, MetadataState::default(), LogPosition::default()));
+        let node = |id| (id, Node::new(id, 100, nodes, Vec::new(), LogPosition::default()));
         Self {
             nodes: (1..=nodes).map(node).collect(),
             log: Vec::new(),
@@ -353,8 +205,7 @@ impl Cluster {
     pub(super) fn restart(&mut self, id: u32, process: u64, records: Vec<QueueRecord>) {
         let applied = self.node(id).group.applied;
         let nodes = self.nodes.len() as u32;
-        let state = MetadataState::restore(records).unwrap();
-        let mut node = Node::new(id, process, nodes, state, applied);
+        let mut node = Node::new(id, process, nodes, records, applied);
         let before = self.node(id);
         (node.group.term, node.group.leader) = (before.group.term, before.group.leader);
         node.group.committed = before.group.committed;

@@ -3,7 +3,9 @@
 mod catching_up;
 mod changing;
 mod cluster;
+mod fake_group;
 mod keeping;
+mod waiting;
 
 use flintmq_consensus::Time;
 
