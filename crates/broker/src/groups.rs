@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flintmq_consensus::{ConfigRegister, CreationId, GroupId, HardState, NodeId, NodeSettings};
-use flintmq_controller::{ControllerMachine, MetadataState};
+use flintmq_controller::{ControllerMachine, Metadata};
 use flintmq_node::NodeMachine;
 use flintmq_partition::{DomainUsage, PartitionEngine, PartitionUsage};
 use flintmq_queue::Partition;
-use flintmq_shard::{ReplicaStatus, Shard, ShardParts, StoredGroup, read_state};
+use flintmq_shard::{ReplicaStatus, Shard, ShardParts, StoredGroup};
 use flintmq_storage::{GroupRecord, LogStore, NewGroup, ReadError, RefusedReason, Report};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
@@ -143,14 +143,13 @@ impl Groups {
         }
         let usage = Arc::<DomainUsage>::default();
         let now = context.clock.now();
-        let mut metadata = None;
         for record in records.iter().cloned() {
             let id = record.id;
             let failed =
                 |reason: String| GroupsError::Restore { group: id, reason };
             let machine = if id == GroupId::CONTROLLER {
-                let machine = controller_machine(&context, &record).map_err(failed)?;
-                metadata = Some(machine.metadata().clone());
+                let process = context.node.incarnation;
+                let machine = ControllerMachine::new(context.node.node, process);
                 NodeMachine::Controller(Box::new(machine))
             } else {
                 let usage = PartitionUsage::new(Arc::clone(&usage));
@@ -164,13 +163,10 @@ impl Groups {
         let watch = |group: GroupId| watched[&group].clone();
         let (handle, effects) = host::controller(
             sender.clone(),
-            metadata.unwrap_or_default(),
+            Metadata::default(),
             watch(GroupId::CONTROLLER),
             context.clock,
         );
-        sender.signal(Signal::Assignment(Arc::new(host::assignment(
-            handle.metadata().membership(),
-        ))));
         let partition_tickets = Arc::default();
         let admin_tickets = Arc::<Tickets<_>>::default();
         let handles: Vec<PartitionHandle> = records
@@ -223,16 +219,6 @@ impl Groups {
         let controller = Controller::new(handle, policy);
         Ok(Self { controller, partitions: handles, replicas, shard: sender, sessions, tasks })
     }
-}
-
-fn controller_machine(
-    context: &GroupsContext,
-    record: &GroupRecord,
-) -> Result<ControllerMachine, String> {
-    let records = read_state(&*context.store, record.id).map_err(|error| error.to_string())?;
-    let state = MetadataState::restore(records).map_err(|error| error.to_string())?;
-    let applied = record.applied.unwrap_or_default();
-    Ok(ControllerMachine::new(context.node.node, context.node.incarnation, state, applied))
 }
 
 /// All groups as the store has them: the controller first, then partitions by number.

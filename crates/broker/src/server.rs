@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flintmq_consensus::{NodeId, NodeSettings};
+use flintmq_consensus::{Liveness, NodeId, NodeSettings};
 use flintmq_controller::PlanningSettings;
 use flintmq_storage::{LogStore, NodeIdentity, OpenError, Opened, Shutdown, Store, StoreOptions};
 use flintmq_transport::CertificateFiles;

@@ -10,7 +10,7 @@ use super::AdminState;
 use super::answer::{Answer, Failure};
 use crate::controller::{DomainRecord, Metadata};
 use crate::domain::DomainDefinition;
-use crate::partition::send_domain_settings;
+use crate::domain_settings::send_domain_settings;
 
 /// `GET /api/v1/domains`
 pub(super) async fn list(State(state): State<AdminState>) -> Answer {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Node;
 use super::NodeCell;
 use crate::controller::NodeState;
-use crate::replica::ReplicaStatus;
+use flintmq_shard::ReplicaStatus;
 
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_secs(1);

@@ -107,7 +107,7 @@ impl Answering {
         tokio::spawn(async move {
             let change = MembershipCommand::Admit { id: id.0, directory };
             match answering.controller.change_membership(change).await {
-                Ok(()) | Err(ControllerError::Membership(_)) => {
+                Ok(()) | Err(ControllerError::Refused(_)) => {
                     let verdict = answering.verdict(id);
                     answering.tell_verdict(id, directory, &verdict);
                 }

@@ -143,15 +143,15 @@ impl ControllerEffects {
 }
 
 /// What a shard has to know of the cluster's membership.
-pub(crate) fn assignment(membership: &ClusterMembership) -> Assignment {
+fn assignment(membership: &ClusterMembership) -> Assignment {
     let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
-    let groups = membership.places().map(|(group, replicas)| {
+    let groups = membership.assignments().map(|(group, replicas)| {
         let place = Place {
             voters: ids(&replicas.voters),
             learners: ids(&replicas.learners),
             leader: replicas.leader.map(NodeId),
         };
-        (GroupId(group), place)
+        (group, place)
     });
     let nodes = membership.nodes().map(|node| NodeId(node.id));
     Assignment {

@@ -29,7 +29,7 @@ mod session_table;
 mod tickets;
 
 pub(crate) use clock::{Alarm, CoreClock};
-pub(crate) use controller_handle::{ControllerHandle, assignment, controller};
+pub(crate) use controller_handle::{ControllerHandle, controller};
 pub(crate) use group_admin::GroupAdmin;
 pub(crate) use inbox::{FromPeer, ShardSender, Signal, inbox};
 pub(crate) use network::ShardNetwork;
