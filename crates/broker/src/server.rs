@@ -215,6 +215,7 @@ impl Broker {
             orders: groups.orders.clone(),
             members,
             peers,
+            sessions: Arc::clone(context.directory()),
             store: Arc::clone(&store) as Arc<dyn LogStore>,
             fatal: fatal.clone(),
         });

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::confirm::Confirmer;
 use super::context::SessionContext;
 use super::control::Next;
+use super::directory::{ClientInfo, Listed};
 use super::handles::Handles;
 use super::negotiation::{self, BrokerIdentity, Negotiated, Step};
 use super::opening::Opened;
@@ -40,6 +41,7 @@ pub(crate) struct Session {
     publisher: Publisher,
     confirmer: Confirmer,
     answers_heartbeats: bool,
+    pub(crate) listed: Listed,
 }
 
 /// Why a session ended.
@@ -130,14 +132,19 @@ async fn serve<R, W>(
         encoding: negotiated.encoding,
         reads_extended_properties: negotiated.reads_extended_properties,
     });
+    let client = ClientInfo::new(&negotiated.identity);
     tracing::info!(
         session = id.0, %peer,
-        process = negotiated.identity.process_name,
-        pid = negotiated.identity.pid,
-        language = ?negotiated.identity.sdk_language,
+        process = client.process,
+        pid = client.pid,
+        host = client.host,
+        language = client.language,
+        version = client.version,
+        user_agent = client.user_agent,
         "session up"
     );
     let metrics = context.metrics.session_up();
+    let listed = context.directory().enter(id, peer, client);
     let broken = CancellationToken::new();
     let sent = context.metrics.sent_bytes.clone();
     let writing =
@@ -153,6 +160,7 @@ async fn serve<R, W>(
         confirmer: Confirmer::new(partitions),
         answers_heartbeats: negotiated.answers_heartbeats,
         context,
+        listed,
     };
     let end = session.read(&mut inbound, &broken).await;
     let client_closes = matches!(end, End::Disconnect { .. });

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::counted::SessionMetrics;
+use super::directory::SessionDirectory;
 use super::negotiation::BrokerIdentity;
 use crate::config::LimitsSection;
 use crate::controller::Controller;
@@ -31,6 +32,7 @@ pub(crate) struct SessionContext {
     next_session: AtomicU64,
     next_handle: AtomicU64,
     pub(super) metrics: SessionMetrics,
+    directory: Arc<SessionDirectory>,
 }
 
 impl SessionContext {
@@ -57,6 +59,7 @@ impl SessionContext {
             // Gateways hand them on: no two nodes may give the same.
             next_handle: AtomicU64::new(first_handle),
             metrics: SessionMetrics::new(),
+            directory: Arc::default(),
         }
     }
 
@@ -67,6 +70,11 @@ impl SessionContext {
     /// What all clients together have under way.
     pub(super) fn in_flight(&self) -> &Arc<NodeInFlight> {
         &self.in_flight
+    }
+
+    /// Who is connected.
+    pub(crate) fn directory(&self) -> &Arc<SessionDirectory> {
+        &self.directory
     }
 
     /// The tasks of all connections; waited for at a stop.
