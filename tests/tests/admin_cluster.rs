@@ -134,7 +134,7 @@ fn a_lead_that_was_asked_for_stays() {
         let url = format!("http://127.0.0.1:{}", cluster.node(to).admin_port());
         let (group, node) = ("1", to.to_string());
         let arguments = ["admin", "--json", "--url", &url, "leader", "transfer"];
-        let arguments = [&arguments[..], &["--group", group, "--to", &node]].concat();
+        let arguments = [&arguments[..], &[group, "--to", &node]].concat();
         let (code, said, error) = run_flintmq(cluster.node(to).folder(), &arguments, b"");
         assert_eq!(code, 0, "{error}");
         let told: Value = serde_json::from_str(&said).expect("JSON");

@@ -135,7 +135,7 @@ fn only_who_is_expected_comes_and_only_with_one_disk() {
     assert!(refused.body.contains("too few nodes would be left"), "{}", refused.body);
 
     let peers = cluster.peers_of(new);
-    flintmq_admin(&cluster, 2, &["node", "add", "--id", "4", "--peers", &peers]);
+    flintmq_admin(&cluster, 2, &["node", "add", "4", "--peers", &peers]);
     cluster.wait_for_voters(1, &[1, 2, 3, 4]);
     flintmq_admin(&cluster, 3, &["node", "drain", "1", "--wait"]);
     let listed = flintmq_admin(&cluster, 4, &["node", "list", "--json"]);
