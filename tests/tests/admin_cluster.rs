@@ -7,7 +7,9 @@ use flintmq_system_tests::admin::Answer;
 use flintmq_system_tests::broker_process::run_flintmq;
 use flintmq_system_tests::clock;
 use flintmq_system_tests::cluster::{Cluster, NODES, Traffic};
+use flintmq_system_tests::domains;
 use flintmq_system_tests::history::{Expectations, History, What};
+use flintmq_system_tests::json_session::JsonSession;
 use flintmq_system_tests::rust_client::RustProducer;
 use flintmq_system_tests::silence;
 use flintmq_system_tests::wait::until;
@@ -175,6 +177,66 @@ fn any_node_shows_a_queue_as_its_leader_does_and_empties_it() {
     });
     until("the third node to have heard of it", || {
         (cluster.node(other).admin().get(&path).status == 404).then_some(())
+    });
+}
+
+#[test]
+fn what_one_node_has_answered_no_other_denies() {
+    let cluster = Cluster::builder().relayed().patient().start();
+    let [controller, through, late] = NODES;
+    cluster.hold_group(0, controller);
+    // What the controller decides this node hears of last.
+    cluster.delay(controller, late, Duration::from_millis(500));
+    let admin = cluster.node(late).admin();
+    let shown = |path: &str| {
+        let answer = admin.get(path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        answer.json()
+    };
+    for round in 0..3 {
+        cluster.create_queue(through, &format!("bmq.test/late{round}"));
+        shown(&format!("/api/v1/queues/bmq.test/late{round}"));
+        cluster.create_queue(through, &format!("bmq.test/listed{round}"));
+        let listed = shown("/api/v1/queues").to_string();
+        assert!(listed.contains(&format!("listed{round}")), "{listed}");
+        let name = format!("late{round}");
+        cluster.node(through).admin().define_domain(&domains::priority(&name));
+        shown(&format!("/api/v1/domains/{name}"));
+        let changed = domains::priority_with(&name, "/messageTtl", json!(77));
+        let path = format!("/api/v1/domains/{name}");
+        cluster.node(through).admin().must("PUT", &path, &changed.to_string());
+        assert_eq!(shown(&path)["messageTtl"], 77);
+        cluster.node(through).admin().must("DELETE", &path, "");
+        assert_eq!(admin.send("PUT", &path, &changed.to_string()).status, 404, "it is deleted");
+        admin.must("POST", "/api/v1/domains", &changed.to_string());
+    }
+    let body = json!({ "id": 9, "peers": "127.0.0.1:9" }).to_string();
+    cluster.node(through).admin().must("POST", "/api/v1/nodes", &body);
+    let again = admin.send("POST", "/api/v1/nodes", &body);
+    assert_eq!(again.status, 409, "{}", again.body);
+    admin.must("DELETE", "/api/v1/nodes/9", "");
+    cluster.heal();
+}
+
+#[test]
+fn any_node_lists_the_sessions_of_all() {
+    let cluster = Cluster::start();
+    let sessions = NODES.map(|node| JsonSession::start(cluster.node(node)));
+    for asked in NODES {
+        let listed = cluster.node(asked).admin().get_json("/api/v1/sessions");
+        let nodes = listed["sessions"].as_array().map(|rows| rows.iter().map(|row| &row["node"]));
+        let nodes: Vec<u64> = nodes.into_iter().flatten().filter_map(Value::as_u64).collect();
+        assert_eq!((nodes, &listed["total"]), (vec![1, 2, 3], &json!(3)), "{listed}");
+        assert_eq!(listed["unanswered_nodes"], json!([]), "{listed}");
+        let of_one = cluster.node(asked).admin().get_json("/api/v1/sessions?node=2");
+        assert_eq!((&of_one["total"], &of_one["sessions"][0]["node"]), (&json!(1), &json!(2)));
+    }
+    for session in sessions {
+        session.disconnect();
+    }
+    until("all sessions to be over", || {
+        let listed = cluster.node(1).admin().get_json("/api/v1/sessions");
+        (listed["total"] == 0).then_some(())
     });
 }
 

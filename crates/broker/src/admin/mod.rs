@@ -3,6 +3,7 @@
 
 mod answer;
 mod domains;
+mod fresh;
 mod groups;
 mod health;
 mod leader;
@@ -170,6 +171,7 @@ fn router(state: AdminState) -> Router {
 fn router_for_nodes(state: AdminState) -> Router {
     let only_nodes = Router::new()
         .route("/groups/{id}/keep", post(leader::keep))
+        .route("/groups/{id}/committed", get(fresh::committed))
         .route("/groups/{id}/standing", get(recovery::standing))
         .route("/groups/{id}/recover", post(recovery::recover_here));
     Router::new()

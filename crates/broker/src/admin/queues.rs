@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::answer::{Answer, Failure, stopping};
+use super::fresh;
 use super::groups::ShowFrom;
 use super::leader::{ForLeader, Handed, ask_leader};
 use super::{AdminState, Node};
@@ -58,6 +59,10 @@ pub(super) async fn list(
     handed: Handed,
 ) -> Answer {
     let node = state.node()?;
+    if handed.is_none() {
+        // Without it what this node knows is shown.
+        let _old = fresh::fresh_if_led(node).await;
+    }
     let mut snapshots = BTreeMap::new();
     for partition in &node.partitions {
         let (done, answer) = oneshot::channel();
@@ -131,7 +136,7 @@ pub(super) async fn show(
 
 /// One queue as its leader sees it.
 async fn look(node: &Node, domain: &str, queue: &str, handed: &Handed) -> Answer {
-    let (_, place) = find(node, domain, queue)?;
+    let (_, place) = find(node, domain, queue).await?;
     let path = format!("/api/v1/queues/{domain}/{queue}");
     let asked = ForLeader::get(&path);
     if let Some(answer) = ask_leader(node, place.partition, handed, &asked).await? {
@@ -141,7 +146,7 @@ async fn look(node: &Node, domain: &str, queue: &str, handed: &Handed) -> Answer
 }
 
 async fn look_here(node: &Node, domain: &str, queue: &str) -> Answer {
-    let (uri, place) = find(node, domain, queue)?;
+    let (uri, place) = find(node, domain, queue).await?;
     let snapshot = view(node, &place).await?;
     Ok(Json(shown(&uri, &place, snapshot.as_ref())))
 }
@@ -153,7 +158,7 @@ pub(super) async fn purge(
     Query(filter): Query<PurgeFilter>,
 ) -> Answer {
     let node = state.node()?;
-    let (uri, place) = find(node, &domain, &queue)?;
+    let (uri, place) = find(node, &domain, &queue).await?;
     if let Some(app) = filter.app {
         return Err(Failure::new(
             StatusCode::BAD_REQUEST,
@@ -179,7 +184,7 @@ pub(super) async fn remove(
     Path((domain, queue)): Path<(String, String)>,
 ) -> Answer {
     let node = state.node()?;
-    let (uri, _) = find(node, &domain, &queue)?;
+    let (uri, _) = find(node, &domain, &queue).await?;
     remove_queue(node, &uri).await?;
     Ok(Json(json!({ "uri": uri })))
 }
@@ -193,7 +198,7 @@ pub(super) async fn messages(
     handed: Handed,
 ) -> Answer {
     let node = state.node()?;
-    let (_, place) = find(node, &domain, &queue)?;
+    let (_, place) = find(node, &domain, &queue).await?;
     let path = format!("/api/v1/queues/{domain}/{queue}/messages?count={}", range.count);
     if let Some(answer) = ask_leader(node, place.partition, &handed, &ForLeader::get(&path)).await?
     {
@@ -237,9 +242,10 @@ pub(super) async fn remove_queue(node: &Node, uri: &str) -> Result<(), Failure> 
     Ok(())
 }
 
-fn find(node: &Node, domain: &str, queue: &str) -> Result<(String, QueuePlace), Failure> {
+async fn find(node: &Node, domain: &str, queue: &str) -> Result<(String, QueuePlace), Failure> {
     let uri = format!("bmq://{domain}/{queue}");
-    let found = node.controller.lookup(&uri).map(|(place, _)| place);
+    let lookup = |node: &Node| node.controller.lookup(&uri).map(|(place, _)| place);
+    let found = fresh::find(node, lookup).await?;
     let place = found.ok_or_else(|| {
         Failure::not_found(
             format!("there is no such queue, uri={uri}"),
