@@ -370,7 +370,7 @@ impl Broker {
         let mut listeners = Vec::new();
         for url in &config.clients.listen {
             let tls = (url.scheme == ListenScheme::Tls).then(|| identity.cloned()).flatten();
-            listeners.push(Listener::bind(url, tls).await?);
+            listeners.extend(Listener::bind(url, tls).await?);
         }
         let clock = CoreClock::start();
         let inventory = Inventory::take(&**store).map_err(GroupsError::Read)?;
