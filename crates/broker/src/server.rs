@@ -221,6 +221,7 @@ impl Broker {
             replicas: groups.replicas.clone(),
             members,
             peers,
+            sessions: Arc::clone(context.directory()),
             store: Arc::clone(&store) as Arc<dyn LogStore>,
             fatal: fatal.clone(),
             clock,
@@ -377,7 +378,7 @@ impl Broker {
         let mut listeners = Vec::new();
         for url in &config.clients.listen {
             let tls = (url.scheme == ListenScheme::Tls).then(|| identity.cloned()).flatten();
-            listeners.push(Listener::bind(url, tls).await?);
+            listeners.extend(Listener::bind(url, tls).await?);
         }
         let inventory = Inventory::take(&**store).map_err(GroupsError::Read)?;
         // A start that was cut short leaves a store without groups, which is as good as new.

@@ -276,7 +276,7 @@ pub(super) fn unknown_group(group: u32) -> Failure {
 }
 
 /// The leader is elsewhere, which only another node is told: it looks again.
-fn moved(group: u32) -> Failure {
+pub(super) fn moved(group: u32) -> Failure {
     Failure::new(
         StatusCode::MISDIRECTED_REQUEST,
         format!("this node does not lead the group now, group={group}"),
@@ -285,7 +285,7 @@ fn moved(group: u32) -> Failure {
 }
 
 /// There is no leader that could answer.
-fn leaderless(group: u32) -> Failure {
+pub(super) fn leaderless(group: u32) -> Failure {
     Failure::new(
         StatusCode::SERVICE_UNAVAILABLE,
         format!("the group has no leader that can be asked, group={group}"),

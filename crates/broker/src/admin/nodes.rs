@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Failure};
 use super::leader::Handed;
-use super::{AdminState, Node, groups};
+use super::{AdminState, Node, fresh, groups};
 use crate::config::is_peer_address;
 use crate::controller::{NodeRecord, NodeState, ClusterMembership, MembershipCommand};
 
@@ -205,7 +205,8 @@ fn check_new(roster: &ClusterMembership, id: u32, peers: &str) -> Result<(), Fai
     }
 }
 
-/// The roster, once the first leader of the controller has written it down.
+/// The roster, once the first leader of the controller has written it down, with everything that
+/// was changed before.
 async fn known_roster(node: &Node) -> Result<Arc<ClusterMembership>, Failure> {
     if node.peers.is_none() {
         return Err(conflict(
@@ -213,6 +214,7 @@ async fn known_roster(node: &Node) -> Result<Arc<ClusterMembership>, Failure> {
             "a cluster begins with several nodes in [[cluster_nodes]]",
         ));
     }
+    fresh::fresh_metadata(node).await?;
     let mut roster = node.controller.watch_membership();
     let known = timeout(PATIENCE, roster.wait_for(|roster| roster.is_known())).await;
     match known {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::answer::{Answer, Failure, stopping};
+use super::fresh;
 use super::groups::ShowFrom;
 use super::leader::{ForLeader, Handed, ask_leader};
 use super::{AdminState, Node};
@@ -56,6 +57,10 @@ pub(super) async fn list(
     handed: Handed,
 ) -> Answer {
     let node = state.node()?;
+    if handed.is_none() {
+        // Without it what this node knows is shown.
+        fresh::fresh_if_led(node).await;
+    }
     let mut snapshots = BTreeMap::new();
     for partition in &node.partitions {
         for snapshot in partition.view_all().await.map_err(stopping)? {
@@ -232,7 +237,8 @@ pub(super) async fn remove_queue(node: &Node, uri: &str) -> Result<(), Failure> 
 
 async fn find(node: &Node, domain: &str, queue: &str) -> Result<(String, QueuePlace), Failure> {
     let uri = format!("bmq://{domain}/{queue}");
-    let found = node.controller.find(&uri).await?.map(|(place, _)| place);
+    let lookup = |node: &Node| node.controller.lookup(&uri).map(|(place, _)| place);
+    let found = fresh::find(node, lookup).await?;
     let place = found.ok_or_else(|| {
         Failure::not_found(
             format!("there is no such queue, uri={uri}"),

@@ -24,7 +24,7 @@ pub(super) async fn sort(
     while let Some(batch) = next(&mut arriving, &stop).await {
         for frame in &batch.frames {
             let Some(packet) = decode(batch.from, frame) else { continue };
-            if packet.number == 0 {
+            if !packet.messages.is_empty() {
                 shard.packet(packet);
             } else if let Some(beats) = &beats {
                 let _late_is_as_bad_as_lost = beats.try_send(packet);

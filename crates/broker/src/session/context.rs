@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::counted::SessionMetrics;
+use super::directory::SessionDirectory;
 use super::negotiation::BrokerIdentity;
 use crate::config::LimitsSection;
 use crate::controller::Controller;
@@ -33,6 +34,7 @@ pub(crate) struct SessionContext {
     next_session: AtomicU64,
     next_handle: AtomicU64,
     pub(super) metrics: SessionMetrics,
+    directory: Arc<SessionDirectory>,
 }
 
 impl SessionContext {
@@ -61,6 +63,7 @@ impl SessionContext {
             // Gateways hand them on: no two nodes may give the same.
             next_handle: AtomicU64::new(first_handle),
             metrics: SessionMetrics::new(),
+            directory: Arc::default(),
         }
     }
 
@@ -71,6 +74,11 @@ impl SessionContext {
     /// What all clients together have under way.
     pub(super) fn in_flight(&self) -> &Arc<NodeInFlight> {
         &self.in_flight
+    }
+
+    /// Who is connected.
+    pub(crate) fn directory(&self) -> &Arc<SessionDirectory> {
+        &self.directory
     }
 
     /// The tasks of all connections; waited for at a stop.

@@ -78,6 +78,7 @@ impl Session {
         match result {
             Ok(parts) => {
                 self.handles.add(plan.queue_id, parts.queue, plan.sub_id, parts.sub_stream);
+                self.listed.set_handles(self.handles.count());
                 self.link
                     .respond(plan.request_id, ControlChoice::OpenQueueResponse(parts.response));
             }
@@ -205,6 +206,7 @@ impl Session {
             parameters.write_count > 0,
         );
         let (partition, handles) = closed.ok_or_else(no_such_queue)?;
+        self.listed.set_handles(self.handles.count());
         let close = Close {
             session: self.link.id,
             handles,
