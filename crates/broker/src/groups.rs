@@ -11,7 +11,7 @@ use flintmq_partition::{DomainUsage, PartitionEngine, PartitionUsage};
 use flintmq_queue::Partition;
 use flintmq_shard::{ReplicaStatus, Shard, ShardParts, StoredGroup};
 use flintmq_storage::{GroupRecord, LogStore, NewGroup, ReadError, RefusedReason, Report};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::cluster::PeerLinks;
@@ -131,7 +131,10 @@ impl Groups {
             store: Arc::clone(&context.store),
             events: {
                 let sender = sender.clone();
-                Arc::new(move |told| drop(sender.signal(Signal::Store(told))))
+                Arc::new(move |told| {
+                    // Without the shard there is none to be told.
+                    let _gone = sender.signal(Signal::Store(told));
+                })
             },
             network: Box::new(ShardNetwork::new(context.peers.clone(), sender.clone())),
         });
@@ -201,7 +204,7 @@ impl Groups {
             metrics: Arc::clone(&context.metrics),
             fatal: context.fatal.clone(),
         });
-        tasks.spawn(context.fatal.clone().guard("the shard's task", host.run()));
+        run_on_its_own_thread(host, context.fatal.clone(), &tasks)?;
         // Others may be waited for: clients wait with their requests, not the node with its start.
         if context.peers.is_none() {
             for mut status in watched.into_values() {
@@ -219,6 +222,34 @@ impl Groups {
         let controller = Controller::new(handle, policy);
         Ok(Self { controller, partitions: handles, replicas, shard: sender, sessions, tasks })
     }
+}
+
+/// Runs the shard on a thread of its own: a disk write that takes long holds up this node's groups,
+/// and neither its sessions nor the beats by which other nodes know that it lives.
+fn run_on_its_own_thread(
+    host: ShardHost,
+    fatal: FatalSignal,
+    tasks: &TaskTracker,
+) -> Result<(), GroupsError> {
+    let failed =
+        |error: std::io::Error| GroupsError::Failed(format!("no thread for the shard: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.map_err(failed)?;
+    let (ended, end) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name("shard".to_owned());
+    thread
+        .spawn(move || {
+            runtime.block_on(fatal.guard("the shard's thread", host.run()));
+            // What is read beside it ends with the process.
+            runtime.shutdown_background();
+            drop(ended);
+        })
+        .map_err(failed)?;
+    tasks.spawn(async move {
+        // An error is the end of the thread.
+        let _ended = end.await;
+    });
+    Ok(())
 }
 
 /// All groups as the store has them: the controller first, then partitions by number.

@@ -140,11 +140,7 @@ impl Machine for NodeMachine {
                 machine.take_effects(&mut made);
                 effects.extend(made.into_iter().map(NodeEffect::Controller));
             }
-            Self::Partition(machine) => {
-                let mut made = Vec::new();
-                machine.take_effects(&mut made);
-                effects.extend(made.into_iter().map(NodeEffect::Partition));
-            }
+            Self::Partition(machine) => effects.extend(machine.effects().map(NodeEffect::Partition)),
         }
     }
 }

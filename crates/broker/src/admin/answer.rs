@@ -41,11 +41,6 @@ impl Failure {
         self.status == StatusCode::MISDIRECTED_REQUEST
     }
 
-    /// Whether it says that there is no such thing.
-    pub(super) fn is_not_found(&self) -> bool {
-        self.status == StatusCode::NOT_FOUND
-    }
-
     /// What another node answered, in its words.
     pub(super) fn of_reply(reply: &Reply) -> Self {
         let said = |field: &str| reply.body[field].as_str().unwrap_or_default().to_owned();

@@ -1,10 +1,15 @@
 //! Who lives, once for all groups: one beat per pair of nodes stands for all of them.
+//!
+//! A node whose shard does not get on is silent, so that the others take its leaderships over:
+//! whether the shard gets on it shows by answering a signal.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use flintmq_consensus::{NodeCore, NodeEffect, NodeId, NodeInput, NodeSettings, Packet};
 use flintmq_transport::{Event, Lane};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
@@ -19,7 +24,15 @@ pub(super) struct Liveness {
     shard: ShardSender,
     /// The nodes that can be reached, for those who ask.
     reachable: watch::Sender<BTreeSet<NodeId>>,
+    /// How long the shard may take to answer.
+    watchdog: Duration,
+    /// Since when it has been asked, and its answer.
+    asked: Option<(Instant, oneshot::Receiver<()>)>,
+    stalled: bool,
 }
+
+/// How often the shard is asked whether it gets on.
+const WATCH: Duration = Duration::from_millis(100);
 
 impl Liveness {
     pub(super) fn new(
@@ -29,7 +42,9 @@ impl Liveness {
         shard: ShardSender,
         reachable: watch::Sender<BTreeSet<NodeId>>,
     ) -> Self {
-        Self { core: NodeCore::new(settings), links, clock, shard, reachable }
+        let watchdog = settings.watchdog;
+        let core = NodeCore::new(settings);
+        Self { core, links, clock, shard, reachable, watchdog, asked: None, stalled: false }
     }
 
     /// Runs until stopped. `changes` tell of nodes that come and go.
@@ -41,6 +56,8 @@ impl Liveness {
         stop: CancellationToken,
     ) {
         let mut alarm = Alarm::new(self.clock);
+        let mut watch = tokio::time::interval(WATCH);
+        watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.flush();
             let input = tokio::select! {
@@ -56,10 +73,40 @@ impl Liveness {
                     change
                 }
                 () = alarm.ring(self.core.next_deadline()) => NodeInput::Tick,
+                _ = watch.tick() => match self.watch_shard() {
+                    Some(news) => news,
+                    None => continue,
+                },
                 () = stop.cancelled() => return,
             };
             self.core.step(self.clock.now(), input);
         }
+    }
+
+    /// Whether the shard got on since the last time, where that is news.
+    fn watch_shard(&mut self) -> Option<NodeInput> {
+        match &mut self.asked {
+            Some((_, answer)) if answer.try_recv().is_ok() => self.asked = None,
+            Some((since, _)) => {
+                let stalled = since.elapsed() >= self.watchdog && !self.stalled;
+                self.stalled |= stalled;
+                if stalled {
+                    tracing::error!(
+                        "this node's groups do not get on, is its disk stalled? Others are to lead them"
+                    );
+                }
+                return stalled.then_some(NodeInput::Stalled);
+            }
+            None => {}
+        }
+        let (alive, answer) = oneshot::channel();
+        self.shard.signal(Signal::Alive(alive));
+        self.asked = Some((Instant::now(), answer));
+        if std::mem::take(&mut self.stalled) {
+            tracing::warn!("this node's groups get on again");
+            return Some(NodeInput::Resumed);
+        }
+        None
     }
 
     fn flush(&mut self) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use flintmq_consensus::{GroupId, NodeId, Time};
+use flintmq_consensus::{NodeId, Time};
 use flintmq_controller::{
     CatchUpError, ChangeError, ClusterMembership, Effect, Metadata, MetadataCommand,
     PlanningSettings, Request,

@@ -54,11 +54,7 @@ pub(crate) enum Signal {
     Assignment(Arc<Assignment>),
     /// How this node's clock compares with the others'.
     Clock { offset_ms: i64, trusted: bool },
-    /// A group does not get on.
-    #[expect(dead_code, reason = "raised once liveness watches the shard")]
-    GroupStalled { group: GroupId },
     /// Shows that the shard gets on.
-    #[expect(dead_code, reason = "asked once liveness watches the shard")]
     Alive(oneshot::Sender<()>),
     /// The node stops.
     Stop,

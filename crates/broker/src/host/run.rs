@@ -214,7 +214,6 @@ impl ShardHost {
             }
             Signal::Assignment(assignment) => ShardInput::Assignment(assignment),
             Signal::Clock { offset_ms, trusted } => ShardInput::Clock { offset_ms, trusted },
-            Signal::GroupStalled { group } => ShardInput::GroupStalled { group },
             Signal::Alive(alive) => {
                 let _gone = alive.send(());
                 return;

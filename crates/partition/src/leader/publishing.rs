@@ -264,8 +264,7 @@ impl Leader {
 
     /// Whether one more entry may be under way.
     fn may_propose(&self, group: &dyn Group) -> bool {
-        group.is_serving()
-            && !group.is_transferring()
+        group.takes_proposals()
             && group.under_way() < MAX_UNDER_WAY
             && group.bytes_under_way() < MAX_BYTES_UNDER_WAY
     }
