@@ -51,14 +51,14 @@ impl<M: Machine> Shard<M> {
             ShardInput::EntryRead { group, index, read } => {
                 self.with(group, |machine, group| machine.on_entry_read(group, index, read));
             }
-            ShardInput::StateRead { group, read, records } => {
+            ShardInput::StateRead { group, read, state } => {
                 self.mark(group);
                 let Some(hosted) = self.groups.get_mut(&group) else { return };
                 if !matches!(hosted.replica.replaced, Replaced::Reading(number) if number == read) {
                     return;
                 }
-                match records {
-                    Ok(records) => hosted.replica.replaced = Replaced::Read(records),
+                match state {
+                    Ok(state) => hosted.replica.replaced = Replaced::Read(state),
                     Err(error) => self.host.fail(error.into()),
                 }
             }

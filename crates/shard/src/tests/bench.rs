@@ -68,6 +68,8 @@ pub(super) struct Recorder {
     pub(super) deadline: Option<Time>,
     pub(super) last_reads: Vec<u64>,
     pub(super) in_reach: bool,
+    /// Entries that the restored state came with.
+    pub(super) stored: Vec<Index>,
 }
 
 impl Recorder {
@@ -162,6 +164,10 @@ impl Machine for Recorder {
         self.changed = false;
         self.calls.push(Call::Restored(records));
         Ok(())
+    }
+
+    fn reclaim(&mut self, _: &mut dyn Group, stored: &[Index]) {
+        self.stored = stored.to_vec();
     }
 
     fn apply(&mut self, group: &mut dyn Group, entry: &Committed) -> Result<(), MachineFailure> {
@@ -357,8 +363,8 @@ impl Node {
         for effect in effects {
             match effect {
                 ShardEffect::ReadState { group, read } => {
-                    let records = read_state(&self.store, group);
-                    self.step(ShardInput::StateRead { group, read, records });
+                    let state = read_state(&self.store, group);
+                    self.step(ShardInput::StateRead { group, read, state });
                 }
                 ShardEffect::Notice { notice, .. } => self.notices.push(notice),
                 ShardEffect::Fatal(error) => self.fatal = Some(error.to_string()),
@@ -418,6 +424,10 @@ impl Node {
         }
         self.now = end;
         self.run();
+    }
+
+    pub(super) fn take_told(&self) -> Vec<FromStore> {
+        self.told.try_iter().collect()
     }
 
     pub(super) fn take_sent(&self) -> Vec<Sent> {
