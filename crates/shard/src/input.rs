@@ -86,7 +86,7 @@ pub enum ShardInput<R> {
         /// As the effect has it.
         read: u64,
         /// What [`crate::read_state`] found.
-        state: Result<StoredState, ReadError>,
+        records: Result<StoredState, ReadError>,
     },
     /// Something for a group's machine.
     Request {

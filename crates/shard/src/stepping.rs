@@ -51,13 +51,13 @@ impl<M: Machine> Shard<M> {
             ShardInput::EntryRead { group, index, read } => {
                 self.with(group, |machine, group| machine.on_entry_read(group, index, read));
             }
-            ShardInput::StateRead { group, read, state } => {
+            ShardInput::StateRead { group, read, records } => {
                 self.mark(group);
                 let Some(hosted) = self.groups.get_mut(&group) else { return };
                 if !matches!(hosted.replica.replaced, Replaced::Reading(number) if number == read) {
                     return;
                 }
-                match state {
+                match records {
                     Ok(state) => hosted.replica.replaced = Replaced::Read(state),
                     Err(error) => self.host.fail(error.into()),
                 }

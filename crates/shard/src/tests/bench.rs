@@ -363,8 +363,8 @@ impl Node {
         for effect in effects {
             match effect {
                 ShardEffect::ReadState { group, read } => {
-                    let state = read_state(&self.store, group);
-                    self.step(ShardInput::StateRead { group, read, state });
+                    let records = read_state(&self.store, group);
+                    self.step(ShardInput::StateRead { group, read, records });
                 }
                 ShardEffect::Notice { notice, .. } => self.notices.push(notice),
                 ShardEffect::Fatal(error) => self.fatal = Some(error.to_string()),
