@@ -67,6 +67,11 @@ pub trait Machine {
     /// Takes one request.
     fn on_request(&mut self, group: &mut dyn Group, request: Self::Request);
 
+    /// Whether one more request may be handed over now. While it may not, those who ask wait.
+    fn takes_requests(&self) -> bool {
+        true
+    }
+
     /// Takes a message of the same group's machine on another node. Messages of one connection
     /// arrive in order and none is missing; a lost connection is told by [`Self::on_peer`].
     fn on_message(&mut self, group: &mut dyn Group, from: NodeId, message: Bytes);
