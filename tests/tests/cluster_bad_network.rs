@@ -161,6 +161,6 @@ fn the_links_of_a_leader_come_and_go() {
     let bound = GROUPS * (flaps as u64 + 2);
     assert!(terms <= bound, "leaders change more often than the links: {terms} > {bound}");
     heal(&mut cluster, &elsewhere);
-    // What was on its way through a gateway that the leader missed comes again, later.
+    // What was on its way through a forwarder that the leader missed comes again, later.
     finish(&cluster, elsewhere, bad_at, Expectations { ordered: false, ..Expectations::CLUSTER });
 }

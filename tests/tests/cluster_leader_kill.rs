@@ -82,7 +82,7 @@ fn clients_of_the_killed_node_go_on_elsewhere() {
     let mut silences = Vec::new();
     for kill in 0..kills() {
         let leader = cluster.hold_leader(FIRST);
-        // In turn the node that leads, and one that only hands on what its clients say.
+        // In turn the node that leads, and one that only forwards what its clients say.
         let victim = if kill % 2 == 0 { leader } else { cluster.others(leader)[0] };
         let here = cluster.urls_from(victim);
         let other = cluster.url_of(cluster.others(victim)[1]);

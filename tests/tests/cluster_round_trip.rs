@@ -114,13 +114,13 @@ fn through(cluster: &Cluster, [from, to]: [usize; 2], queue: &str, text: &str) -
 }
 
 #[test]
-fn a_gateway_takes_messages_from_its_own_log() {
+fn a_forwarder_takes_messages_from_its_own_log() {
     const QUEUE: &str = "bmq.test/own-log";
     let cluster = patient();
     cluster.create_queue(1, QUEUE);
     let leader = cluster.hold_leader(QUEUE);
     let [left, right] = cluster.others(leader);
-    // More than a gateway keeps at hand, of all sizes from nothing on.
+    // More than a forwarder keeps at hand, of all sizes from nothing on.
     let line = |n: usize| format!("{n} {}\n", "x".repeat((n * 37) % 3000));
     let long: String = (0..3000).map(line).collect();
     assert_eq!(through(&cluster, [leader, left], QUEUE, &long), long);

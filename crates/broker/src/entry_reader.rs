@@ -1,4 +1,4 @@
-//! Reads log entries beside the tasks that need them, on threads of its own.
+//! Reads log entries beside the shard, on threads of its own.
 //!
 //! Few threads that stay, rather than the runtime's pool: a thread that read a large entry keeps
 //! memory for the next one, and a pool of dozens keeps dozens of them.

@@ -51,7 +51,7 @@
 //! | --- | --- | --- |
 //! | heartbeats, votes | [`Lane::URGENT`] | never: the oldest that wait are dropped |
 //! | entries, acknowledgements | [`Lane::append`] with the group | drop it, consensus sends anew; or wait for [`Transport::room`] |
-//! | clients' traffic to other nodes | [`Lane::gateway`] with the queue | stop reading from the client, and wait for [`Transport::room`] |
+//! | forwarded traffic of clients, administration | [`Lane::gateway`] with the group | stop reading from the client, and wait for [`Transport::room`] |
 //! | snapshots | [`Lane::BULK`] | [`Transport::send_when_room`] |
 //!
 //! # What is promised

@@ -72,7 +72,7 @@ pub(crate) struct Node {
     pub(crate) partitions: Vec<PartitionHandle>,
     /// The way to each group's replica, the controller's first.
     pub(crate) replicas: Vec<GroupAdmin>,
-    /// The cluster's first nodes with their addresses, until the roster is known; empty for a node
+    /// The cluster's first nodes with their addresses, until the membership is known; empty for a node
     /// alone.
     pub(crate) members: Vec<(u32, String)>,
     /// The others, where there are any.

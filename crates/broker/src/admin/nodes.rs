@@ -1,6 +1,6 @@
 //! The nodes of the cluster: `/api/v1/nodes`. Which of them belong to it, and how to change that.
 //!
-//! What is asked for here is only written down, in the controller's roster. The leaders of the
+//! What is asked for here is only written down, in the cluster's membership. The leaders of the
 //! groups then do it, step by step, and go on after any failure.
 
 use std::collections::BTreeMap;
@@ -205,7 +205,7 @@ fn check_new(roster: &ClusterMembership, id: u32, peers: &str) -> Result<(), Fai
     }
 }
 
-/// The roster, once the first leader of the controller has written it down, with everything that
+/// The membership, once the first leader of the controller has written it down, with everything that
 /// was changed before.
 async fn known_roster(node: &Node) -> Result<Arc<ClusterMembership>, Failure> {
     if node.peers.is_none() {
@@ -249,7 +249,7 @@ async fn change(node: &Node, change: MembershipCommand) -> Result<(), Failure> {
     Ok(node.controller.change_membership(change).await?)
 }
 
-/// What the roster says of the node now.
+/// What the membership says of the node now.
 fn answer(node: &Node, id: u32) -> Answer {
     let roster = node.controller.membership();
     let membership = roster.node(id).map_or("removed", membership);

@@ -38,8 +38,8 @@ const MAX_TELLING: Duration = Duration::from_secs(5);
 /// Bytes of an answer at most.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
-/// Marks a request that another node handed on: its sender has checked who may ask, and it must
-/// not be handed on again.
+/// Marks a request that another node forwarded: its sender has checked who may ask, and it must
+/// not be forwarded again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HandedOn;
 

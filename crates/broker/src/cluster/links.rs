@@ -37,7 +37,7 @@ impl PeerLinks {
         }
     }
 
-    /// Sends what a group's task has to say to the same group's task elsewhere. Frames arrive in
+    /// Sends a message to the shard that hosts the same group on another node. Frames arrive in
     /// order, as long as the connection holds.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::host::{Alarm, CoreClock, ShardSender, Signal};
 
 /// Greets the others and tells all groups who can be reached.
 pub(super) struct Liveness {
-    /// Without groups: they have tasks of their own.
+    /// Without groups: they are in the shard, which runs on a thread of its own.
     core: NodeCore,
     links: PeerLinks,
     clock: CoreClock,

@@ -30,7 +30,7 @@ pub(super) struct PeerList {
 }
 
 impl PeerList {
-    /// Follows the roster until stopped.
+    /// Follows the membership until stopped.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let at_first = std::mem::take(&mut self.formation.nodes);
         if !self.membership.borrow().is_known() {

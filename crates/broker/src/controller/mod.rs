@@ -107,7 +107,7 @@ impl Controller {
         caught_up.map_err(|error| ControllerError::NotReady(error.to_string()))
     }
 
-    /// Waits until this node leads the group. False when its task has ended.
+    /// Waits until this node leads the group. False when the node is stopping.
     pub(crate) async fn leads(&self) -> bool {
         self.handle.status().wait_for(|status| status.serving).await.is_ok()
     }

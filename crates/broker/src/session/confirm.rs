@@ -36,7 +36,7 @@ impl Confirmer {
         Ok(())
     }
 
-    /// Hands on what was taken, by partition number.
+    /// Gives out what was taken, by partition number.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (u32, Vec<Confirm>)> + '_ {
         (1_u32..)
             .zip(&mut self.batches)

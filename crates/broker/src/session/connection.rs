@@ -28,7 +28,7 @@ use super::socket::SplitSocket;
 use super::{SessionMetrics, farewell, writer};
 use crate::link::{Ending, InFlight, Outbox, Partial, SessionId, SessionLink};
 
-/// PUTs collected before they are handed on although more of the same read are left.
+/// PUTs collected before they are sent on although more of the same read are left.
 const FLUSH_BYTES: usize = 1 << 20;
 
 /// One negotiated session, as its reader sees it.

@@ -60,7 +60,7 @@ impl SessionContext {
             closing,
             in_flight: Arc::new(NodeInFlight::new(in_flight)),
             next_session: AtomicU64::new(1),
-            // Gateways hand them on: no two nodes may give the same.
+            // Leaders see those of all nodes: no two nodes may give the same.
             next_handle: AtomicU64::new(first_handle),
             metrics: SessionMetrics::new(),
             directory: Arc::default(),

@@ -79,12 +79,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// Bytes taken and not handed on yet.
+    /// Bytes taken and not sent to a partition yet.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
     }
 
-    /// Hands on what was taken: for each partition's number its messages, and the bytes that they
+    /// Gives out what was taken: for each partition's number its messages, and the bytes that they
     /// hold together.
     pub(crate) fn drain(&mut self) -> (usize, impl Iterator<Item = (u32, Vec<Put>)> + '_) {
         let bytes = std::mem::take(&mut self.waiting_bytes);
