@@ -265,15 +265,24 @@ impl World {
             }
             Effect::SnapshotOpen { to } => self.open_snapshot(id, group, to),
             Effect::SnapshotRead { to, id: snapshot, cursor, max_bytes } => {
+                let (now, usually) = (self.schedule.now, self.profile.failing_snapshots);
+                let node = self.nodes.get_mut(&id);
+                let fails = node.is_some_and(|node| node.fails_snapshot(now, usually));
                 let content = self
                     .live(id, group)
                     .and_then(|live| live.snapshots.get(&snapshot.number).copied());
                 let piece =
                     content.and_then(|number| self.snapshots.piece(number, &cursor, max_bytes));
-                if let Some((data, next)) = piece {
-                    let input = Input::SnapshotRead { to, id: snapshot, cursor, data, next };
-                    self.later(id, group, disk_delay, input);
-                }
+                let input = match piece.filter(|_| !fails) {
+                    Some((data, next)) => {
+                        Input::SnapshotRead { to, id: snapshot, cursor, data, next }
+                    }
+                    None => {
+                        self.coverage.saw(Situation::SnapshotNotRead);
+                        Input::SnapshotFailed { to }
+                    }
+                };
+                self.later(id, group, disk_delay, input);
             }
             Effect::SnapshotClose { id: snapshot, .. } => {
                 if let Some(live) = self.live(id, group) {
@@ -453,7 +462,17 @@ impl World {
 
     fn open_snapshot(&mut self, id: NodeId, group: GroupId, to: NodeId) {
         let longest = self.profile.disk.write;
+        let (now, usually) = (self.schedule.now, self.profile.failing_snapshots);
+        let most = self.profile.open_snapshots;
         let Some(node) = self.nodes.get_mut(&id) else { return };
+        let busy = node.open_snapshots() >= most;
+        if busy || node.fails_snapshot(now, usually) {
+            let situation =
+                if busy { Situation::SnapshotBusy } else { Situation::SnapshotNotOpened };
+            self.coverage.saw(situation);
+            self.later(id, group, longest, Input::SnapshotFailed { to });
+            return;
+        }
         node.snapshots_made += 1;
         // Numbers are unique for the node's life: a process that restarts goes on elsewhere.
         let number = node.disk.runs * 1_000_000 + node.snapshots_made;

@@ -110,6 +110,12 @@ situations! {
     SnapshotOffered,
     /// A snapshot was taken.
     SnapshotInstalled,
+    /// A snapshot could not be opened.
+    SnapshotNotOpened,
+    /// A snapshot was refused because too many are open.
+    SnapshotBusy,
+    /// A piece of a snapshot could not be read.
+    SnapshotNotRead,
     /// A snapshot was taken in front of a log that stayed.
     SnapshotKeptLog,
     /// A snapshot went on where it was interrupted.

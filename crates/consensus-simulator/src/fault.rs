@@ -41,6 +41,8 @@ pub enum FaultKind {
     SlowDisk,
     /// A disk takes no writes for a while.
     FullDisk,
+    /// Snapshots can neither be opened nor read for a while.
+    FailSnapshots,
     /// A disk fails: the process stops, and comes back once the disk works.
     FailDisk,
     /// A node is lost for good; another one takes its place.
@@ -65,7 +67,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Crash,
         Self::PowerLoss,
         Self::PowerLossOfSeveral,
@@ -82,6 +84,7 @@ impl FaultKind {
         Self::BadWeather,
         Self::SlowDisk,
         Self::FullDisk,
+        Self::FailSnapshots,
         Self::FailDisk,
         Self::Replace,
         Self::Transfer,

@@ -215,6 +215,11 @@ impl World {
                     node.full_until = now + lasts;
                 }
             }
+            FaultKind::FailSnapshots => {
+                if let Some(node) = self.nodes.get_mut(&id) {
+                    node.no_snapshots_until = now + lasts;
+                }
+            }
             FaultKind::FailDisk => {
                 self.coverage.saw(Situation::DiskFailed);
                 let run = self.run(id).unwrap_or(0);

@@ -126,6 +126,8 @@ pub(crate) struct Node {
     pub(crate) slow: (u64, u64),
     /// No writes before this moment.
     pub(crate) full_until: u64,
+    /// Snapshots can neither be opened nor read before this moment, most of the time.
+    pub(crate) no_snapshots_until: u64,
     pub(crate) writing: bool,
     pub(crate) saving: bool,
     pub(crate) snapshots_made: u64,
@@ -150,6 +152,18 @@ impl Node {
         let factor = if now < until { factor } else { 1 };
         let delay = self.random.between(longest.div_ceil(10), longest.max(1)) * factor;
         delay + self.full_until.saturating_sub(now)
+    }
+
+    /// Snapshots that are open, of all groups.
+    pub(crate) fn open_snapshots(&self) -> u64 {
+        let groups = self.process.iter().flat_map(|process| process.groups.values());
+        groups.map(|live| live.snapshots.len() as u64).sum()
+    }
+
+    /// True when opening a snapshot or reading a piece of one fails now.
+    pub(crate) fn fails_snapshot(&mut self, now: u64, usually: u64) -> bool {
+        let failing = if now < self.no_snapshots_until { 800_000 } else { usually };
+        failing > 0 && self.random.chance(failing)
     }
 
     pub(crate) fn machine(&self, group: GroupId) -> Option<Arc<Machine>> {

@@ -95,6 +95,10 @@ pub struct Profile {
     pub checkpoint_interval: u64,
     /// Entries that a checkpoint leaves in the log at most.
     pub max_log: u64,
+    /// Snapshots that a node's store keeps open at most.
+    pub open_snapshots: u64,
+    /// Snapshots that cannot be opened, and pieces that cannot be read, in a million.
+    pub failing_snapshots: u64,
     /// A lost connection is noticed by those who are left, in a million cases.
     pub notices_loss: u64,
     /// The clients.
@@ -159,6 +163,8 @@ impl Profile {
             },
             checkpoint_interval: random.skewed(20_000, 3_000_000),
             max_log: random.skewed(4, 2_000),
+            open_snapshots: random.skewed(1, 16),
+            failing_snapshots: random.pick(&[0, 0, 100_000, 500_000]).unwrap_or(0),
             notices_loss: random.pick(&[0, 500_000, 1_000_000]).unwrap_or(0),
             load: Load {
                 producers: random.between(1, 3),

@@ -21,10 +21,12 @@ impl World {
         self.network.heal();
         self.ambushes.clear();
         self.profile.weather = crate::network::Weather::CALM;
+        self.profile.failing_snapshots = 0;
         for node in self.nodes.values_mut() {
             // What is deferred comes at its time; what comes from now on is not.
             node.slow = (0, 1);
             node.full_until = 0;
+            node.no_snapshots_until = 0;
         }
         for id in self.cluster.clone() {
             let delay = self.random.between(1_000, 100_000);
@@ -86,6 +88,12 @@ impl World {
             let group = GroupId(u32::try_from(number).unwrap_or(0));
             if let Some(why) = self.group_unsettled(group) {
                 return Some(why);
+            }
+        }
+        for node in self.nodes.values() {
+            let open = node.open_snapshots();
+            if open > 0 {
+                return Some(("L3", format!("node {} keeps {open} snapshots open", node.id)));
             }
         }
         for (number, client) in self.clients.iter().enumerate() {

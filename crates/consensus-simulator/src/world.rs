@@ -153,6 +153,7 @@ impl World {
                 suspended_until: 0,
                 slow: (0, 1),
                 full_until: 0,
+                no_snapshots_until: 0,
                 writing: false,
                 saving: false,
                 snapshots_made: 0,

@@ -226,6 +226,7 @@ impl Core {
             Input::SnapshotRead { to, id, cursor, data, next } => {
                 self.on_snapshot_read(turn, to, id, cursor, data, next);
             }
+            Input::SnapshotFailed { to } => self.on_snapshot_failed(turn, to),
             Input::SnapshotStaged { id, cursor } => self.on_snapshot_staged(turn, id, &cursor),
             Input::SnapshotInstalled { id } => self.on_snapshot_installed(turn, id),
             Input::StorageFailed => self.stop(turn, StopReason::StorageFailed),
@@ -288,7 +289,8 @@ impl Core {
             return None;
         }
         let leading = self.leading.as_ref().and_then(|leading| leading.next_deadline());
-        [self.election.deadline, leading].into_iter().flatten().min()
+        let snapshots = self.next_snapshot_retry();
+        [self.election.deadline, leading, snapshots].into_iter().flatten().min()
     }
 
     fn on_message(&mut self, turn: &mut Turn<'_>, message: Message) {
@@ -362,6 +364,9 @@ impl Core {
         if self.leading.is_some() {
             self.on_leader_tick(turn);
         }
+        if !self.sending.is_empty() {
+            self.on_snapshot_tick(turn);
+        }
     }
 
     /// A save of the hard state reached the disk: what waited for it goes on.
@@ -421,6 +426,7 @@ impl Core {
         if self.role != role || self.leader != leader {
             self.role = role;
             self.leader = leader;
+            self.close_snapshots_of_the_past(turn);
             turn.effects.push(Effect::RoleChanged { role, term: self.hard.term, leader });
         }
     }

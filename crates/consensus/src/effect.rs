@@ -105,12 +105,13 @@ pub enum Effect {
         commit_bound: Index,
     },
     /// Open a snapshot of the applied state for this peer and report
-    /// [`crate::Input::SnapshotOpened`].
+    /// [`crate::Input::SnapshotOpened`], or [`crate::Input::SnapshotFailed`].
     SnapshotOpen {
         /// Who needs it.
         to: NodeId,
     },
-    /// Read the piece at this cursor, report [`crate::Input::SnapshotRead`].
+    /// Read the piece at this cursor, report [`crate::Input::SnapshotRead`], or
+    /// [`crate::Input::SnapshotFailed`].
     SnapshotRead {
         /// Who gets it.
         to: NodeId,

@@ -99,6 +99,11 @@ impl Core {
         }
     }
 
+    /// True when the next tick lets a follower stand for election, or ends a round.
+    pub(crate) fn is_election_due(&self, now: Time) -> bool {
+        self.election.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
     fn follows_living_leader(&self) -> bool {
         self.leader.is_some_and(|leader| leader != self.node && self.is_up(leader))
     }
@@ -513,6 +518,7 @@ impl Core {
         if self.leading.is_some() {
             self.on_member_down(turn, peer);
         } else if self.role == Role::Follower && self.leader == Some(peer) {
+            self.stop_sending_snapshot(turn, peer);
             self.await_election(turn);
         }
     }

@@ -124,6 +124,14 @@ pub enum Input {
         /// Where the next piece begins; none after the last.
         next: Option<Bytes>,
     },
+    /// Answer to [`crate::Effect::SnapshotOpen`] or [`crate::Effect::SnapshotRead`] that could not
+    /// be carried out: too many are open, the disk refused, the snapshot is gone. What is open of
+    /// it is closed by [`crate::Effect::SnapshotClose`]; the core asks again after a while, as long
+    /// as the peer needs it.
+    SnapshotFailed {
+        /// Who it is for.
+        to: NodeId,
+    },
     /// Answer to [`crate::Effect::SnapshotStage`].
     SnapshotStaged {
         /// Which snapshot.

@@ -11,10 +11,10 @@ use crate::progress::Flow;
 use crate::replication::backed_off;
 use crate::{
     Body, ConfigRegister, ConfigStamp, Effect, History, LogPosition, LogTerms, NodeId, Role,
-    SnapshotId, Term,
+    SnapshotId, Term, Time,
 };
 
-/// A snapshot on its way to somebody.
+/// A snapshot on its way to a member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Sending {
     pub(crate) to: NodeId,
@@ -22,6 +22,16 @@ pub(crate) struct Sending {
     pub(crate) id: Option<SnapshotId>,
     /// The piece that the host is reading.
     reading: Option<Bytes>,
+    /// Times in a row that the host could not open or read it.
+    failures: u32,
+    /// When it is opened again, after a failure; nothing is open or asked for until then.
+    retry_at: Option<Time>,
+}
+
+impl Sending {
+    fn new(to: NodeId) -> Self {
+        Self { to, id: None, reading: None, failures: 0, retry_at: None }
+    }
 }
 
 /// A snapshot on its way here.
@@ -71,7 +81,7 @@ impl Core {
             Some(Sending { id: None, .. }) => {}
             _ => {
                 self.stop_sending_snapshot(turn, to);
-                self.sending.push(Sending { to, id: None, reading: None });
+                self.sending.push(Sending::new(to));
                 turn.effects.push(Effect::SnapshotOpen { to });
             }
         }
@@ -94,7 +104,7 @@ impl Core {
     pub(crate) fn on_snapshot_opened(&mut self, turn: &mut Turn<'_>, to: NodeId, id: SnapshotId) {
         let sending = self.sending.iter_mut().find(|sending| sending.to == to);
         match sending {
-            Some(sending) if sending.id.is_none() => {
+            Some(sending) if sending.id.is_none() && sending.retry_at.is_none() => {
                 sending.id = Some(id);
                 self.offer(turn, to, id);
             }
@@ -102,9 +112,55 @@ impl Core {
         }
     }
 
-    /// True while a snapshot for this peer is open or is to be.
+    /// True while a snapshot for this peer is open, or the host was asked to open it. One that
+    /// failed is neither until it is tried again.
     pub(crate) fn sends_snapshot_to(&self, to: NodeId) -> bool {
-        self.sending.iter().any(|sending| sending.to == to)
+        self.sending.iter().any(|sending| sending.to == to && sending.retry_at.is_none())
+    }
+
+    /// The host could not open the snapshot, or not read a piece of it: it is closed, and a new one
+    /// is opened after a while, longer with each failure in a row.
+    pub(crate) fn on_snapshot_failed(&mut self, turn: &mut Turn<'_>, to: NodeId) {
+        let retry = self.settings.append_retry;
+        let Some(sending) =
+            self.sending.iter_mut().find(|sending| sending.to == to && sending.retry_at.is_none())
+        else {
+            return;
+        };
+        sending.retry_at = Some(turn.now + backed_off(retry, sending.failures));
+        sending.failures = sending.failures.saturating_add(1);
+        sending.reading = None;
+        if let Some(id) = sending.id.take() {
+            turn.effects.push(Effect::SnapshotClose { to, id });
+        }
+    }
+
+    /// When a snapshot that failed is tried again.
+    pub(crate) fn next_snapshot_retry(&self) -> Option<Time> {
+        self.sending.iter().filter_map(|sending| sending.retry_at).min()
+    }
+
+    /// Opens snapshots again that failed, for those who still need them.
+    pub(crate) fn on_snapshot_tick(&mut self, turn: &mut Turn<'_>) {
+        let (leads, follows) = (self.role == Role::Ready, self.role == Role::Follower);
+        let (leading, leader, down) = (&self.leading, self.leader, &self.down);
+        let needs = |to: NodeId| {
+            let progress = leading.as_ref().and_then(|leading| leading.progress(to));
+            let lags = progress.is_some_and(|peer| peer.flow == Flow::Snapshot);
+            !down.contains(&to) && (leads && lags || follows && leader == Some(to))
+        };
+        self.sending.retain_mut(|sending| {
+            if sending.retry_at.is_none_or(|at| at > turn.now) {
+                return true;
+            }
+            sending.retry_at = None;
+            let to = sending.to;
+            let needed = needs(to);
+            if needed {
+                turn.effects.push(Effect::SnapshotOpen { to });
+            }
+            needed
+        });
     }
 
     /// True while a snapshot takes the place of the log: nothing may be written to it.
@@ -123,6 +179,20 @@ impl Core {
             }
             false
         });
+    }
+
+    /// A follower sends snapshots only to the syncing leader that it follows: what was meant for
+    /// another is closed.
+    pub(crate) fn close_snapshots_of_the_past(&mut self, turn: &mut Turn<'_>) {
+        if self.sending.is_empty() || self.leading.is_some() {
+            return;
+        }
+        let followed = self.leader.filter(|_| self.role == Role::Follower);
+        let past = self.sending.iter().map(|sending| sending.to);
+        let past: Vec<NodeId> = past.filter(|to| Some(*to) != followed).collect();
+        for to in past {
+            self.stop_sending_snapshot(turn, to);
+        }
     }
 
     /// The receiver is silent: the offer is repeated, and with it the question where to go on.
@@ -190,6 +260,7 @@ impl Core {
             return;
         }
         sending.reading = None;
+        sending.failures = 0;
         let crc = checksum(&cursor, &data, next.as_ref());
         self.send(turn, to, Body::SnapshotChunk { id, cursor, data, crc, next }, After::HardState);
     }

@@ -120,12 +120,11 @@ impl NodeCore {
         }
     }
 
-    /// The only timer of a follower is the one that lets it stand for election: that has to wait
-    /// for its turn.
+    /// A follower that is about to stand for election has to wait for its turn.
     fn tick_group(&mut self, now: Time, id: GroupId) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         let books = &mut self.books;
-        if group.core.role() == Role::Follower {
+        if group.core.role() == Role::Follower && group.core.is_election_due(now) {
             if books.stopping {
                 return;
             }

@@ -109,6 +109,13 @@ impl Cluster {
             }
             "compact" => self.compact(&mut words)?,
             "disk" => self.disk(&mut words)?,
+            "snapshots" => {
+                let node = words.node()?;
+                let bad_piece = words.value("bad-piece").map(str::parse).transpose();
+                let host = self.host(node)?;
+                host.bad_piece = bad_piece.map_err(|_| "no number of a piece".to_owned())?;
+                host.refuses = words.flag("refuse");
+            }
             "crash" => self.crash(&mut words, false)?,
             "power-loss" => self.crash(&mut words, true)?,
             "start" => {

@@ -43,6 +43,10 @@ struct Host {
     snapshots: BTreeMap<SnapshotId, (Index, Vec<(Index, String)>)>,
     staged: Vec<u8>,
     opened: u64,
+    /// Snapshots cannot be opened.
+    refuses: bool,
+    /// The piece that cannot be read, the first time.
+    bad_piece: Option<u8>,
 }
 
 /// The nodes, what is on the way between them, and the time.
@@ -163,6 +167,17 @@ impl Cluster {
             Effect::Rejoined { epoch } => {
                 disk.rejoined_epoch = epoch;
                 return Ok(None);
+            }
+            Effect::SnapshotOpen { to } if host.refuses => {
+                self.trace.push(format!("{node}: cannot open it"));
+                Input::SnapshotFailed { to }
+            }
+            Effect::SnapshotRead { to, ref cursor, .. }
+                if cursor.first().is_some_and(|at| host.bad_piece == Some(*at)) =>
+            {
+                host.bad_piece = None;
+                self.trace.push(format!("{node}: cannot read it"));
+                Input::SnapshotFailed { to }
             }
             Effect::SnapshotOpen { to } => {
                 host.opened += 1;

@@ -7,7 +7,7 @@ const WINDOW: u64 = 64 << 10;
 const MESSAGE: u32 = 8 << 10;
 
 /// Three nodes with narrow windows; A leads all groups.
-fn led_by_a(groups: u32) -> Net {
+pub(super) fn led_by_a(groups: u32) -> Net {
     let mut net = Net::with_groups(3, groups, |settings| {
         settings.pair_window_bytes = WINDOW;
         settings.pair_quantum_bytes = 4 << 10;
@@ -167,45 +167,4 @@ fn a_flood_of_live_entries_does_not_starve_those_who_catch_up() {
         }
     }
     assert!(done(&net), "{:?} of {last}", net.core(C, behind).last());
-}
-
-#[test]
-fn snapshots_are_sent_a_few_at_a_time() {
-    let mut net = led_by_a(12);
-    net.run_until("all groups rest", Net::all_at_rest);
-    net.kill(C);
-    net.run(1500);
-    for group in net.groups() {
-        net.propose(A, group, 10);
-    }
-    net.run_until("all groups rest", Net::all_at_rest);
-    for group in net.groups() {
-        let upto = net.core(A, group).last();
-        net.input(A, NodeInput::Group { group, input: Input::Compacted { upto } });
-    }
-    net.boot(C);
-    for group in net.groups() {
-        let hard = net.host(A).hard.get(&group).cloned().unwrap_or_default();
-        let config = hard.config;
-        net.host_mut(C).hard.insert(group, HardState { config, ..HardState::default() });
-        net.restore(C, group);
-    }
-    let mut opened = Vec::new();
-    for _ in 0..1000 {
-        net.step();
-        opened.extend(net.host(A).effects.iter().filter_map(|effect| match effect {
-            NodeEffect::Group { group, effect: Effect::SnapshotOpen { to } } => Some((*group, *to)),
-            _ => None,
-        }));
-    }
-    assert_eq!(opened.len(), 4, "nobody answers, so no more are opened");
-    assert_eq!(net.counters(A).snapshots_held, 8);
-    // One of them is not wanted any more.
-    let now = net.now;
-    net.host_mut(A).node.remove_group(now, opened[0].0);
-    net.step();
-    let next = net.host(A).effects.iter().any(|effect| {
-        matches!(effect, NodeEffect::Group { effect: Effect::SnapshotOpen { .. }, .. })
-    });
-    assert!(next);
 }

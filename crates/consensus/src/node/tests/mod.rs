@@ -7,6 +7,7 @@ mod checks;
 mod groups;
 mod nodes;
 mod restarts;
+mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::{ConfigRegister, CreationId, Effect, Entry, Epoch, HardState, LogTerms, Message, Role};
+use crate::{ConfigRegister, CreationId, Effect, Entry, Epoch, HardState, LogTerms, Message, Role, SnapshotId};
 
 /// One node with its store.
 struct Host {
@@ -27,8 +28,23 @@ struct Host {
     rejoined: BTreeMap<GroupId, Epoch>,
     /// Answers of the store that are given in the next step.
     reports: Vec<NodeInput>,
+    /// What the store does with snapshots.
+    snapshots: Snapshots,
+    /// Snapshots that are open.
+    open: BTreeSet<(GroupId, NodeId)>,
     /// What the last flush gave.
     effects: Vec<NodeEffect>,
+}
+
+/// What a store does when a snapshot is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Snapshots {
+    /// It does not answer.
+    Unanswered,
+    /// It cannot open one.
+    Refused,
+    /// It opens them, all in one empty piece.
+    Opened,
 }
 
 struct Net {
@@ -84,6 +100,8 @@ impl Net {
             epoch: 0,
             rejoined: BTreeMap::new(),
             reports: Vec::new(),
+            snapshots: Snapshots::Unanswered,
+            open: BTreeSet::new(),
             effects: Vec::new(),
         };
         self.hosts.insert(node, host);
@@ -329,7 +347,43 @@ impl Host {
         None
     }
 
+    /// Answers what is asked for about snapshots.
+    fn answer_snapshot(&mut self, group: GroupId, effect: &Effect) -> Option<Input> {
+        match effect {
+            Effect::SnapshotOpen { to } => match self.snapshots {
+                Snapshots::Unanswered => None,
+                Snapshots::Refused => Some(Input::SnapshotFailed { to: *to }),
+                Snapshots::Opened => {
+                    let core = self.node.group(group)?;
+                    let position = core.log().position_at(core.commit_index())?;
+                    self.open.insert((group, *to));
+                    let id = SnapshotId { source: core.node(), number: 1, position };
+                    Some(Input::SnapshotOpened { to: *to, id })
+                }
+            },
+            Effect::SnapshotRead { to, id, cursor, .. } => {
+                let (to, id, cursor) = (*to, *id, cursor.clone());
+                Some(Input::SnapshotRead { to, id, cursor, data: Bytes::new(), next: None })
+            }
+            Effect::SnapshotStage { id, cursor, .. } => {
+                Some(Input::SnapshotStaged { id: *id, cursor: cursor.clone() })
+            }
+            Effect::SnapshotInstall { id, .. } => {
+                self.logs.remove(&group);
+                Some(Input::SnapshotInstalled { id: *id })
+            }
+            Effect::SnapshotClose { to, .. } => {
+                self.open.remove(&(group, *to));
+                None
+            }
+            _ => None,
+        }
+    }
+
     fn carry_out_for(&mut self, group: GroupId, effect: Effect) -> Option<Input> {
+        if let Some(answer) = self.answer_snapshot(group, &effect) {
+            return Some(answer);
+        }
         let log = self.logs.entry(group).or_default();
         match effect {
             Effect::Append { write, truncate_from, entries } => {

@@ -1,0 +1,101 @@
+//! How far a replica's own writes are behind what it was asked to write.
+//!
+//! Where a majority of other disks is quicker, a leader commits what its own disk does not have
+//! yet. That must end somewhere: what is not written is kept in memory.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use flintmq_consensus::{Entry, Index, Time};
+
+/// Bytes that may be asked for and not written, before nothing more is proposed.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// How long others may have committed what is not written here, before one of them leads.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Counted for an entry besides its payload.
+const ENTRY_BYTES: u64 = 64;
+
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    number: u64,
+    last: Index,
+    bytes: u64,
+    since: Time,
+}
+
+/// The writes under way.
+#[derive(Debug, Default)]
+pub(crate) struct OwnWrites {
+    under_way: VecDeque<Write>,
+    bytes: u64,
+}
+
+impl OwnWrites {
+    /// These entries are to be written.
+    pub(crate) fn asked(&mut self, number: u64, entries: &[Entry], now: Time) {
+        let bytes =
+            entries.iter().map(|entry| ENTRY_BYTES + entry.payload.len() as u64).sum::<u64>();
+        let last = entries.last().map_or(0, |entry| entry.index);
+        self.under_way.push_back(Write { number, last, bytes, since: now });
+        self.bytes += bytes;
+    }
+
+    /// This write, and all before it, returned.
+    pub(crate) fn written(&mut self, number: u64) {
+        while self.under_way.front().is_some_and(|write| write.number <= number) {
+            self.bytes -= self.under_way.pop_front().map_or(0, |write| write.bytes);
+        }
+    }
+
+    /// Whether so much is not written that nothing more may be proposed.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= MOST_BYTES
+    }
+
+    /// Whether others committed for too long what is not written here.
+    pub(crate) fn is_late(&self, commit: Index, now: Time) -> bool {
+        self.under_way
+            .front()
+            .is_some_and(|write| write.last <= commit && now.since(write.since) >= PATIENCE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use flintmq_consensus::EntryKind;
+
+    fn entry(index: Index, bytes: usize) -> Entry {
+        let payload = Bytes::from(vec![0; bytes]);
+        Entry { index, term: 1, history: 0, kind: EntryKind::Commands, payload }
+    }
+
+    #[test]
+    fn what_is_not_written_is_bounded() {
+        let mut writes = OwnWrites::default();
+        for number in 1..64 {
+            writes.asked(number, &[entry(number, 1 << 20)], Time(0));
+            assert!(!writes.is_full());
+        }
+        writes.asked(64, &[entry(64, 1 << 20)], Time(0));
+        assert!(writes.is_full());
+        writes.written(2);
+        assert!(!writes.is_full());
+        writes.written(64);
+        assert_eq!(writes.bytes, 0);
+    }
+
+    #[test]
+    fn a_disk_is_late_only_behind_the_others() {
+        let (mut writes, later) = (OwnWrites::default(), Time(0) + PATIENCE);
+        writes.asked(1, &[entry(7, 1)], Time(0));
+        assert!(!writes.is_late(6, later), "the others do not have it either");
+        assert!(!writes.is_late(7, Time(1)));
+        assert!(writes.is_late(7, later));
+        writes.written(1);
+        assert!(!writes.is_late(7, later));
+    }
+}
