@@ -229,6 +229,7 @@ impl Core {
             Input::SnapshotFailed { to } => self.on_snapshot_failed(turn, to),
             Input::SnapshotStaged { id, cursor } => self.on_snapshot_staged(turn, id, &cursor),
             Input::SnapshotInstalled { id } => self.on_snapshot_installed(turn, id),
+            Input::SnapshotRefused { id } => self.on_snapshot_refused(id),
             Input::StorageFailed => self.stop(turn, StopReason::StorageFailed),
         }
     }

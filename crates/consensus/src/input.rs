@@ -139,6 +139,13 @@ pub enum Input {
         /// Where the piece began.
         cursor: Bytes,
     },
+    /// Answer to [`crate::Effect::SnapshotStage`] or [`crate::Effect::SnapshotInstall`] that could
+    /// not be carried out: what came in is damaged or incomplete. Nothing was changed; the snapshot
+    /// is taken from its beginning when it is offered again.
+    SnapshotRefused {
+        /// Which snapshot.
+        id: SnapshotId,
+    },
     /// Answer to [`crate::Effect::SnapshotInstall`]: the state machine stands at the snapshot.
     SnapshotInstalled {
         /// Which snapshot.

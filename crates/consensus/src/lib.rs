@@ -182,7 +182,7 @@ pub use message::{Answer, Body, Cession, FetchOutcome, Message, RejoinTarget, Sn
 #[cfg(feature = "mutants")]
 pub use mutants::Mutant;
 pub use node::{
-    Class, NodeCore, NodeCounters, NodeEffect, NodeInput, NodeSettings, Packet, PeerState,
+    Class, Liveness, NodeCore, NodeCounters, NodeEffect, NodeInput, NodeSettings, Packet, PeerState,
 };
 pub use producers::{Admission, PRODUCER_WINDOW, ProducerWindows};
 pub use progress::{Flow, Progress};

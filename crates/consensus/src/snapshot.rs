@@ -418,6 +418,11 @@ impl Core {
         self.try_rejoin(turn);
     }
 
+    /// What came in of a snapshot cannot be used: whoever sends it offers it again.
+    pub(crate) fn on_snapshot_refused(&mut self, id: SnapshotId) {
+        self.receiving.take_if(|receiving| receiving.id == id);
+    }
+
     /// The log has the snapshot's position: replication goes on from there.
     fn have_snapshot(&mut self, turn: &mut Turn<'_>, from: NodeId, position: LogPosition) {
         match self.role {

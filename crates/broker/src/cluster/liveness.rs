@@ -62,7 +62,7 @@ impl Liveness {
                     tracing::warn!(peer = peer.0, "node cannot be reached");
                     self.tell(|| FromPeer::Down { peer }).await;
                 }
-                NodeEffect::PeerTrusted { peer, restarted } => {
+                NodeEffect::PeerTrusted { peer, restarted, .. } => {
                     tracing::info!(peer = peer.0, restarted, "node can be reached");
                     self.tell(|| FromPeer::Up { peer, restarted }).await;
                 }

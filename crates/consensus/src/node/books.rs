@@ -10,7 +10,8 @@ use super::liveness::Contact;
 use super::outbox::Outbox;
 use super::timers::Timers;
 use super::transfers::Transfers;
-use super::{NodeCounters, NodeSettings};
+use super::told::Word;
+use super::{Liveness, NodeCounters, NodeSettings};
 use crate::{Effect, GroupId, Input, NodeId, Role, Time};
 
 /// Lists of effects that are kept for the next groups that need one.
@@ -39,6 +40,8 @@ impl Peer {
 pub(super) struct Books {
     pub(super) settings: NodeSettings,
     pub(super) peers: BTreeMap<NodeId, Peer>,
+    /// The last word on nodes that are no peers yet: they may be added later than they are heard.
+    pub(super) words: BTreeMap<NodeId, Word>,
     /// The groups that are told when a node goes up or down.
     pub(super) groups_of: BTreeMap<NodeId, BTreeSet<GroupId>>,
     pub(super) timers: Timers,
@@ -63,6 +66,7 @@ impl Books {
         Self {
             settings,
             peers,
+            words: BTreeMap::new(),
             groups_of: BTreeMap::new(),
             timers: Timers::default(),
             elections: Elections::default(),
@@ -72,6 +76,11 @@ impl Books {
             stopping: false,
             counters: NodeCounters::default(),
         }
+    }
+
+    /// True when this node beats and suspects by itself.
+    pub(super) fn has_own_liveness(&self) -> bool {
+        self.settings.liveness == Liveness::Own
     }
 
     pub(super) fn is_up(&self, peer: NodeId) -> bool {

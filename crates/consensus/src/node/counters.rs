@@ -17,8 +17,11 @@ pub struct NodeCounters {
     pub packets_misdirected: u64,
     /// Packets dropped: from a process that is no more.
     pub packets_outlived: u64,
-    /// Packets for an earlier process of this node, or for none: only taken as signs of life.
+    /// Packets for an earlier process of this node, or for none: signs of life at most, their
+    /// messages are dropped.
     pub packets_for_others: u64,
+    /// Packets dropped: from a process of which this node was not told yet.
+    pub packets_early: u64,
     /// Packets that a newer one had overtaken, or that came again: they tell nothing of the sender.
     pub packets_overtaken: u64,
     /// Messages dropped: for a group that is not here.

@@ -28,15 +28,19 @@ pub enum NodeEffect {
         /// What.
         effect: Effect,
     },
-    /// This peer counts as down; for logs and metrics.
+    /// This peer counts as down; for logs, metrics, and [`crate::NodeInput::PeerDown`]. Not with
+    /// [`crate::Liveness::Told`].
     PeerSuspected {
         /// Which.
         peer: NodeId,
     },
-    /// This peer can be reached, in both directions; for logs and metrics.
+    /// This peer can be reached, in both directions; for logs, metrics, and
+    /// [`crate::NodeInput::PeerUp`]. Not with [`crate::Liveness::Told`].
     PeerTrusted {
         /// Which.
         peer: NodeId,
+        /// Its process.
+        incarnation: u64,
         /// True when it is not the process that was there before.
         restarted: bool,
     },

@@ -77,7 +77,8 @@ impl NodeCore {
 
     fn send_packets(&mut self, now: Time, effects: &mut Vec<NodeEffect>) {
         let books = &mut self.books;
-        let beat = self.beat_at <= now;
+        let greets = books.has_own_liveness();
+        let beat = greets && self.beat_at <= now;
         if beat {
             self.beat_at = now + books.settings.beat_interval;
         }
@@ -91,7 +92,7 @@ impl NodeCore {
                 peer.outbox.clear();
                 continue;
             }
-            let greet = std::mem::take(&mut peer.contact.greet) || beat;
+            let greet = greets && (std::mem::take(&mut peer.contact.greet) || beat);
             let (contact, counters) = (&mut peer.contact, &mut books.counters);
             let (max_messages, max_bytes) = (settings.packet_messages, settings.packet_bytes);
             peer.outbox.pack(greet, max_messages, max_bytes, |class, messages| {

@@ -19,6 +19,23 @@ pub enum NodeInput {
         /// Which.
         peer: NodeId,
     },
+    /// This process of a peer can be reached, in both directions. Only with
+    /// [`crate::Liveness::Told`]; the last word on a peer counts, words in between may be left
+    /// out. A peer is down until the first. Messages of and for any other process of the peer are
+    /// dropped.
+    PeerUp {
+        /// Which.
+        peer: NodeId,
+        /// Its process.
+        incarnation: u64,
+        /// It is not the process that was there before. A new incarnation says so too.
+        restarted: bool,
+    },
+    /// This peer cannot be reached. Only with [`crate::Liveness::Told`].
+    PeerDown {
+        /// Which.
+        peer: NodeId,
+    },
     /// The cluster has one more node.
     AddPeer {
         /// Which.

@@ -1,5 +1,6 @@
 //! Whether a peer can be reached: one sign of life per pair of nodes stands for all their groups.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use crate::{NodeSettings, Packet, Time};
@@ -52,6 +53,8 @@ pub(super) enum Cause {
     Disconnected,
     /// Another process is there now.
     Restarted,
+    /// The host says so.
+    Told,
 }
 
 /// What a packet told.
@@ -59,6 +62,8 @@ pub(super) enum Cause {
 pub(super) enum Heard {
     /// It came from a process that is no more.
     Outlived,
+    /// It came from a process that this node was not told of.
+    Early,
     /// It is meant for another process of this node: its messages are void.
     ForAnother,
     /// Its messages count.
@@ -206,6 +211,43 @@ impl Contact {
         if let Some(heard) = &mut self.heard {
             *heard = *heard + slept;
         }
+    }
+
+    /// Takes a packet of a peer about which the node is told: it is no sign of life.
+    pub(super) fn judge(&self, settings: &NodeSettings, packet: &Packet) -> Heard {
+        match packet.from_incarnation.cmp(&self.incarnation) {
+            Ordering::Less => Heard::Outlived,
+            Ordering::Greater => Heard::Early,
+            Ordering::Equal if packet.from_incarnation == 0 => Heard::Outlived,
+            Ordering::Equal if packet.to_incarnation == settings.incarnation => Heard::Messages,
+            Ordering::Equal => Heard::ForAnother,
+        }
+    }
+
+    /// The host says that this process of the peer can be reached.
+    pub(super) fn on_told_up(&mut self, incarnation: u64, restarted: bool) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if incarnation < self.incarnation || incarnation == 0 {
+            return changes;
+        }
+        let first = self.incarnation == 0;
+        // Of the process that is known already the groups may have heard, and follow it.
+        let restarted = if first { restarted } else { incarnation > self.incarnation };
+        self.incarnation = incarnation;
+        if restarted && std::mem::take(&mut self.up) {
+            changes.push(Change::Down(Cause::Restarted));
+        }
+        self.restarted |= restarted;
+        if !self.up {
+            self.up = true;
+            changes.push(Change::Up { restarted: std::mem::take(&mut self.restarted) });
+        }
+        changes
+    }
+
+    /// The host says that the peer cannot be reached.
+    pub(super) fn on_told_down(&mut self) -> Option<Change> {
+        std::mem::take(&mut self.up).then_some(Change::Down(Cause::Told))
     }
 
     fn take_down(&mut self, now: Time, cause: Cause) -> Option<Change> {

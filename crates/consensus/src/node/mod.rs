@@ -17,8 +17,11 @@
 //! carries out what it is told, in any number of threads, reporting what it did as further inputs.
 //! Proposals leave with the flush as well, so those of one group share messages and writes. When
 //! there is nothing to do it sleeps until [`NodeCore::next_deadline`] and steps
-//! [`NodeInput::Tick`]. The groups have to be stepped by whoever sends the beats: as long as a node
-//! beats, its groups are taken to be alive.
+//! [`NodeInput::Tick`].
+//!
+//! As long as a node beats, its groups are taken to be alive. A host that lets one `NodeCore` beat
+//! for others, which have the groups and [`Liveness::Told`], has to look after them itself: it
+//! tells the one that beats [`NodeInput::Stalled`] when another is not stepped in time.
 
 mod books;
 mod budget;
@@ -37,6 +40,7 @@ mod stepping;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod told;
 mod transfers;
 
 use std::collections::BTreeMap;
@@ -52,7 +56,7 @@ use self::group::Group;
 pub use self::input::NodeInput;
 pub use self::packet::{Class, Packet};
 use self::saves::Saves;
-pub use self::settings::NodeSettings;
+pub use self::settings::{Liveness, NodeSettings};
 use crate::jitter::Jitter;
 use crate::{
     ChangeError, ConfigStamp, Core, EntryKind, GroupId, Index, Input, MemberChange, NodeId,
@@ -266,7 +270,9 @@ impl NodeCore {
     pub fn next_deadline(&self) -> Option<Time> {
         let books = &self.books;
         let limit = books.election_limit();
-        let beat = (!books.peers.is_empty() && self.voice != Voice::Silent).then_some(self.beat_at);
+        let beats =
+            books.has_own_liveness() && !books.peers.is_empty() && self.voice != Voice::Silent;
+        let beat = beats.then_some(self.beat_at);
         let silence =
             books.peers.values().filter_map(|peer| peer.contact.deadline(&books.settings)).min();
         let transfers = books.transfers.deadline();

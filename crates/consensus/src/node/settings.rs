@@ -5,6 +5,18 @@ use std::time::Duration;
 
 use crate::{NodeId, Settings};
 
+/// How a node learns which of its peers can be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Liveness {
+    /// By itself: it sends beats, and suspects peers that are silent.
+    #[default]
+    Own,
+    /// From its host, by [`crate::NodeInput::PeerUp`] and [`crate::NodeInput::PeerDown`]: another
+    /// [`crate::NodeCore`] of the same process, without groups and with [`Self::Own`], beats for
+    /// both. This one sends packets that have messages, and only those.
+    Told,
+}
+
 /// All settings of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeSettings {
@@ -17,6 +29,8 @@ pub struct NodeSettings {
     pub seed: u64,
     /// The other nodes of the cluster.
     pub peers: Vec<NodeId>,
+    /// Whether it beats and suspects by itself.
+    pub liveness: Liveness,
     /// How often a node that has nothing else to say tells its peers that it is alive.
     pub beat_interval: Duration,
     /// How long a peer is silent at least before it counts as down.
@@ -52,6 +66,7 @@ impl NodeSettings {
             incarnation,
             seed: incarnation,
             peers: peers.into_iter().collect(),
+            liveness: Liveness::Own,
             beat_interval: Duration::from_millis(100),
             suspicion_min: Duration::from_millis(500),
             suspicion_max: Duration::from_millis(1000),

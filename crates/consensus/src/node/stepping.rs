@@ -1,7 +1,8 @@
 //! One input of a node, and what it means for the groups.
 
 use super::liveness::{Cause, Change, Heard};
-use super::{NodeCore, NodeEffect, NodeInput, Packet, Voice};
+use super::told::Word;
+use super::{Liveness, NodeCore, NodeEffect, NodeInput, Packet, Voice};
 use crate::{GroupId, Input, NodeId, Role, Time};
 
 impl NodeCore {
@@ -17,17 +18,19 @@ impl NodeCore {
                 }
             }
             NodeInput::Disconnected { peer } => {
-                let change =
-                    self.books.peers.get_mut(&peer).and_then(|p| p.contact.on_disconnected(now));
+                // Where the host tells of peers, it says so itself if that means anything.
+                let own = self.books.has_own_liveness();
+                let known = self.books.peers.get_mut(&peer).filter(|_| own);
+                let change = known.and_then(|peer| peer.contact.on_disconnected(now));
                 self.tell_groups(now, peer, change);
             }
-            NodeInput::AddPeer { peer } => {
-                if peer != self.books.settings.node {
-                    let new = super::books::Peer::new(now, &self.books.settings);
-                    self.books.peers.entry(peer).or_insert(new);
-                }
+            NodeInput::PeerUp { peer, incarnation, restarted } => {
+                self.on_told(now, peer, Word::Up { incarnation, restarted });
             }
+            NodeInput::PeerDown { peer } => self.on_told(now, peer, Word::Down),
+            NodeInput::AddPeer { peer } => self.add_peer(now, peer),
             NodeInput::RemovePeer { peer } => {
+                self.keep_word(peer);
                 let change =
                     self.books.peers.get_mut(&peer).and_then(|p| p.contact.on_disconnected(now));
                 self.tell_groups(now, peer, change);
@@ -73,7 +76,8 @@ impl NodeCore {
         let settings = &self.books.settings;
         let late = now.since(self.last_step.unwrap_or(now));
         self.last_step = self.last_step.max(Some(now));
-        if late > settings.suspicion_min / 2 && !self.books.peers.is_empty() {
+        let blames = self.books.has_own_liveness() && !self.books.peers.is_empty();
+        if late > settings.suspicion_min / 2 && blames {
             let slept = late.saturating_sub(settings.beat_interval);
             self.books.counters.late_steps += 1;
             for peer in self.books.peers.values_mut() {
@@ -165,6 +169,11 @@ impl NodeCore {
             books.counters.packets_misdirected += 1;
             return;
         };
+        if books.settings.liveness == Liveness::Told {
+            let heard = peer.contact.judge(&books.settings, &packet);
+            self.on_heard(now, heard, packet);
+            return;
+        }
         let mut changes = Vec::new();
         let (before, overtaken) = (peer.contact.incarnation, peer.contact.overtaken);
         let heard = peer.contact.on_packet(now, &books.settings, &packet, &mut changes);
@@ -173,8 +182,13 @@ impl NodeCore {
         for change in changes {
             self.tell_groups(now, from, Some(change));
         }
+        self.on_heard(now, heard, packet);
+    }
+
+    fn on_heard(&mut self, now: Time, heard: Heard, packet: Packet) {
         match heard {
             Heard::Outlived => self.books.counters.packets_outlived += 1,
+            Heard::Early => self.books.counters.packets_early += 1,
             Heard::ForAnother => self.books.counters.packets_for_others += 1,
             Heard::Messages => self.on_messages(now, packet),
         }
@@ -207,7 +221,7 @@ impl NodeCore {
     }
 
     /// Tells the groups that know a peer, and only those, what became of it.
-    fn tell_groups(&mut self, now: Time, peer: NodeId, change: Option<Change>) {
+    pub(super) fn tell_groups(&mut self, now: Time, peer: NodeId, change: Option<Change>) {
         let books = &mut self.books;
         let input = match change {
             None => return,
@@ -215,13 +229,19 @@ impl NodeCore {
                 books.counters.suspicions += 1;
                 books.counters.suspicions_by_silence += u64::from(cause == Cause::Silent);
                 books.counters.suspicions_one_way += u64::from(cause == Cause::OneWay);
-                self.events.push(NodeEffect::PeerSuspected { peer });
+                if books.has_own_liveness() {
+                    self.events.push(NodeEffect::PeerSuspected { peer });
+                }
                 Input::PeerDown { peer }
             }
             Some(Change::Up { restarted }) => {
                 books.counters.trusts += 1;
                 books.elections.retry_unreachable();
-                self.events.push(NodeEffect::PeerTrusted { peer, restarted });
+                if books.has_own_liveness() {
+                    let contact = books.peers.get(&peer).map(|peer| &peer.contact);
+                    let incarnation = contact.map_or(0, |contact| contact.incarnation);
+                    self.events.push(NodeEffect::PeerTrusted { peer, incarnation, restarted });
+                }
                 Input::PeerUp { peer, restarted }
             }
         };

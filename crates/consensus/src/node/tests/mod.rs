@@ -8,6 +8,7 @@ mod groups;
 mod nodes;
 mod restarts;
 mod snapshots;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
