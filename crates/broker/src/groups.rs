@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cluster::{Mailbox, PeerLinks};
 use crate::controller::{
-    Controller, ControllerParts, ControllerTask, Metadata, Policy, UnreadableRecord,
+    Controller, ControllerParts, ControllerTask, MetadataState, Policy, UnreadableRecord,
 };
 use crate::domain_usage::{DomainUsage, PartitionUsage};
 use crate::entry_reader::EntryReader;
@@ -253,30 +253,33 @@ fn start_controller(
     let failed = |reason: String| GroupsError::Restore { group: record.id, reason };
     let records: Vec<_> =
         context.host.store.queue_records(record.id, &[], &[]).collect::<Result<_, ReadError>>()?;
-    let metadata =
-        Metadata::restore(records).map_err(|e: UnreadableRecord| failed(e.to_string()))?;
-    let (roster, followed) = watch::channel(Arc::clone(metadata.roster()));
+    let state =
+        MetadataState::restore(records).map_err(|e: UnreadableRecord| failed(e.to_string()))?;
+    let metadata = state.metadata().clone();
+    let (roster, followed) = watch::channel(Arc::clone(metadata.membership()));
     let (in_reach, reached) = watch::channel(BTreeSet::from([context.host.node]));
     let metadata = Arc::new(RwLock::new(metadata));
     let replica = open_replica(context, record, reports.sender)?;
     let (status, serving) = watch::channel(ReplicaStatus::default());
     let membership = Membership::new(followed.clone(), serving.clone());
-    let (changes, receiver) = mpsc::channel(CHANGES);
+    let (requests, receiver) = mpsc::channel(CHANGES);
     let task = ControllerTask::new(ControllerParts {
         replica,
+        state,
         metadata: Arc::clone(&metadata),
         roster,
         in_reach,
         reconciler: Reconciler::new(&membership),
         status,
-        changes: receiver,
+        requests: receiver,
         events: reports.receiver,
         peers,
         fatal: context.fatal.clone(),
         stop: context.stop.clone(),
     });
     tasks.spawn(task.run());
-    let controller = Controller::new(metadata, serving.clone(), changes, followed, reached, policy);
+    let controller =
+        Controller::new(metadata, serving.clone(), requests, followed, reached, policy);
     Ok((controller, membership, vec![serving]))
 }
 

@@ -35,7 +35,6 @@ mod admin;
 mod cluster;
 pub mod config;
 mod controller;
-pub mod domain;
 mod domain_usage;
 mod entry_reader;
 mod fatal;
@@ -53,6 +52,7 @@ mod telemetry;
 pub mod tls;
 
 pub use admin::AdminError;
+pub use flintmq_controller::domain;
 pub use groups::GroupsError;
 pub use server::{Broker, ReloadError, StartError, StopError};
 pub use session::listener::ListenError;

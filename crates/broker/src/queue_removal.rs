@@ -34,7 +34,7 @@ pub(crate) async fn remove(
     uri: &str,
     only_if: Removable,
 ) -> Result<(), RemovalError> {
-    let Some((place, _)) = controller.lookup(uri) else { return Ok(()) };
+    let Some((place, _)) = controller.find(uri).await? else { return Ok(()) };
     let (done, answer) = oneshot::channel();
     if let Some(partition) = partition_of(partitions, place.partition) {
         partition.send(Request::Delete { queue: place.id(), only_if, done }).await;

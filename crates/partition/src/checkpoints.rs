@@ -32,6 +32,11 @@ impl Checkpoints {
         *self = Self::default();
     }
 
+    /// These entries are dead, and no checkpoint has said so.
+    pub(crate) fn hold(&mut self, dead: Vec<Index>) {
+        self.held_dead.extend(dead);
+    }
+
     /// Whether so much was applied that a checkpoint is due.
     pub(crate) fn is_due(&self) -> bool {
         self.bytes >= CHECKPOINT_BYTES

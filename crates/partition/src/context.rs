@@ -12,7 +12,9 @@ use crate::effect::{Answer, Effect, OpenRefusal, RejectReason};
 use crate::handles::{HandleTable, LocalHandle};
 use crate::pending::{Closing, MAX_CONFIGURES, PendingWork};
 use crate::queues::QueueTable;
-use crate::request::{Close, Configure, Confirm, HandleRole, Open, SessionEnded, SessionId, Ticket};
+use crate::request::{
+    Close, Configure, Confirm, HandleRole, Open, SessionEnded, SessionId, Ticket,
+};
 use crate::sessions::{OutgoingPush, SessionTable};
 
 /// Confirmations that may wait although nothing is known to be unconfirmed: a client that comes
@@ -89,7 +91,10 @@ impl Context {
     }
 
     /// Takes out of `confirms` what may be kept: see [`LocalHandle::unconfirmed`].
-    pub(crate) fn admit_confirms(&mut self, confirms: Vec<Confirm>) -> Vec<(HandleId, MessageGuid)> {
+    pub(crate) fn admit_confirms(
+        &mut self,
+        confirms: Vec<Confirm>,
+    ) -> Vec<(HandleId, MessageGuid)> {
         let room = MAX_UNASKED_CONFIRMS.saturating_sub(self.pending.confirms.len());
         let mut unasked = 0;
         let admitted = confirms.into_iter().filter(|confirm| {
@@ -141,8 +146,7 @@ impl Context {
         let Some(local) = self.handles.get_mut(handle) else { return };
         let HandleRole::Reader { queue_id } = local.role else { return };
         local.unconfirmed += 1;
-        let push =
-            OutgoingPush { queue_id, subscription, guid, attributes, redelivered, app_data };
+        let push = OutgoingPush { queue_id, subscription, guid, attributes, redelivered, app_data };
         self.sessions.push(local.session, push);
     }
 

@@ -5,9 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flintmq_consensus::{EntryKind, Index, NodeId, Term, Time};
 use flintmq_queue::{Applied, Effect as Applied_, Partition, QueueId};
-use flintmq_shard::{
-    Committed, Group, Machine, MachineFailure, QueueRecord, ReadError,
-};
+use flintmq_shard::{Committed, Group, Machine, MachineFailure, QueueRecord, ReadError};
 use prost::Message as _;
 
 use crate::checkpoints::Checkpoints;
@@ -500,6 +498,10 @@ impl Machine for PartitionEngine {
             self.attach(group, leader);
         }
         Ok(())
+    }
+
+    fn reclaim(&mut self, _: &mut dyn Group, stored: &[Index]) {
+        self.checkpoints.hold(self.cx.machine.forgotten(stored));
     }
 
     fn apply(&mut self, group: &mut dyn Group, entry: &Committed) -> Result<(), MachineFailure> {

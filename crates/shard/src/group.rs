@@ -116,7 +116,13 @@ impl Group for InGroup<'_> {
     }
 
     fn disk_state(&self) -> DiskState {
-        self.host.store.disk_state()
+        let (own, peers, members) =
+            (self.host.store.disk_state(), &self.host.peers, self.members());
+        let has_room = |member| peers.low_disk(member).is_none();
+        if own != DiskState::Ok || members.is_quorum(has_room) {
+            return own;
+        }
+        members.voters.iter().find_map(|member| peers.low_disk(*member)).unwrap_or(own)
     }
 
     fn compaction_limit(&self) -> Index {

@@ -115,6 +115,12 @@ pub trait Machine {
         records: Vec<QueueRecord>,
     ) -> Result<(), MachineFailure>;
 
+    /// These entries at or below the restored state are in the log, ascending. Whatever found some
+    /// of them dead may have ended, or kept them for members that are late, before a checkpoint
+    /// said so: those that the state does not need are dead, and go only if a checkpoint of this
+    /// machine names them. Comes right after [`Self::restore`].
+    fn reclaim(&mut self, _group: &mut dyn Group, _stored: &[Index]) {}
+
     /// Applies one entry. The state depends on the entries alone, so that it is the same on every
     /// node.
     ///

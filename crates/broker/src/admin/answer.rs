@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use flintmq_controller::ChangeError;
 use serde_json::{Value, json};
 
 use super::peers::{NoReply, Reply};
@@ -73,7 +74,9 @@ impl From<ControllerError> for Failure {
             ControllerError::TooManyQueues { .. } | ControllerError::NodeFull(_) => {
                 StatusCode::CONFLICT
             }
-            ControllerError::NotReady | ControllerError::Stopping => {
+            ControllerError::Membership(_) | ControllerError::Refused(_) => StatusCode::CONFLICT,
+            ControllerError::Change(ChangeError::TooLarge { .. }) => StatusCode::BAD_REQUEST,
+            ControllerError::NotReady | ControllerError::Stopping | ControllerError::Change(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             ControllerError::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,

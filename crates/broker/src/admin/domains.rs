@@ -23,9 +23,13 @@ pub(super) async fn list(State(state): State<AdminState>) -> Answer {
 /// `GET /api/v1/domains/{name}`
 pub(super) async fn show(State(state): State<AdminState>, Path(name): Path<String>) -> Answer {
     let node = state.node()?;
-    let metadata = node.controller.metadata();
-    let record = metadata.domain(&name).ok_or_else(|| unknown(&name))?;
-    Ok(Json(shown(record, &metadata)))
+    let found = |metadata: &Metadata| metadata.domain(&name).map(|record| shown(record, metadata));
+    if let Some(row) = found(&node.controller.metadata()) {
+        return Ok(Json(row));
+    }
+    node.controller.catch_up().await?;
+    let row = found(&node.controller.metadata());
+    row.map(Json).ok_or_else(|| unknown(&name))
 }
 
 /// `POST /api/v1/domains`
@@ -59,13 +63,14 @@ pub(super) async fn update(
 /// `DELETE /api/v1/domains/{name}`: with its queues, unless a client has one of them open.
 pub(super) async fn remove(State(state): State<AdminState>, Path(name): Path<String>) -> Answer {
     let node = state.node()?;
+    // The domain, or its newest queue, may have been created through another node just now.
+    node.controller.catch_up().await?;
     if node.controller.metadata().domain(&name).is_none() {
         return Err(unknown(&name));
     }
     let queues: Vec<String> = {
         let metadata = node.controller.metadata();
-        let of_domain = metadata.queues().filter(|(_, place)| place.domain == name);
-        of_domain.map(|(uri, _)| uri.to_owned()).collect()
+        metadata.queues_in(&name).map(|(uri, _)| uri.to_owned()).collect()
     };
     for uri in &queues {
         super::queues::check_unused(node, uri).await?;

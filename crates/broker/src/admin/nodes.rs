@@ -82,7 +82,7 @@ pub(super) async fn replace(
     let ReplaceRequest { with, peers } = request;
     let node = state.node()?;
     let roster = known_roster(node).await?;
-    let old = present(&roster, id)?;
+    let old = present(node, &roster, id).await?;
     if old.directory.is_none() {
         return Err(conflict(
             format!("the node has never come, so there is nothing to replace, node={id}"),
@@ -103,7 +103,7 @@ pub(super) async fn drain(
     let DrainRequest { undo } = read(&body, "send {\"undo\": false}")?;
     let node = state.node()?;
     let roster = known_roster(node).await?;
-    let record = present(&roster, id)?;
+    let record = present(node, &roster, id).await?;
     if record.state == NodeState::Leaving {
         let error = format!("the node is leaving the cluster, node={id}");
         return Err(conflict(error, "it leads nothing any more already"));
@@ -127,7 +127,7 @@ pub(super) async fn remove(
 ) -> Answer {
     let node = state.node()?;
     let roster = known_roster(node).await?;
-    let record = present(&roster, id)?;
+    let record = present(node, &roster, id).await?;
     if record.directory.is_some() {
         let stays: Vec<u32> =
             roster.nodes().filter(|n| n.id != id && roster.is_home(n)).map(|n| n.id).collect();
@@ -225,9 +225,16 @@ async fn known_roster(node: &Node) -> Result<Arc<Roster>, Failure> {
     }
 }
 
-fn present(roster: &Roster, id: u32) -> Result<NodeRecord, Failure> {
-    match roster.node(id).filter(|node| node.state != NodeState::Removed) {
-        Some(node) => Ok(node.clone()),
+async fn present(node: &Node, roster: &Roster, id: u32) -> Result<NodeRecord, Failure> {
+    let found =
+        |roster: &Roster| roster.node(id).filter(|node| node.state != NodeState::Removed).cloned();
+    if let Some(record) = found(roster) {
+        return Ok(record);
+    }
+    // It may have been added through another node just now.
+    node.controller.catch_up().await?;
+    match found(&node.controller.roster()) {
+        Some(record) => Ok(record),
         None => {
             let error = format!("the cluster has no such node, node={id}");
             Err(Failure::not_found(error, "`flintmq admin node list`"))

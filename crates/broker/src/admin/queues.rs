@@ -131,7 +131,7 @@ pub(super) async fn show(
 
 /// One queue as its leader sees it.
 async fn look(node: &Node, domain: &str, queue: &str, handed: &Handed) -> Answer {
-    let (_, place) = find(node, domain, queue)?;
+    let (_, place) = find(node, domain, queue).await?;
     let path = format!("/api/v1/queues/{domain}/{queue}");
     let asked = ForLeader::get(&path);
     if let Some(answer) = ask_leader(node, place.partition, handed, &asked).await? {
@@ -141,7 +141,7 @@ async fn look(node: &Node, domain: &str, queue: &str, handed: &Handed) -> Answer
 }
 
 async fn look_here(node: &Node, domain: &str, queue: &str) -> Answer {
-    let (uri, place) = find(node, domain, queue)?;
+    let (uri, place) = find(node, domain, queue).await?;
     let snapshot = view(node, &place).await?;
     Ok(Json(shown(&uri, &place, snapshot.as_ref())))
 }
@@ -153,7 +153,7 @@ pub(super) async fn purge(
     Query(filter): Query<PurgeFilter>,
 ) -> Answer {
     let node = state.node()?;
-    let (uri, place) = find(node, &domain, &queue)?;
+    let (uri, place) = find(node, &domain, &queue).await?;
     if let Some(app) = filter.app {
         return Err(Failure::new(
             StatusCode::BAD_REQUEST,
@@ -179,7 +179,7 @@ pub(super) async fn remove(
     Path((domain, queue)): Path<(String, String)>,
 ) -> Answer {
     let node = state.node()?;
-    let (uri, _) = find(node, &domain, &queue)?;
+    let (uri, _) = find(node, &domain, &queue).await?;
     remove_queue(node, &uri).await?;
     Ok(Json(json!({ "uri": uri })))
 }
@@ -193,7 +193,7 @@ pub(super) async fn messages(
     handed: Handed,
 ) -> Answer {
     let node = state.node()?;
-    let (_, place) = find(node, &domain, &queue)?;
+    let (_, place) = find(node, &domain, &queue).await?;
     let path = format!("/api/v1/queues/{domain}/{queue}/messages?count={}", range.count);
     if let Some(answer) = ask_leader(node, place.partition, &handed, &ForLeader::get(&path)).await?
     {
@@ -216,7 +216,7 @@ pub(super) async fn check_unused(node: &Node, uri: &str) -> Result<(), Failure> 
     else {
         return Ok(());
     };
-    if node.controller.lookup(uri).is_none() {
+    if node.controller.find(uri).await?.is_none() {
         return Ok(());
     }
     let Json(seen) = look(node, domain, queue, &None).await?;
@@ -237,9 +237,9 @@ pub(super) async fn remove_queue(node: &Node, uri: &str) -> Result<(), Failure> 
     Ok(())
 }
 
-fn find(node: &Node, domain: &str, queue: &str) -> Result<(String, QueuePlace), Failure> {
+async fn find(node: &Node, domain: &str, queue: &str) -> Result<(String, QueuePlace), Failure> {
     let uri = format!("bmq://{domain}/{queue}");
-    let found = node.controller.lookup(&uri).map(|(place, _)| place);
+    let found = node.controller.find(&uri).await?.map(|(place, _)| place);
     let place = found.ok_or_else(|| {
         Failure::not_found(
             format!("there is no such queue, uri={uri}"),

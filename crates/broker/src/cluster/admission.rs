@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
 use super::formation::{Formation, Word, tell};
-use crate::controller::{Controller, NodeState, Roster, RosterCommand};
+use crate::controller::{Controller, ControllerError, NodeState, Roster, RosterCommand};
 
 /// Who answers.
 #[derive(Clone)]
@@ -107,7 +107,7 @@ impl Answering {
         tokio::spawn(async move {
             let change = RosterCommand::Admit { id: id.0, directory };
             match answering.controller.change_roster(change).await {
-                Ok(()) => {
+                Ok(()) | Err(ControllerError::Membership(_)) => {
                     let verdict = answering.verdict(id);
                     answering.tell_verdict(id, directory, &verdict);
                 }
@@ -140,7 +140,22 @@ fn verdict(roster: &Roster, met: Option<u64>, from: NodeId) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::roster_of;
+    use crate::controller::NodeRecord;
+
+    /// Nodes that have joined, all active.
+    fn roster_of(ids: &[u32]) -> Roster {
+        let mut roster = Roster::default();
+        let nodes = ids.iter().map(|id| NodeRecord {
+            id: *id,
+            peers: format!("10.0.0.{id}:7114"),
+            state: NodeState::Active,
+            directory: Some(u64::from(*id)),
+            founder: true,
+            replaces: None,
+        });
+        roster.apply(RosterCommand::Seed { nodes: nodes.collect(), replicas: None }).unwrap();
+        roster
+    }
 
     #[test]
     fn who_was_there_from_the_beginning_is_known_by_its_number() {

@@ -1,26 +1,26 @@
 //! The controller: which domains there are, which queue lives where and which nodes hold what,
 //! replicated in a group of its own.
 
-mod metadata;
-mod placement;
 mod planning;
-mod roster;
 mod task;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use flintmq_consensus::NodeId;
+use flintmq_controller::{
+    CatchUpError, ChangeError, MembershipRefusal, MetadataCommand, PutCondition, Refusal,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::UndefinedDomain;
 use crate::domain::DomainDefinition;
 use crate::replica::ReplicaStatus;
-pub(crate) use metadata::{DomainRecord, Metadata, MetadataCommand, QueuePlace, UnreadableRecord};
+pub(crate) use flintmq_controller::{
+    ClusterMembership as Roster, DomainRecord, MembershipCommand as RosterCommand, Metadata,
+    MetadataState, NodeRecord, NodeState, QueuePlace, ReplicaAssignment as Place, UnreadableRecord,
+};
 pub(crate) use planning::{Planning, first_nodes};
-#[cfg(test)]
-pub(crate) use roster::tests::roster_of;
-pub(crate) use roster::{NodeRecord, NodeState, Place, Roster, RosterCommand};
 pub(crate) use task::{Change, ControllerParts, ControllerTask};
 
 /// Why the controller did not do what it was asked.
@@ -58,6 +58,15 @@ pub(crate) enum ControllerError {
         "this node's limit of queues is reached: delete unused queues or raise limits.max_queues, limit={0}"
     )]
     NodeFull(u32),
+    /// The cluster's membership does not allow it.
+    #[error("{0}")]
+    Membership(MembershipRefusal),
+    /// It was refused for a reason that concerns this node.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// It was not made, or is not known to be.
+    #[error("{0}")]
+    Change(ChangeError),
     /// There is no leader, or too much is under way.
     #[error("the controller is not ready: try again")]
     NotReady,
@@ -69,12 +78,64 @@ pub(crate) enum ControllerError {
     Encoding(String),
 }
 
+impl ControllerError {
+    /// Whether to try again when the controller has a leader, or less to do.
+    pub(crate) fn is_not_ready(&self) -> bool {
+        match self {
+            Self::NotReady | Self::Stopping => true,
+            Self::Change(error) => !matches!(error, ChangeError::TooLarge { .. }),
+            _ => false,
+        }
+    }
+}
+
+impl From<Refusal> for ControllerError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownDomain { domain } => Self::UnknownDomain(domain),
+            Refusal::DomainExists { domain } => Self::DomainExists(domain),
+            Refusal::DomainInUse { domain, queues } => Self::DomainInUse { domain, queues },
+            Refusal::DomainUpdate { reason } => Self::Definition(reason),
+            Refusal::TooManyQueues { domain, limit } => Self::TooManyQueues { domain, limit },
+            Refusal::TooManyQueuesInAll { limit } => Self::NodeFull(limit),
+            Refusal::Membership(refusal) => Self::Membership(refusal),
+            Refusal::Superseded => Self::Refused(refusal),
+        }
+    }
+}
+
+impl From<ChangeError> for ControllerError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Refused(refusal) => refusal.into(),
+            other => Self::Change(other),
+        }
+    }
+}
+
+impl From<CatchUpError> for ControllerError {
+    fn from(_: CatchUpError) -> Self {
+        Self::NotReady
+    }
+}
+
+/// What the controller's task is asked for.
+pub(crate) enum ControllerRequest {
+    /// Make a change.
+    Change(Change),
+    /// Answer when the metadata here are as new as what was committed when this was asked.
+    CatchUp {
+        /// Told then.
+        done: oneshot::Sender<Result<(), ControllerError>>,
+    },
+}
+
 /// Access to the metadata; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Controller {
     metadata: Arc<RwLock<Metadata>>,
     status: watch::Receiver<ReplicaStatus>,
-    changes: mpsc::Sender<Change>,
+    requests: mpsc::Sender<ControllerRequest>,
     roster: watch::Receiver<Arc<Roster>>,
     in_reach: watch::Receiver<BTreeSet<NodeId>>,
     policy: Policy,
@@ -89,16 +150,16 @@ pub(crate) struct Policy {
 }
 
 impl Controller {
-    /// A handle to the task that receives `changes`.
+    /// A handle to the task that receives `requests`.
     pub(crate) fn new(
         metadata: Arc<RwLock<Metadata>>,
         status: watch::Receiver<ReplicaStatus>,
-        changes: mpsc::Sender<Change>,
+        requests: mpsc::Sender<ControllerRequest>,
         roster: watch::Receiver<Arc<Roster>>,
         in_reach: watch::Receiver<BTreeSet<NodeId>>,
         policy: Policy,
     ) -> Self {
-        Self { metadata, status, changes, roster, in_reach, policy }
+        Self { metadata, status, requests, roster, in_reach, policy }
     }
 
     /// Whether a node can be reached from here: this one, or another one that is up.
@@ -121,13 +182,41 @@ impl Controller {
         self.policy.partitions
     }
 
-    /// Changes the nodes or places, and waits until that is decided and applied here. A change
-    /// that does not fit does nothing: look at [`Self::roster`].
+    /// Changes the nodes or places, and waits until that is committed and applied here. It is no
+    /// error if all is so already.
     ///
     /// # Errors
     /// As [`Self::change`].
     pub(crate) async fn change_roster(&self, change: RosterCommand) -> Result<(), ControllerError> {
-        self.change(vec![MetadataCommand::Roster { change }]).await
+        match self.change(vec![MetadataCommand::Membership { change }]).await {
+            Err(ControllerError::Membership(MembershipRefusal::Already)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Waits until the metadata here are as new as anything that a client may have seen on another
+    /// node before. Call it before something is refused, or said not to exist, because of them.
+    ///
+    /// # Errors
+    /// The controller has no leader in reach, or the node is stopping.
+    pub(crate) async fn catch_up(&self) -> Result<(), ControllerError> {
+        let (done, answer) = oneshot::channel();
+        let sent = self.requests.send(ControllerRequest::CatchUp { done }).await;
+        sent.map_err(|_| ControllerError::Stopping)?;
+        answer.await.map_err(|_| ControllerError::Stopping)?
+    }
+
+    /// Looks at the metadata, and if that fails, again at those that are known to be new enough to
+    /// refuse from.
+    async fn certainly<T>(
+        &self,
+        look: impl Fn(&Metadata) -> Result<T, ControllerError>,
+    ) -> Result<T, ControllerError> {
+        if let Ok(found) = look(&self.metadata()) {
+            return Ok(found);
+        }
+        self.catch_up().await?;
+        look(&self.metadata())
     }
 
     /// The metadata as applied here. Hold it briefly.
@@ -163,10 +252,32 @@ impl Controller {
         if let Some(found) = self.lookup(uri) {
             return Ok(found);
         }
-        let commands = self.commands_for_new_queue(uri, domain)?;
-        self.change(commands).await?;
+        let commands = self
+            .certainly(|metadata| match metadata.queue(uri) {
+                Some(_) => Ok(Vec::new()),
+                None => self.policy.commands_for_new_queue(metadata, uri, domain),
+            })
+            .await?;
+        if !commands.is_empty() {
+            self.change(commands).await?;
+        }
         // Another open may have won the race, or an administrator may have removed it again.
         self.lookup(uri).ok_or(ControllerError::NotReady)
+    }
+
+    /// As [`Self::lookup`], and none only if there is none as of now.
+    ///
+    /// # Errors
+    /// The controller has no leader in reach, or the node is stopping.
+    pub(crate) async fn find(
+        &self,
+        uri: &str,
+    ) -> Result<Option<(QueuePlace, DomainRecord)>, ControllerError> {
+        if let Some(found) = self.lookup(uri) {
+            return Ok(Some(found));
+        }
+        self.catch_up().await?;
+        Ok(self.lookup(uri))
     }
 
     /// Where an existing queue lives, with its domain's definition.
@@ -194,10 +305,12 @@ impl Controller {
         definition: DomainDefinition,
     ) -> Result<(), ControllerError> {
         check(&definition)?;
-        if self.metadata().domain(&definition.name).is_some() {
-            return Err(ControllerError::DomainExists(definition.name));
-        }
-        self.put(definition).await
+        self.certainly(|metadata| match metadata.domain(&definition.name) {
+            Some(_) => Err(ControllerError::DomainExists(definition.name.clone())),
+            None => Ok(()),
+        })
+        .await?;
+        self.change(vec![put(definition, PutCondition::New)]).await
     }
 
     /// Defines the domains that a new cluster starts with: all of them or, after a crash, none.
@@ -209,8 +322,8 @@ impl Controller {
         definitions: Vec<DomainDefinition>,
     ) -> Result<(), ControllerError> {
         definitions.iter().try_for_each(check)?;
-        let put = |definition| MetadataCommand::PutDomain { definition: Box::new(definition) };
-        self.change(definitions.into_iter().map(put).collect()).await
+        let first = |definition| put(definition, PutCondition::IfMissing);
+        self.change(definitions.into_iter().map(first).collect()).await
     }
 
     /// Replaces the definition of a domain.
@@ -222,17 +335,15 @@ impl Controller {
         definition: DomainDefinition,
     ) -> Result<(), ControllerError> {
         check(&definition)?;
-        {
-            let metadata = self.metadata();
+        self.certainly(|metadata| {
             let present = metadata
                 .domain(&definition.name)
                 .ok_or_else(|| ControllerError::UnknownDomain(definition.name.clone()))?;
-            present
-                .definition
-                .check_update(&definition)
-                .map_err(|error| ControllerError::Definition(error.to_string()))?;
-        }
-        self.put(definition).await
+            let checked = present.definition.check_update(&definition);
+            checked.map_err(|error| ControllerError::Definition(error.to_string()))
+        })
+        .await?;
+        self.change(vec![put(definition, PutCondition::Update)]).await
     }
 
     /// Removes a domain that has no queues.
@@ -240,69 +351,65 @@ impl Controller {
     /// # Errors
     /// It does not exist or has queues.
     pub(crate) async fn remove_domain(&self, name: &str) -> Result<(), ControllerError> {
-        {
-            let metadata = self.metadata();
+        self.certainly(|metadata| {
             if metadata.domain(name).is_none() {
                 return Err(ControllerError::UnknownDomain(name.to_owned()));
             }
-            let queues = metadata.queues_of(name);
-            if queues > 0 {
-                return Err(ControllerError::DomainInUse { domain: name.to_owned(), queues });
+            match metadata.queues_of(name) {
+                0 => Ok(()),
+                queues => Err(ControllerError::DomainInUse { domain: name.to_owned(), queues }),
             }
-        }
-        self.change(vec![MetadataCommand::RemoveDomain { name: name.to_owned() }]).await
+        })
+        .await?;
+        let remove = MetadataCommand::RemoveDomain { name: name.to_owned(), only_unused: true };
+        self.change(vec![remove]).await
     }
 
-    /// Makes a change and waits until it is decided and applied here.
+    /// Makes a change and waits until it is committed and applied here.
     ///
     /// # Errors
-    /// The controller is not ready, or the node is stopping.
+    /// It does not fit, the controller is not ready, or the node is stopping.
     pub(crate) async fn change(
         &self,
         commands: Vec<MetadataCommand>,
     ) -> Result<(), ControllerError> {
         let (done, answer) = oneshot::channel();
-        let sent = self.changes.send(Change { commands, done }).await;
+        let change = ControllerRequest::Change(Change { commands, done });
+        let sent = self.requests.send(change).await;
         sent.map_err(|_| ControllerError::Stopping)?;
         answer.await.map_err(|_| ControllerError::Stopping)?
     }
+}
 
+impl Policy {
     fn commands_for_new_queue(
         &self,
+        metadata: &Metadata,
         uri: &str,
         domain: &str,
     ) -> Result<Vec<MetadataCommand>, ControllerError> {
-        let metadata = self.metadata();
         let mut commands = Vec::new();
-        let max_queues = match metadata.domain(domain) {
-            Some(record) => record.definition.max_queues,
-            None if self.policy.undefined == UndefinedDomain::Create => {
-                let definition = DomainDefinition::default_template(domain)
-                    .map_err(|error| ControllerError::Definition(error.to_string()))?;
-                let limit = definition.max_queues;
-                commands.push(MetadataCommand::PutDomain { definition: Box::new(definition) });
-                limit
-            }
-            None => return Err(ControllerError::UnknownDomain(domain.to_owned())),
-        };
-        if max_queues > 0 && metadata.queues_of(domain) >= max_queues as usize {
-            let domain = domain.to_owned();
-            return Err(ControllerError::TooManyQueues { domain, limit: max_queues });
-        }
-        if metadata.queue_count() >= self.policy.max_queues as usize {
-            return Err(ControllerError::NodeFull(self.policy.max_queues));
+        if metadata.domain(domain).is_some() {
+            metadata.check_room(domain, self.max_queues)?;
+        } else if self.undefined == UndefinedDomain::Create {
+            let definition = DomainDefinition::default_template(domain)
+                .map_err(|error| ControllerError::Definition(error.to_string()))?;
+            commands.push(put(definition, PutCondition::IfMissing));
+        } else {
+            return Err(ControllerError::UnknownDomain(domain.to_owned()));
         }
         commands.push(MetadataCommand::AssignQueue {
             uri: uri.to_owned(),
             domain: domain.to_owned(),
-            partition: metadata.emptiest_partition(self.policy.partitions),
+            partition: metadata.emptiest_partition(self.partitions),
+            max_queues: Some(self.max_queues),
         });
         Ok(commands)
     }
+}
 
-    async fn put(&self, definition: DomainDefinition) -> Result<(), ControllerError> {
-        self.change(vec![MetadataCommand::PutDomain { definition: Box::new(definition) }]).await
-    }
+fn put(definition: DomainDefinition, when: PutCondition) -> MetadataCommand {
+    MetadataCommand::PutDomain { definition: Box::new(definition), when }
 }
 
 fn check(definition: &DomainDefinition) -> Result<(), ControllerError> {

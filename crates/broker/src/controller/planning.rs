@@ -4,11 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flintmq_controller::PlanningSettings;
 use tokio_util::sync::CancellationToken;
 
-use super::placement::plan;
-use super::roster::{NodeRecord, NodeState, Roster, RosterCommand};
-use super::{Controller, ControllerError};
+use super::{Controller, ControllerError, NodeRecord, NodeState, Roster};
 use crate::config::ClusterConfig;
 
 /// How often it is looked, besides after each change.
@@ -46,19 +45,15 @@ impl Planning {
     }
 
     async fn look(&self, roster: &Roster) -> Result<(), ControllerError> {
-        if !roster.is_known() {
-            let (nodes, replicas) = (self.first.clone(), self.replicas);
-            tracing::info!(nodes = nodes.len(), "the cluster's first nodes are written down");
-            return self.controller.change_roster(RosterCommand::Seed { nodes, replicas }).await;
-        }
+        let settings = PlanningSettings {
+            first: self.first.clone(),
+            replicas: self.replicas,
+            partitions: self.controller.partitions(),
+        };
         let away = |id: u32| !self.controller.reaches(id);
-        let places = plan(roster, self.controller.partitions(), &away);
-        if places.is_empty() {
-            return Ok(());
-        }
-        tracing::info!(groups = places.len(), "groups get other places");
-        let version = roster.version();
-        self.controller.change_roster(RosterCommand::Place { version, places }).await
+        let Some(change) = settings.next_change(roster, &away) else { return Ok(()) };
+        tracing::info!(version = roster.version(), "the cluster's membership changes as planned");
+        self.controller.change_roster(change).await
     }
 }
 

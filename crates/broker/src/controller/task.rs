@@ -6,15 +6,16 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flintmq_consensus::{EntryKind, Index, Input, NodeId};
+use flintmq_consensus::{EntryKind, Index, Input, LogPosition, NodeId};
+use flintmq_controller::{
+    AppliedChange, LoggedChange, MetadataCommand, Refusal, Seen, encode_entry,
+};
 use flintmq_storage::{AppendKind, CheckpointBatch};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::ControllerError;
-use super::metadata::{Metadata, MetadataCommand};
-use super::roster::Roster;
+use super::{ControllerError, ControllerRequest, Metadata, MetadataState, Roster};
 use crate::cluster::{FromPeer, Mailbox, PeerLinks, heard};
 use crate::fatal::FatalSignal;
 use crate::replica::{NotProposed, Reconciler, Replica, ReplicaError, ReplicaStatus, StoreEvents};
@@ -37,7 +38,12 @@ enum Said {
     /// To the leader: make this change.
     Change { number: u64, commands: Vec<MetadataCommand> },
     /// From the leader: it is decided with this entry, or it does not lead.
-    Decided { number: u64, at: Option<Index> },
+    Decided {
+        number: u64,
+        at: Option<Index>,
+        #[serde(default)]
+        refusal: Option<Refusal>,
+    },
 }
 
 /// Who waits for an entry of the log.
@@ -63,12 +69,13 @@ pub(crate) struct Change {
 /// Everything the controller's task is made of.
 pub(crate) struct ControllerParts {
     pub(crate) replica: Replica,
+    pub(crate) state: MetadataState,
     pub(crate) metadata: Arc<RwLock<Metadata>>,
     pub(crate) roster: watch::Sender<Arc<Roster>>,
     pub(crate) in_reach: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) reconciler: Reconciler,
     pub(crate) status: watch::Sender<ReplicaStatus>,
-    pub(crate) changes: mpsc::Receiver<Change>,
+    pub(crate) requests: mpsc::Receiver<ControllerRequest>,
     pub(crate) events: StoreEvents,
     /// The way to other nodes and what comes from them; none for a cluster of one.
     pub(crate) peers: Option<(PeerLinks, Mailbox)>,
@@ -78,13 +85,15 @@ pub(crate) struct ControllerParts {
 
 pub(crate) struct ControllerTask {
     replica: Replica,
+    state: MetadataState,
+    /// What the node looks at: a copy of the state's.
     metadata: Arc<RwLock<Metadata>>,
     roster: watch::Sender<Arc<Roster>>,
     /// This node, and the others that can be reached.
     in_reach: watch::Sender<BTreeSet<NodeId>>,
     reconciler: Reconciler,
     status: watch::Sender<ReplicaStatus>,
-    changes: mpsc::Receiver<Change>,
+    requests: mpsc::Receiver<ControllerRequest>,
     events: StoreEvents,
     peers: Option<(PeerLinks, Mailbox)>,
     fatal: FatalSignal,
@@ -92,7 +101,7 @@ pub(crate) struct ControllerTask {
     under_way: VecDeque<(Index, Waiting)>,
     handed_on: BTreeMap<u64, HandedOn>,
     /// Decided elsewhere, to be answered once applied here.
-    decided: Vec<(Index, oneshot::Sender<Result<(), ControllerError>>)>,
+    decided: Vec<(Index, Option<Refusal>, oneshot::Sender<Result<(), ControllerError>>)>,
     next_number: u64,
     leads: bool,
     /// Entries that nothing here needs any more: the metadata have them.
@@ -105,12 +114,13 @@ impl ControllerTask {
     pub(crate) fn new(parts: ControllerParts) -> Self {
         Self {
             replica: parts.replica,
+            state: parts.state,
             metadata: parts.metadata,
             roster: parts.roster,
             in_reach: parts.in_reach,
             reconciler: parts.reconciler,
             status: parts.status,
-            changes: parts.changes,
+            requests: parts.requests,
             events: parts.events,
             peers: parts.peers,
             fatal: parts.fatal,
@@ -141,13 +151,15 @@ impl ControllerTask {
                 biased;
                 Some(event) = self.events.recv() => self.replica.on_store(event)?,
                 Some(said) = heard(self.peers.as_mut().map(|(_, mailbox)| mailbox)) => self.on_peer(said)?,
-                Some(change) = self.changes.recv(), if self.takes_changes() => {
-                    if self.replica.is_serving() {
+                Some(request) = self.requests.recv(), if self.takes_changes() => match request {
+                    ControllerRequest::Change(change) if self.replica.is_serving() => {
                         self.propose(change)?;
-                    } else {
-                        self.hand_on(change);
                     }
-                }
+                    ControllerRequest::Change(change) => self.hand_on(change),
+                    ControllerRequest::CatchUp { done } => {
+                        let _gone = done.send(Ok(()));
+                    }
+                },
                 () = tokio::time::sleep(RETRY), if !self.handed_on.is_empty() => {}
                 () = self.replica.deadline() => self.replica.on_deadline()?,
                 _ = look.tick(), if self.peers.is_some() => {
@@ -177,15 +189,11 @@ impl ControllerTask {
 
     /// Tells everybody when the nodes or their places have changed.
     fn tell_roster(&mut self) -> Result<(), ReplicaError> {
-        let present = {
-            let metadata = self.metadata.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let present = metadata.roster();
-            if present.version() == self.roster.borrow().version() {
-                return Ok(());
-            }
-            Arc::clone(present)
-        };
-        self.roster.send_replace(present);
+        let present = self.state.metadata().membership();
+        if present.version() == self.roster.borrow().version() {
+            return Ok(());
+        }
+        self.roster.send_replace(Arc::clone(present));
         // After a restart this node has to find the others before anything more is decided.
         self.checkpoint()
     }
@@ -213,7 +221,7 @@ impl ControllerTask {
                 match waiting {
                     Waiting::Here(change) => self.hand_on(change),
                     Waiting::Node(node, number) => {
-                        self.tell(node, &Said::Decided { number, at: None })
+                        self.tell(node, &Said::Decided { number, at: None, refusal: None })
                     }
                 }
             }
@@ -289,9 +297,9 @@ impl ControllerTask {
     fn on_said(&mut self, from: NodeId, said: Said) -> Result<(), ReplicaError> {
         match said {
             Said::Change { number, commands } => {
-                let at = match serde_json::to_vec(&commands) {
+                let at = match encoded(commands) {
                     Ok(payload) if self.replica.is_serving() => {
-                        self.replica.propose(Bytes::from(payload), AppendKind::Relief)?.ok()
+                        self.replica.propose(payload, AppendKind::Relief)?.ok()
                     }
                     _ => None,
                 };
@@ -299,15 +307,17 @@ impl ControllerTask {
                     Some(index) => {
                         self.under_way.push_back((index, Waiting::Node(from, number)));
                     }
-                    None => self.tell(from, &Said::Decided { number, at: None }),
+                    None => {
+                        self.tell(from, &Said::Decided { number, at: None, refusal: None });
+                    }
                 }
             }
-            Said::Decided { number, at: Some(index) } => {
+            Said::Decided { number, at: Some(index), refusal } => {
                 if let Some(handed_on) = self.handed_on.remove(&number) {
-                    self.decided.push((index, handed_on.change.done));
+                    self.decided.push((index, refusal, handed_on.change.done));
                 }
             }
-            Said::Decided { number, at: None } => {
+            Said::Decided { number, at: None, .. } => {
                 if let Some(handed_on) = self.handed_on.get_mut(&number) {
                     handed_on.given = None;
                 }
@@ -319,19 +329,24 @@ impl ControllerTask {
     fn take_up_replaced(&mut self) -> Result<(), ReplicaError> {
         let Some(records) = self.replica.take_replaced()? else { return Ok(()) };
         self.applied.clear();
-        match Metadata::restore(records) {
-            Ok(metadata) => {
-                *self.metadata.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                    metadata;
+        match MetadataState::restore(records) {
+            Ok(state) => {
+                self.state = state;
+                self.publish();
             }
             Err(error) => self.fatal.raise(error),
         }
         Ok(())
     }
 
+    fn publish(&self) {
+        let present = self.state.metadata().clone();
+        *self.metadata.write().unwrap_or_else(std::sync::PoisonError::into_inner) = present;
+    }
+
     fn propose(&mut self, change: Change) -> Result<(), ReplicaError> {
-        let payload = match serde_json::to_vec(&change.commands) {
-            Ok(payload) => Bytes::from(payload),
+        let payload = match encoded(change.commands.clone()) {
+            Ok(payload) => payload,
             Err(error) => {
                 let _gone = change.done.send(Err(ControllerError::Encoding(error.to_string())));
                 return Ok(());
@@ -348,16 +363,19 @@ impl ControllerTask {
 
     fn apply(&mut self) -> Result<(), ReplicaError> {
         while let Some(entry) = self.replica.next_committed() {
+            let mut refusal = None;
             match entry.kind {
                 EntryKind::Barrier => {}
                 EntryKind::Commands => {
-                    let mut metadata =
-                        self.metadata.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    if let Err(error) = metadata.apply(&entry.payload) {
+                    // The term is not known here.
+                    let position = LogPosition { term: 0, index: entry.index };
+                    match self.state.apply(position, &entry.payload) {
+                        Ok(applied) => refusal = first_refusal(applied),
                         // Written by this program and checked by the store: a newer version's
                         // entry, or a bug.
-                        self.fatal.raise(error);
+                        Err(error) => self.fatal.raise(error),
                     }
+                    self.publish();
                 }
                 EntryKind::Sequenced(_) => return Err(entry.not_known(self.replica.group())),
             }
@@ -366,21 +384,22 @@ impl ControllerTask {
             while self.under_way.front().is_some_and(|(index, _)| *index <= entry.index) {
                 match self.under_way.pop_front() {
                     Some((_, Waiting::Here(change))) => {
-                        let _gone = change.done.send(Ok(()));
+                        let _gone = change.done.send(outcome(refusal.clone()));
                     }
                     Some((at, Waiting::Node(node, number))) => {
-                        self.tell(node, &Said::Decided { number, at: Some(at) });
+                        let (at, refusal) = (Some(at), refusal.clone());
+                        self.tell(node, &Said::Decided { number, at, refusal });
                     }
                     None => {}
                 }
             }
         }
         let applied = self.replica.applied().index;
-        for (index, done) in std::mem::take(&mut self.decided) {
+        for (index, refusal, done) in std::mem::take(&mut self.decided) {
             if index <= applied {
-                let _gone = done.send(Ok(()));
+                let _gone = done.send(outcome(refusal));
             } else {
-                self.decided.push((index, done));
+                self.decided.push((index, refusal, done));
             }
         }
         if self.since_checkpoint >= CHECKPOINT_EVERY {
@@ -394,8 +413,7 @@ impl ControllerTask {
             return Ok(());
         }
         self.since_checkpoint = 0;
-        let (puts, deletes) =
-            self.metadata.write().unwrap_or_else(std::sync::PoisonError::into_inner).take_changes();
+        let (puts, deletes) = self.state.take_changes();
         let limit = self.replica.compaction_limit();
         let dead_entries = self.applied.extract_if(.., |index| *index <= limit).collect();
         let applied = self.replica.applied();
@@ -404,11 +422,24 @@ impl ControllerTask {
             // No room in the writer's inbox: keep it all for the next time.
             self.since_checkpoint = self.applied.len() + batch.dead_entries.len();
             self.applied.extend(batch.dead_entries);
-            self.metadata
-                .write()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .put_back(batch.puts, batch.deletes);
+            self.state.put_back(&batch.puts, &batch.deletes);
         }
         Ok(())
     }
+}
+
+fn encoded(commands: Vec<MetadataCommand>) -> Result<Bytes, serde_json::Error> {
+    encode_entry(&[LoggedChange { id: None, oldest: 0, commands }])
+}
+
+/// What did not fit, of an entry with one change.
+fn first_refusal(applied: Vec<AppliedChange>) -> Option<Refusal> {
+    applied.into_iter().find_map(|change| match change.outcome {
+        Seen::Applied(outcome) => outcome.err(),
+        Seen::New | Seen::Over => None,
+    })
+}
+
+fn outcome(refusal: Option<Refusal>) -> Result<(), ControllerError> {
+    refusal.map_or(Ok(()), |refusal| Err(refusal.into()))
 }

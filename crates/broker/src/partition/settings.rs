@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flintmq_consensus::{GroupId, Term};
-use flintmq_queue::{Consistency, DomainId, Limits, Mode, QueueSettings};
+use flintmq_queue::QueueSettings;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -11,30 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::clock::TICK;
 use super::{PartitionHandle, Request, partition_of};
 use crate::controller::{Controller, DomainRecord};
-use crate::domain;
 
 /// The settings of every queue of this domain.
 pub(crate) fn queue_settings(record: &DomainRecord) -> QueueSettings {
-    let definition = &record.definition;
-    QueueSettings {
-        domain: DomainId(record.id),
-        mode: match &definition.mode {
-            domain::Mode::Priority => Mode::Priority,
-            domain::Mode::Fanout { app_ids, .. } => Mode::Fanout { apps: app_ids.clone() },
-            domain::Mode::Broadcast => Mode::Broadcast,
-        },
-        message_ttl_ms: definition.message_ttl.saturating_mul(1000),
-        dedup_window_ms: u64::from(definition.deduplication_time_ms),
-        max_delivery_attempts: u8::try_from(definition.max_delivery_attempts).unwrap_or(0),
-        queue_limits: limits(&definition.storage.queue_limits),
-        domain_limits: limits(&definition.storage.domain_limits),
-        max_consumers: definition.max_consumers,
-        max_producers: definition.max_producers,
-        consistency: match definition.consistency {
-            domain::Consistency::Eventual => Consistency::Eventual,
-            domain::Consistency::Strong => Consistency::Strong,
-        },
-    }
+    record.queue_settings()
 }
 
 /// Tells the partitions what the queues of a domain (or of all) inherit now, and waits until it is
@@ -136,13 +116,12 @@ impl Told {
     }
 }
 
-fn limits(limits: &domain::Limits) -> Limits {
-    Limits { messages: limits.messages, bytes: limits.bytes }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use flintmq_controller::DomainVersion;
+    use flintmq_controller::domain::DomainDefinition;
+
     use super::*;
 
     #[test]
@@ -153,8 +132,8 @@ mod tests {
         };
         let groups = |due: BTreeSet<GroupId>| due.into_iter().map(|g| g.0).collect::<Vec<_>>();
         let none = BTreeMap::new();
-        let definition = domain::DomainDefinition::default_template("orders").unwrap();
-        let record = DomainRecord { id: 1, definition };
+        let definition = DomainDefinition::default_template("orders").unwrap();
+        let record = DomainRecord { id: 1, definition, version: DomainVersion::default() };
         let some = BTreeMap::from([("orders".to_owned(), queue_settings(&record))]);
         assert_eq!(
             groups(told.due(&none, led(&[(1, 4), (3, 2)]))),

@@ -107,7 +107,11 @@ impl OpenPlan {
         link: &Arc<SessionLink>,
     ) -> Result<OpenedParts, Refusal> {
         let domain = self.uri.qualified_domain();
-        self.check_app(context, domain)?;
+        if self.check_app(context, domain).is_err() {
+            // The domain may have been created or changed through another node just now.
+            context.controller().catch_up().await.map_err(refusal_of)?;
+            self.check_app(context, domain)?;
+        }
         for _ in 0..DELETED_RETRIES {
             let placed = context.controller().place(self.uri.canonical(), domain).await;
             let (place, record) = placed.map_err(refusal_of)?;
@@ -277,7 +281,7 @@ fn routing(mode: &Mode) -> RoutingFlags {
 fn refusal_of(error: ControllerError) -> Refusal {
     let category = match error {
         ControllerError::UnknownDomain(_) => StatusCategory::Unknown,
-        ControllerError::NotReady | ControllerError::Stopping => StatusCategory::NotReady,
+        _ if error.is_not_ready() => StatusCategory::NotReady,
         _ => StatusCategory::Refused,
     };
     Refusal::new(category, error.to_string())

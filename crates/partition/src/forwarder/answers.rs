@@ -8,8 +8,8 @@ use super::Forwarder;
 use super::arriving::Arrived;
 use crate::context::Context;
 use crate::effect::{AdminRefusal, Answer, OpenRefusal, Purged};
-use crate::pending::AdminRequest;
 use crate::peer_message::{self, Frame, Opened, PeerMessage};
+use crate::pending::AdminRequest;
 
 impl Forwarder {
     /// A frame of the leader. One of another attachment is void.

@@ -19,11 +19,11 @@ use flintmq_shard::{Group, NotSent};
 
 use crate::context::Context;
 use crate::leader::{LEADER_CHANGED, refuse};
-use crate::pending::{AdminRequest, Closing, MAX_ADMIN, PendingPut};
 use crate::peer_message::{
     self, Attach, AttachmentId, OneConfirm, PeerMessage, WirePut, WireSubscription,
     attributes_word, guid_bytes,
 };
+use crate::pending::{AdminRequest, Closing, MAX_ADMIN, PendingPut};
 use crate::request::{
     Close, Configure, Confirm, HandleRole, Open, Publish, Removable, SessionEnded, SessionId,
 };
@@ -133,8 +133,7 @@ impl Forwarder {
         self.queue_confirms(cx);
         for (handle, open) in &local {
             if !open.subscriptions.is_empty() {
-                let subscriptions =
-                    open.subscriptions.iter().map(WireSubscription::from).collect();
+                let subscriptions = open.subscriptions.iter().map(WireSubscription::from).collect();
                 let configure =
                     peer_message::Configure { number: 0, handle: handle.0, subscriptions };
                 self.queue(PeerMessage::Configure(configure));

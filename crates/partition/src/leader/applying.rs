@@ -24,9 +24,16 @@ pub(super) enum Deferred {
     /// An open of a forwarder.
     OpenRemote(RemoteOpen),
     /// A close of a forwarder, with its number there.
-    CloseRemote { from: Attached, number: u64, handles: Vec<HandleId> },
+    CloseRemote {
+        from: Attached,
+        number: u64,
+        handles: Vec<HandleId>,
+    },
     /// Confirmations of a forwarder, up to its number.
-    Confirmed { from: Attached, number: u64 },
+    Confirmed {
+        from: Attached,
+        number: u64,
+    },
 }
 
 /// A forwarder under one attachment: what it asked for under another is void.

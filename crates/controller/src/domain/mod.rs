@@ -6,7 +6,7 @@
 //! before it is needed; [`DomainDefinition::check_supported`] tells.
 //!
 //! ```
-//! use flintmq_broker::domain::{DomainDefinition, Mode};
+//! use flintmq_controller::domain::{DomainDefinition, Mode};
 //!
 //! let mut orders = DomainDefinition::default_template("shop.orders")?;
 //! orders.max_delivery_attempts = 5;
@@ -18,15 +18,15 @@
 //!
 //! let error = DomainDefinition::from_json(&text.replace("maxQueues", "maxQeues")).unwrap_err();
 //! assert!(error.to_string().starts_with("maxQeues: unknown field"), "{error}");
-//! # Ok::<(), flintmq_broker::domain::DomainError>(())
+//! # Ok::<(), flintmq_controller::domain::DomainError>(())
 //! ```
 
 mod check;
 mod document;
 mod name;
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests;
+pub mod wording;
 
 pub use check::{NotServedYet, UpdateRefused};
 pub use document::{

@@ -2,7 +2,7 @@
 //! definitions.
 
 /// Rewords `message`; `noun` is what a name in the document is called, "key" or "field".
-pub(crate) fn reworded(message: &str, noun: &str) -> String {
+pub fn reworded(message: &str, noun: &str) -> String {
     let choices = |rest: &str| {
         let (given, allowed) = rest.split_once(", expected ")?;
         Some((given.to_owned(), allowed.strip_prefix("one of ").unwrap_or(allowed).to_owned()))

@@ -1,8 +1,8 @@
 //! The shape of the JSON document, with BlazingMQ's field names and defaults (docs: semantics,
 //! section 2.2).
 
+use super::wording::reworded;
 use super::{DomainDefinition, DomainError, FieldProblem, MAX_DOCUMENT_BYTES};
-use crate::config::wording::reworded;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
