@@ -1,13 +1,12 @@
 //! Carries out what shards and livenesses ask for, as the host of a node does.
 
 use flintmq_consensus::{GroupId, NodeEffect, NodeId, NodeInput};
-use flintmq_log_store::LogStore as _;
 use flintmq_partition::{Answer, Effect, Request, Ticket};
 use flintmq_shard::{AdminAnswer, Machine as _, Notice, ShardEffect, ShardInput};
 
 use crate::client::Item;
 use crate::coverage::Situation;
-use crate::node::{Process, Stopping, read_state};
+use crate::node::{Process, Stopping};
 use crate::oracle::{Violation, violation};
 use crate::world::{Event, Waits, World};
 
@@ -356,7 +355,7 @@ impl World {
             }
             ShardEffect::ReadState { group, read } => {
                 let Some(node) = self.nodes.get(&id) else { return Ok(()) };
-                let records = read_state(&node.store, group);
+                let records = flintmq_shard::read_state(&node.store, group);
                 let input = ShardInput::StateRead { group, read, records };
                 let delay = self.disk_random.skewed(100, 50_000);
                 self.after(delay, Event::Tell(id, incarnation, Box::new(input)));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use flintmq_consensus::{GroupId, NodeId};
 use flintmq_partition::{AdminRefusal, Removable, Request, Ticket};
 use flintmq_queue::QueueId;
-use flintmq_shard::{AdminCommand, Assignment, Place, ShardInput};
+use flintmq_shard::{AdminCommand, Assignment, DiskState, Place, ShardInput};
 
 use crate::coverage::Situation;
 use crate::network::Weather;
@@ -105,7 +105,7 @@ impl World {
             }
             FaultKind::DiskLow => {
                 self.coverage.saw(Situation::DiskLow);
-                self.set_store(id, |store| store.inner.set_low_disk(Some((10, 100))));
+                self.set_low_disk(id, Some((10, 100)));
                 self.after(fault.lasts, Event::Heal(Healing::DiskLow(id)));
             }
             FaultKind::StoreFull => {
@@ -190,6 +190,21 @@ impl World {
     fn set_store(&self, id: NodeId, set: impl FnOnce(&crate::store::SimStore)) {
         if let Some(node) = self.nodes.get(&id) {
             set(&node.store);
+        }
+    }
+
+    /// A disk is nearly full, or has room again; others hear of it with the next beats.
+    pub(crate) fn set_low_disk(&mut self, id: NodeId, low: Option<(u64, u64)>) {
+        self.set_store(id, |store| store.inner.set_low_disk(low));
+        let disk = match low {
+            Some((free, reserve)) => DiskState::Low { free, reserve },
+            None => DiskState::Ok,
+        };
+        for other in self.ids().into_iter().filter(|other| *other != id) {
+            let Some(incarnation) = self.process_of(other) else { continue };
+            let delay = self.host_random.between(10_000, 300_000);
+            let input = ShardInput::PeerDisk { peer: id, disk };
+            self.after(delay, Event::Tell(other, incarnation, Box::new(input)));
         }
     }
 
@@ -428,7 +443,7 @@ impl World {
             }
             Healing::Weather => self.net.weather = Weather::FAIR,
             Healing::Congestion => self.set_way_limit(4 << 20),
-            Healing::DiskLow(id) => self.set_store(id, |store| store.inner.set_low_disk(None)),
+            Healing::DiskLow(id) => self.set_low_disk(id, None),
             Healing::StoreFull(id) => {
                 self.set_store(id, |store| store.inner.set_capacity(65_536));
                 self.start_disk(id);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use flintmq_consensus::{
     GroupId, Index, Liveness, NodeCore, NodeId, NodeInput, NodeSettings, Term, Time,
 };
-use flintmq_log_store::{LogStore as _, QueueRecord, ReadError};
+use flintmq_log_store::LogStore as _;
 use flintmq_partition::{DomainUsage, PartitionEngine, PartitionUsage, Request};
 use flintmq_queue::Partition;
 use flintmq_shard::{FromStore, Shard, ShardInput, ShardParts, StoredGroup};
@@ -168,6 +168,3 @@ impl Process {
     }
 }
 
-pub(crate) fn read_state(store: &SimStore, group: GroupId) -> Result<Vec<QueueRecord>, ReadError> {
-    flintmq_shard::read_state(store, group)
-}

@@ -45,7 +45,6 @@ impl World {
         }
         for node in self.nodes.values_mut() {
             let store = &node.store;
-            store.inner.set_low_disk(None);
             store.inner.set_capacity(65_536);
             store.set_fail_snapshots(false);
             store.set_fail_reads(false);
@@ -60,6 +59,7 @@ impl World {
             }
         }
         for id in ids {
+            self.set_low_disk(id, None);
             self.wake_shard(id, self.now);
             self.wake_liveness(id, self.now);
             self.start_disk(id);

@@ -216,6 +216,10 @@ impl LogStore for SimStore {
         self.inner.entries(group, from, to, max_bytes)
     }
 
+    fn indexes(&self, group: GroupId, upto: Index) -> Result<Vec<Index>, ReadError> {
+        self.inner.indexes(group, upto)
+    }
+
     fn applied(&self, group: GroupId) -> Result<Option<LogPosition>, ReadError> {
         self.inner.applied(group)
     }
