@@ -200,6 +200,11 @@ impl Leader {
             }
         }
         for (_, deferred) in self.deferred {
+            if let Deferred::Deleted(queue, _) = &deferred
+                && cx.machine.settings(*queue).is_some()
+            {
+                cx.queues.forget_deletion(*queue);
+            }
             match deferred {
                 Deferred::Settled(ticket) => cx.answer(ticket, Answer::Settled),
                 Deferred::Deleted(_, Requester::Here(ticket)) => {
