@@ -101,7 +101,11 @@ impl PartitionEngine {
         self.attachments += 1;
         let attachment = AttachmentId { process: self.process, number: self.attachments };
         tracing::debug!(group = group.id().0, leader = leader.0.0, term = leader.1, "attaches");
-        let forwarder = Forwarder::attach(&mut self.cx, group, leader, attachment);
+        let has_log = match &self.role {
+            Role::Forwarder(forwarder) => !forwarder.lookup_failed(),
+            Role::Leader(_) | Role::Leaderless => true,
+        };
+        let forwarder = Forwarder::attach(&mut self.cx, group, leader, (attachment, has_log));
         self.role = Role::Forwarder(forwarder);
     }
 
