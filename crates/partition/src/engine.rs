@@ -15,7 +15,7 @@ use crate::effect::{AdminRefusal, Answer, DropReason, Effect, Purged, QueueSnaps
 use crate::forwarder::Forwarder;
 use crate::handles::HandleTable;
 use crate::leader::{Leader, Requester, refuse};
-use crate::peer_message::{AttachmentId, Frame, PeerMessage};
+use crate::peer_message::{AttachmentId, Frame, PeerMessage, Seek};
 use crate::pending::{AdminRequest, Closing, PendingPut, PendingWork};
 use crate::queues::QueueTable;
 use crate::request::{Request, SessionEnded, SessionId};
@@ -136,9 +136,23 @@ impl PartitionEngine {
             Role::Forwarder(forwarder) => forwarder.leader().1 < term,
             Role::Leaderless => group.is_clustered() && !group.is_serving(),
         };
-        if is_due && let Some(leader) = group.leader_in_reach() {
-            self.attach(group, (leader, term));
+        if !is_due {
+            return;
         }
+        if let Some(leader) = group.leader_in_reach() {
+            self.attach(group, (leader, term));
+        } else if matches!(self.role, Role::Leaderless) && self.has_clients() {
+            // A node without a replica does not know who leads, and a leader that has not noticed
+            // that the two were apart does not say it again.
+            for peer in group.peers_in_reach() {
+                let _repeated_if_lost =
+                    group.send(peer, PeerMessage::Seek(Seek {}).frame(None, 0));
+            }
+        }
+    }
+
+    fn has_clients(&self) -> bool {
+        !self.cx.handles.is_empty() || !self.cx.pending.is_empty()
     }
 
     /// While the node stops and no leader is in reach, nobody waits for what cannot be committed.
@@ -379,6 +393,12 @@ impl Machine for PartitionEngine {
         };
         if let Some(PeerMessage::Announce(announce)) = &frame.message {
             return self.on_announced(group, from, announce.term);
+        }
+        if let Some(PeerMessage::Seek(_)) = &frame.message {
+            if let Role::Leader(leader) = &self.role {
+                leader.announce(group, Some(from));
+            }
+            return;
         }
         match &mut self.role {
             Role::Leader(leader) => leader.on_frame(&mut self.cx, group, from, frame),
