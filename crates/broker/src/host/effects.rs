@@ -35,8 +35,8 @@ impl ShardHost {
                 ShardEffect::ReadState { group, read } => {
                     let (sender, store) = (self.sender.clone(), Arc::clone(&self.store));
                     tokio::task::spawn_blocking(move || {
-                        let records = read_state(&*store, group);
-                        sender.signal(Signal::StateRead { group, read, records });
+                        let state = read_state(&*store, group);
+                        sender.signal(Signal::StateRead { group, read, state });
                     });
                 }
                 ShardEffect::StatusChanged { group } => self.publish_status(group),

@@ -116,9 +116,17 @@ impl Leader {
         self.run_deferred(cx, group);
     }
 
+    /// Whether nothing that was taken waits for the log.
+    pub(super) fn has_nothing_under_way(&self) -> bool {
+        self.under_way.is_empty()
+            && self.refused.is_none()
+            && self.builder.is_empty()
+            && self.waiting.is_empty()
+    }
+
     /// Does what waited for what is done by now.
     pub(super) fn run_deferred(&mut self, cx: &mut Context, group: &mut dyn Group) {
-        if self.under_way.is_empty() && self.builder.is_empty() && self.waiting.is_empty() {
+        if self.has_nothing_under_way() {
             self.done = self.taken;
         }
         let done = self.done;
