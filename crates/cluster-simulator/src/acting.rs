@@ -9,7 +9,9 @@ use flintmq_partition::{
 use flintmq_protocol::ack::AckStatus;
 use flintmq_queue::{Attributes, DomainId, Filter, HandleId, QueueSettings, Subscription};
 
-use crate::client::{Answered, Connection, Item, Outstanding, Said, Use, UseState, parse, response};
+use crate::client::{
+    Answered, Connection, Item, Outstanding, Said, Use, UseState, parse, response,
+};
 use crate::coverage::Situation;
 use crate::oracle::{HEAD, Key, Violation, app_data, guid_of, key_of, key_of_data, violation};
 use crate::world::{Event, SessionInfo, Waits, World};

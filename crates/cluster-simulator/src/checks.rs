@@ -100,10 +100,8 @@ impl World {
             let ttl_us =
                 self.slots.iter().find(|slot| slot.number == queue).map_or(0, |s| s.ttl_ms * 1000);
             if age + EARLY < ttl_us {
-                let detail = format!(
-                    "group {group} queue {}: {messages} messages after {age} us",
-                    queue.0
-                );
+                let detail =
+                    format!("group {group} queue {}: {messages} messages after {age} us", queue.0);
                 return violation("NothingExpiresEarly", detail);
             }
         }
@@ -201,9 +199,10 @@ impl World {
         let served = process.and_then(|process| process.served_by.get(&group).copied()).flatten();
         let forwards = self.is_forwarder(id, group);
         if let Some((since, by)) = stored.gone {
-            let late = self.settling.healed_since.is_some_and(|healed| {
-                since > healed + 5_000_000 && self.now > since + 2_000_000
-            });
+            let late = self
+                .settling
+                .healed_since
+                .is_some_and(|healed| since > healed + 5_000_000 && self.now > since + 2_000_000);
             if (!forwards && by <= applied) || late {
                 let detail = format!("node {} group {group} message {key:x}", id.0);
                 return violation("ConfirmedStaysAway", detail);

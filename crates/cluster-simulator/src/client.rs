@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use flintmq_consensus::{GroupId, NodeId};
+use flintmq_partition::{OpenRefusal, SessionId};
 use flintmq_protocol::ack::{AckMessage, AckMessages, AckStatus};
 use flintmq_protocol::event::{EVENT_HEADER_SIZE, EventHeader, EventType, Frame};
 use flintmq_protocol::push::{PushMessage, PushMessages};
-use flintmq_partition::{OpenRefusal, SessionId};
 use flintmq_queue::{HandleId, QueueId};
 
 use crate::oracle::{Key, Violation, violation};

@@ -28,7 +28,9 @@ impl World {
         let Some(fault) = self.faults.get(number).cloned() else { return Ok(()) };
         let group = GroupId(fault.group + 1);
         let Some(id) = self.target(&fault, group) else { return Ok(()) };
-        self.say(|| format!("fault {number}: {:?} at node {} for {}", fault.kind, id.0, fault.lasts));
+        self.say(|| {
+            format!("fault {number}: {:?} at node {} for {}", fault.kind, id.0, fault.lasts)
+        });
         self.trouble(fault.lasts);
         match fault.kind {
             FaultKind::Crash => self.crash(id, fault.lasts),
@@ -337,8 +339,10 @@ impl World {
         let ids = self.ids();
         let replicas = (self.profile.replicas as usize).min(ids.len());
         let first = (choice % ids.len() as u64) as usize;
-        let voters: Vec<NodeId> =
-            (0..replicas).filter_map(|place| ids.get((first + place) % ids.len())).copied().collect();
+        let voters: Vec<NodeId> = (0..replicas)
+            .filter_map(|place| ids.get((first + place) % ids.len()))
+            .copied()
+            .collect();
         self.settling.assignment.groups.insert(group, Place { voters, ..Place::default() });
         self.tell_assignment();
     }

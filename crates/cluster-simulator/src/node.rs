@@ -89,9 +89,14 @@ pub(crate) struct Process {
 pub(crate) enum Stopping {
     No,
     /// Leaderships are handed over; so many answers are missing.
-    Delivery { missing: u32, since: u64 },
+    Delivery {
+        missing: u32,
+        since: u64,
+    },
     /// The shard settles.
-    Shard { since: u64 },
+    Shard {
+        since: u64,
+    },
 }
 
 impl Process {
@@ -167,4 +172,3 @@ impl Process {
         self.liveness.step(time, input);
     }
 }
-

@@ -127,9 +127,7 @@ impl World {
                     process.shard.applied(group),
                     core.config().members().iter().map(|member| member.0).collect::<Vec<_>>(),
                     engine.map(|engine| engine.is_idle()),
-                    engine.and_then(|engine| {
-                        flintmq_shard::Machine::leader_elsewhere(engine)
-                    }),
+                    engine.and_then(|engine| { flintmq_shard::Machine::leader_elsewhere(engine) }),
                     process.waiting.get(&group).map_or(0, |waiting| waiting.len()),
                 );
             }

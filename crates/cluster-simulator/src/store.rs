@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use flintmq_consensus::{Entry, GroupId, HardState, Index, LogPosition, SnapshotId};
 use flintmq_log_store::{
-    AppendBatch, CheckpointBatch, Delivery, DiskState, GroupRecord, HardStates, LogBounds, LogStore,
-    MemoryStore, NewGroup, OnRead, OpenSnapshot, QueueRecords, ReadError, Refused, Sink,
+    AppendBatch, CheckpointBatch, Delivery, DiskState, GroupRecord, HardStates, LogBounds,
+    LogStore, MemoryStore, NewGroup, OnRead, OpenSnapshot, QueueRecords, ReadError, Refused, Sink,
     SnapshotPiece, StagedPiece, StoreStats,
 };
 

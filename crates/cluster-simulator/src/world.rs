@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use flintmq_consensus::{GroupId, HardState, Index, NodeId, NodeInput, Packet};
 use flintmq_consensus::ConfigRegister;
+use flintmq_consensus::{GroupId, HardState, Index, NodeId, NodeInput, Packet};
 use flintmq_log_store::{LogStore as _, ReadError};
 use flintmq_partition::{Request, SessionId, Ticket};
 use flintmq_queue::{HandleId, QueueId};
@@ -151,18 +151,21 @@ impl World {
             let ppm = if host_random.chance(500) { ppm } else { -ppm };
             let base = host_random.below(1 << 40);
             let store = SimStore::new();
-            nodes.insert(*id, Node {
-                id: *id,
-                store,
-                clock: Clock { base, ppm, wall_offset_ms: 0 },
-                process: None,
-                incarnation: 0,
-                paused_until: 0,
-                shard_stalled_until: 0,
-                disk_stalled_until: 0,
-                slow_disk_until: 0,
-                troubled_until: 0,
-            });
+            nodes.insert(
+                *id,
+                Node {
+                    id: *id,
+                    store,
+                    clock: Clock { base, ppm, wall_offset_ms: 0 },
+                    process: None,
+                    incarnation: 0,
+                    paused_until: 0,
+                    shard_stalled_until: 0,
+                    disk_stalled_until: 0,
+                    slow_disk_until: 0,
+                    troubled_until: 0,
+                },
+            );
         }
         for group in &group_ids {
             let first = group.0 as usize;

@@ -140,7 +140,9 @@ impl Machine for NodeMachine {
                 machine.take_effects(&mut made);
                 effects.extend(made.into_iter().map(NodeEffect::Controller));
             }
-            Self::Partition(machine) => effects.extend(machine.effects().map(NodeEffect::Partition)),
+            Self::Partition(machine) => {
+                effects.extend(machine.effects().map(NodeEffect::Partition))
+            }
         }
     }
 }

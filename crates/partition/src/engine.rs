@@ -150,8 +150,7 @@ impl PartitionEngine {
             // A node without a replica does not know who leads, and a leader that has not noticed
             // that the two were apart does not say it again.
             for peer in group.peers_in_reach() {
-                let _repeated_if_lost =
-                    group.send(peer, PeerMessage::Seek(Seek {}).frame(None, 0));
+                let _repeated_if_lost = group.send(peer, PeerMessage::Seek(Seek {}).frame(None, 0));
             }
         }
     }

@@ -116,7 +116,8 @@ impl Cluster {
     /// Begins to hand out what arrives, and to connect to the nodes that the controller names.
     pub(crate) fn deliver(self, formation: Formation, delivery: Delivery<'_>) {
         let Self { links, inbound, liveness, clock } = self;
-        let Delivery { shard, administration, reachable, controller, removed, tasks, stop } = delivery;
+        let Delivery { shard, administration, reachable, controller, removed, tasks, stop } =
+            delivery;
         let (changes, changed) = mpsc::channel(BATCHES);
         let peers = peers::PeerList {
             node: liveness.node,

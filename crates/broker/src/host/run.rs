@@ -193,7 +193,7 @@ impl ShardHost {
                 ShardInput::EntryRead { group, index, read }
             }
             Signal::StateRead { group, read, state } => {
-                ShardInput::StateRead { group, read, state }
+                ShardInput::StateRead { group, read, records: state }
             }
             Signal::SessionRoom { group, session } => {
                 self.full.remove(&(group, session));
