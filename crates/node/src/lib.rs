@@ -109,6 +109,10 @@ impl Machine for NodeMachine {
         each!(self, machine => machine.restore(group, records))
     }
 
+    fn reclaim(&mut self, group: &mut dyn Group, stored: &[Index]) {
+        each!(self, machine => machine.reclaim(group, stored));
+    }
+
     fn apply(&mut self, group: &mut dyn Group, entry: &Committed) -> Result<(), MachineFailure> {
         each!(self, machine => machine.apply(group, entry))
     }
