@@ -60,10 +60,13 @@ struct HandedOn {
     given: Option<(NodeId, Instant)>,
 }
 
+/// Where a change is answered.
+type Done = oneshot::Sender<Result<(), ControllerError>>;
+
 /// A change to be made, answered when it is decided and applied.
 pub(crate) struct Change {
     pub(crate) commands: Vec<MetadataCommand>,
-    pub(crate) done: oneshot::Sender<Result<(), ControllerError>>,
+    pub(crate) done: Done,
 }
 
 /// Everything the controller's task is made of.
@@ -101,7 +104,7 @@ pub(crate) struct ControllerTask {
     under_way: VecDeque<(Index, Waiting)>,
     handed_on: BTreeMap<u64, HandedOn>,
     /// Decided elsewhere, to be answered once applied here.
-    decided: Vec<(Index, Option<Refusal>, oneshot::Sender<Result<(), ControllerError>>)>,
+    decided: Vec<(Index, Option<Refusal>, Done)>,
     next_number: u64,
     leads: bool,
     /// Entries that nothing here needs any more: the metadata have them.
