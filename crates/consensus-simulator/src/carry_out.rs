@@ -5,8 +5,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use flintmq_consensus::{
-    Body, ConfigRegister, Core, Effect, Flow, GroupId, Index, Input, LogTerms, Message, NodeEffect,
-    NodeId, Role, Settings, SnapshotId, StopReason,
+    Body, Class, ConfigRegister, Core, Effect, Flow, GroupId, Index, Input, LogTerms, Message,
+    NodeEffect, NodeId, Packet, Role, Settings, SnapshotId, StopReason,
 };
 
 use crate::coverage::Situation;
@@ -81,25 +81,12 @@ impl World {
     }
 
     fn carry_out(&mut self, id: NodeId, effect: NodeEffect) -> Check {
-        let now = self.schedule.now;
         match effect {
             NodeEffect::Send { class, packet } => {
                 for message in &packet.messages {
                     self.check_message(id, message)?;
                 }
-                let to = packet.to;
-                let arrivals = self.network.send(now, id, to, class);
-                if arrivals.is_empty()
-                    && packet.messages.iter().any(|m| matches!(m.body, Body::Cede { .. }))
-                {
-                    self.coverage.saw(Situation::CedeLost);
-                }
-                let run = self.run(to).unwrap_or(0);
-                let connection = self.network.connection(id, to);
-                for at in arrivals {
-                    let packet = Box::new(packet.clone());
-                    self.schedule.at(at, Event::Deliver { packet, run, connection });
-                }
+                self.send(id, class, packet);
             }
             NodeEffect::SaveHardStates { batch, states } => {
                 for (group, _, _) in &states {
@@ -118,6 +105,23 @@ impl World {
             NodeEffect::PeerTrusted { .. } => {}
         }
         Ok(())
+    }
+
+    /// Puts a packet on its way.
+    pub(crate) fn send(&mut self, id: NodeId, class: Class, packet: Packet) {
+        let (now, to) = (self.schedule.now, packet.to);
+        let arrivals = self.network.send(now, id, to, class);
+        if arrivals.is_empty()
+            && packet.messages.iter().any(|m| matches!(m.body, Body::Cede { .. }))
+        {
+            self.coverage.saw(Situation::CedeLost);
+        }
+        let run = self.run(to).unwrap_or(0);
+        let connection = self.network.connection(id, to);
+        for at in arrivals {
+            let packet = Box::new(packet.clone());
+            self.schedule.at(at, Event::Deliver { packet, run, connection });
+        }
     }
 
     fn touch(&mut self, id: NodeId, group: GroupId) {
@@ -290,6 +294,14 @@ impl World {
                 }
             }
             Effect::SnapshotStage { id: snapshot, cursor, data } => {
+                let (now, usually) = (self.schedule.now, self.profile.failing_snapshots / 4);
+                let node = self.nodes.get_mut(&id);
+                if node.is_some_and(|node| node.fails_snapshot(now, usually)) {
+                    self.coverage.saw(Situation::SnapshotRefused);
+                    let input = Input::SnapshotRefused { id: snapshot };
+                    self.later(id, group, disk_delay, input);
+                    return Ok(());
+                }
                 self.moments.push((Moment::Receiving, id));
                 let report = Report::Staged { id: snapshot, cursor: cursor.clone() };
                 self.write(id, group, Action::Stage { id: snapshot, cursor, data }, report);

@@ -116,6 +116,8 @@ situations! {
     SnapshotBusy,
     /// A piece of a snapshot could not be read.
     SnapshotNotRead,
+    /// A receiver's store refused a piece of a snapshot.
+    SnapshotRefused,
     /// A snapshot was taken in front of a log that stayed.
     SnapshotKeptLog,
     /// A snapshot went on where it was interrupted.
@@ -128,6 +130,10 @@ situations! {
     OneWay,
     /// A peer's silence was noticed.
     Suspected,
+    /// A packet of a process came through before the groups were told of that process.
+    EarlyPacket,
+    /// A node fell silent because its groups were not stepped.
+    FellSilent,
     /// A replica was removed from its group and deleted.
     Deleted,
 }

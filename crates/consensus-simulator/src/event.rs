@@ -37,6 +37,9 @@ pub(crate) enum Event {
     Deliver { packet: Box<Packet>, run: u64, connection: u64 },
     Link { node: NodeId, peer: NodeId, up: bool },
     Timer { node: NodeId, run: u64, at: u64 },
+    Beat { node: NodeId, run: u64, at: u64 },
+    Told { node: NodeId, run: u64 },
+    NotStepped { node: NodeId, run: u64 },
     Flush { node: NodeId, run: u64 },
     Written { node: NodeId, run: u64, count: usize },
     SyncDue { node: NodeId, run: u64 },
@@ -116,12 +119,24 @@ impl Schedule {
 }
 
 impl Event {
+    /// True when the half of a process that beats takes the event, where there are two.
+    pub(crate) fn is_for_beats(&self) -> bool {
+        match self {
+            Self::Deliver { packet, .. } => packet.messages.is_empty(),
+            Self::Link { .. } | Self::Beat { .. } | Self::NotStepped { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The node whose process takes the event: not while it is suspended.
     pub(crate) fn runs_on(&self) -> Option<NodeId> {
         match self {
             Self::Deliver { packet, .. } => Some(packet.to),
             Self::Link { node, .. }
             | Self::Timer { node, .. }
+            | Self::Beat { node, .. }
+            | Self::Told { node, .. }
+            | Self::NotStepped { node, .. }
             | Self::Flush { node, .. }
             | Self::Written { node, .. }
             | Self::SyncDue { node, .. }

@@ -41,7 +41,7 @@ pub enum FaultKind {
     SlowDisk,
     /// A disk takes no writes for a while.
     FullDisk,
-    /// Snapshots can neither be opened nor read for a while.
+    /// Snapshots can neither be opened nor read nor taken for a while.
     FailSnapshots,
     /// A disk fails: the process stops, and comes back once the disk works.
     FailDisk,

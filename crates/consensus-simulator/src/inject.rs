@@ -161,7 +161,11 @@ impl World {
                 let run = self.run(id).unwrap_or(0);
                 if let Some(process) = self.process(id, run) {
                     process.timer_at = None;
+                    if let Some(beats) = &mut process.beats {
+                        beats.timer_at = None;
+                    }
                 }
+                self.step_beats(id, NodeInput::Tick);
                 self.input(id, NodeInput::Tick)?;
             }
             FaultKind::Isolate => {
@@ -250,6 +254,7 @@ impl World {
                 let id = outdated.filter(|_| random.chance(500_000)).unwrap_or(id);
                 self.answer(id, group, Input::Stand { scout })?;
             }
+            FaultKind::Stall if self.profile.halves => self.stall(id, lasts),
             FaultKind::Stall => {
                 self.input(id, NodeInput::Stalled)?;
                 let run = self.run(id).unwrap_or(0);

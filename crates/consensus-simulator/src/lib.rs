@@ -12,6 +12,7 @@
 //! all groups have to come to rest. What fails is replayed by its seed, and made shorter by leaving
 //! faults out.
 
+mod beats;
 mod carry_out;
 mod client;
 mod coverage;

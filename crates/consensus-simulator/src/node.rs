@@ -1,13 +1,14 @@
 //! A simulated node: its clock, its disk, and the process that runs on it or does not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use flintmq_consensus::{
-    GroupId, History, Index, NodeCore, NodeId, ProducerSequence, Role, Term, Time,
+    GroupId, History, Index, NodeCore, NodeId, NodeInput, ProducerSequence, Role, Term, Time,
 };
 
 use crate::disk::Disk;
+use crate::event::Event;
 use crate::machine::Machine;
 use crate::random::Random;
 
@@ -95,10 +96,20 @@ pub(crate) struct Live {
     pub(crate) handed_to: Option<(NodeId, bool)>,
 }
 
+/// The half of a process that beats, where that is another one than the one with the groups.
+#[derive(Debug)]
+pub(crate) struct Beats {
+    pub(crate) core: NodeCore,
+    pub(crate) timer_at: Option<u64>,
+    /// What the groups will be told, in order.
+    pub(crate) words: VecDeque<NodeInput>,
+}
+
 /// A running process.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) core: NodeCore,
+    pub(crate) beats: Option<Beats>,
     pub(crate) run: u64,
     pub(crate) groups: BTreeMap<GroupId, Live>,
     pub(crate) timer_at: Option<u64>,
@@ -122,6 +133,8 @@ pub(crate) struct Node {
     pub(crate) random: Random,
     /// Nothing runs before this moment.
     pub(crate) suspended_until: u64,
+    /// The half with the groups does not run before this moment.
+    pub(crate) stalled_until: u64,
     /// Writes take this many times as long, until then.
     pub(crate) slow: (u64, u64),
     /// No writes before this moment.
@@ -136,6 +149,16 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn local(&self, now: u64) -> Time {
         self.clock.local(now)
+    }
+
+    /// When the part of the node that takes this event runs again.
+    pub(crate) fn runs_again(&self, event: &Event) -> u64 {
+        let halves = self.process.as_ref().is_some_and(|process| process.beats.is_some());
+        if halves && event.is_for_beats() {
+            self.suspended_until
+        } else {
+            self.suspended_until.max(self.stalled_until)
+        }
     }
 
     pub(crate) fn run(&self) -> Option<u64> {

@@ -85,6 +85,10 @@ pub struct Profile {
     pub weather: Weather,
     /// Packets reach whatever process is there.
     pub datagrams: bool,
+    /// Beats are the business of a half of each process that has no groups, and tells the other.
+    pub halves: bool,
+    /// How long it takes at most until the other half hears it, in microseconds.
+    pub told_after: u64,
     /// Inputs are stepped together before their effects are carried out.
     pub batching: bool,
     /// Greatest error of any clock's rate, in parts per million.
@@ -153,6 +157,8 @@ impl Profile {
             ambushes: random.below(600_000),
             weather: if calm { Weather::CALM } else { draw_weather(random) },
             datagrams: random.chance(300_000),
+            halves: random.chance(600_000),
+            told_after: random.skewed(10, 300_000),
             batching: random.chance(500_000),
             drift_ppm,
             disk: DiskSpeed {

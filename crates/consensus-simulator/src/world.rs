@@ -1,11 +1,11 @@
 //! The simulated cluster: all nodes, the network between them, and the agenda.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use flintmq_consensus::{
-    ConfigRegister, CreationId, GroupId, HardState, NodeCore, NodeId, NodeInput, NodeSettings,
+    ConfigRegister, CreationId, GroupId, HardState, Liveness, NodeCore, NodeId, NodeInput, NodeSettings,
     Restored,
 };
 
@@ -17,7 +17,7 @@ use crate::fault::{Fault, Moment};
 use crate::ghost::{Check, Ghost, Violation, ensure};
 use crate::machine::Snapshots;
 use crate::network::Network;
-use crate::node::{Clock, Live, Node, Process};
+use crate::node::{Beats, Clock, Live, Node, Process};
 use crate::profile::{Durability, Profile};
 use crate::random::{Random, Trace};
 
@@ -151,6 +151,7 @@ impl World {
                 dead: false,
                 random,
                 suspended_until: 0,
+                stalled_until: 0,
                 slow: (0, 1),
                 full_until: 0,
                 no_snapshots_until: 0,
@@ -172,7 +173,7 @@ impl World {
         self.storm = if self.storm.0 == now { (now, self.storm.1 + 1) } else { (now, 0) };
         ensure!(self.storm.1 < STORM, "Busy", "{} events at {now}", self.storm.1);
         if let Some(node) = event.runs_on()
-            && let Some(until) = self.nodes.get(&node).map(|node| node.suspended_until)
+            && let Some(until) = self.nodes.get(&node).map(|node| node.runs_again(&event))
             && until > now
         {
             self.schedule.at(until, event);
@@ -218,6 +219,9 @@ impl World {
                     self.input(node, NodeInput::Tick)?;
                 }
             }
+            Event::Beat { node, run, at } => self.on_beat(node, run, at),
+            Event::Told { node, run } => self.on_told(node, run)?,
+            Event::NotStepped { node, run } => self.on_not_stepped(node, run),
             Event::Flush { node, run } => {
                 if self.process(node, run).is_some() {
                     self.flush(node)?;
@@ -279,6 +283,7 @@ impl World {
 
     /// Steps a process, and sees to it that its effects are carried out.
     pub(crate) fn input(&mut self, id: NodeId, input: NodeInput) -> Check {
+        let Some(input) = self.input_of_beats(id, input) else { return Ok(()) };
         let now = self.schedule.now;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
         let local = node.local(now);
@@ -286,7 +291,11 @@ impl World {
         if let NodeInput::Group { group, .. } = &input {
             process.touched.insert(*group);
         }
+        let early = process.core.counters().packets_early;
         process.core.step(local, input);
+        if process.core.counters().packets_early > early {
+            self.coverage.saw(Situation::EarlyPacket);
+        }
         self.after_step(id)
     }
 
@@ -326,13 +335,16 @@ impl World {
             return Ok(());
         }
         node.suspended_until = 0;
+        node.stalled_until = 0;
         node.writing = false;
         node.saving = false;
         #[cfg(feature = "model")]
         let lost_power = node.disk.lossy && !node.disk.clean;
         node.disk.start();
         let run = node.disk.runs;
-        let settings = NodeSettings { seed: self.seed, ..NodeSettings::new(id, run, peers) };
+        let beats = NodeSettings { seed: self.seed, ..NodeSettings::new(id, run, peers) };
+        let liveness = if self.profile.halves { Liveness::Told } else { Liveness::Own };
+        let settings = NodeSettings { liveness, ..beats.clone() };
         let local = node.local(now);
         let mut core = NodeCore::new(settings);
         let mut groups = BTreeMap::new();
@@ -385,8 +397,14 @@ impl World {
             groups.insert(group, live);
         }
         let touched = groups.keys().copied().collect();
+        let beats = self.profile.halves.then(|| Beats {
+            core: NodeCore::new(beats),
+            timer_at: None,
+            words: VecDeque::new(),
+        });
         node.process = Some(Process {
             core,
+            beats,
             run,
             groups,
             timer_at: None,
@@ -412,6 +430,7 @@ impl World {
         self.schedule.after(sync, Event::SyncDue { node: id, run });
         let checkpoint = self.random.below(2 * self.profile.checkpoint_interval);
         self.schedule.after(checkpoint, Event::Checkpoint { node: id, run });
+        self.flush_beats(id);
         self.flush(id)?;
         self.check_all_quorums()
     }

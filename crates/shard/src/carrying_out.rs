@@ -43,7 +43,8 @@ impl<M: Machine> Shard<M> {
         self.node_effects = asked;
     }
 
-    fn carry_out(&mut self, id: GroupId, effect: Effect) {
+    /// Does one thing that a group's core asked for.
+    pub(crate) fn carry_out(&mut self, id: GroupId, effect: Effect) {
         if !matches!(effect, Effect::Append { .. } | Effect::ReadLog { .. }) {
             self.mark(id);
         }

@@ -58,7 +58,7 @@ impl<M: Machine> Shard<M> {
                     return;
                 }
                 match records {
-                    Ok(records) => hosted.replica.replaced = Replaced::Read(records),
+                    Ok(state) => hosted.replica.replaced = Replaced::Read(state),
                     Err(error) => self.host.fail(error.into()),
                 }
             }

@@ -115,6 +115,7 @@ impl Cluster {
                 let host = self.host(node)?;
                 host.bad_piece = bad_piece.map_err(|_| "no number of a piece".to_owned())?;
                 host.refuses = words.flag("refuse");
+                host.refuses_piece = words.flag("refuse-piece");
             }
             "crash" => self.crash(&mut words, false)?,
             "power-loss" => self.crash(&mut words, true)?,

@@ -47,6 +47,8 @@ struct Host {
     refuses: bool,
     /// The piece that cannot be read, the first time.
     bad_piece: Option<u8>,
+    /// The next piece to be kept is refused.
+    refuses_piece: bool,
 }
 
 /// The nodes, what is on the way between them, and the time.
@@ -201,6 +203,10 @@ impl Cluster {
                     data: Bytes::from(data.unwrap_or_default()),
                     next: next.map(|at| Bytes::from(vec![at])),
                 }
+            }
+            Effect::SnapshotStage { id, .. } if std::mem::take(&mut host.refuses_piece) => {
+                self.trace.push(format!("{node}: cannot keep it"));
+                Input::SnapshotRefused { id }
             }
             Effect::SnapshotStage { id, cursor, data } => {
                 if cursor.is_empty() {

@@ -68,6 +68,8 @@ pub(super) struct Recorder {
     pub(super) deadline: Option<Time>,
     pub(super) last_reads: Vec<u64>,
     pub(super) in_reach: bool,
+    /// Entries that the restored state came with.
+    pub(super) stored: Vec<Index>,
 }
 
 impl Recorder {
@@ -164,6 +166,10 @@ impl Machine for Recorder {
         Ok(())
     }
 
+    fn reclaim(&mut self, _: &mut dyn Group, stored: &[Index]) {
+        self.stored = stored.to_vec();
+    }
+
     fn apply(&mut self, group: &mut dyn Group, entry: &Committed) -> Result<(), MachineFailure> {
         assert_eq!(group.applied(), entry.position);
         if entry.payload == b"poison"[..] {
@@ -214,7 +220,7 @@ impl Machine for Recorder {
 /// What a node sends.
 #[derive(Debug)]
 pub(super) enum Sent {
-    Packet(Class, Packet),
+    Packet(Packet),
     Message(NodeId, GroupId, Bytes),
 }
 
@@ -225,8 +231,8 @@ struct Wire {
 }
 
 impl Network for Wire {
-    fn send_packet(&mut self, class: Class, packet: Packet) {
-        let _test_is_over = self.sent.send(Sent::Packet(class, packet));
+    fn send_packet(&mut self, _: Class, packet: Packet) {
+        let _test_is_over = self.sent.send(Sent::Packet(packet));
     }
 
     fn send_message(&mut self, to: NodeId, group: GroupId, message: Bytes) -> Result<(), NotSent> {
@@ -420,6 +426,10 @@ impl Node {
         self.run();
     }
 
+    pub(super) fn take_told(&self) -> Vec<FromStore> {
+        self.told.try_iter().collect()
+    }
+
     pub(super) fn take_sent(&self) -> Vec<Sent> {
         self.sent.try_iter().collect()
     }
@@ -503,7 +513,7 @@ impl Cluster {
 
     fn deliver(&mut self, from: NodeId, sent: Sent) {
         let to = match &sent {
-            Sent::Packet(_, packet) => packet.to,
+            Sent::Packet(packet) => packet.to,
             Sent::Message(to, ..) => *to,
         };
         if self.cut_off.contains(&from) || self.cut_off.contains(&to) {
@@ -511,7 +521,7 @@ impl Cluster {
         }
         let Some(node) = self.nodes.get_mut(&to) else { return };
         node.step(match sent {
-            Sent::Packet(_, packet) => ShardInput::Packet(packet),
+            Sent::Packet(packet) => ShardInput::Packet(packet),
             Sent::Message(_, group, bytes) => {
                 ShardInput::Message { from, process: incarnation(from), group, bytes }
             }
