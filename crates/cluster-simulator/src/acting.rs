@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use flintmq_consensus::GroupId;
 use flintmq_partition::{
     Close, Configure, Confirm, HandleRole, Open, OpenRefusal, Publish, Put, Request, SessionId,
     Ticket,
@@ -10,7 +11,7 @@ use flintmq_protocol::ack::AckStatus;
 use flintmq_queue::{Attributes, DomainId, Filter, HandleId, QueueSettings, Subscription};
 
 use crate::client::{
-    Answered, Connection, Item, Outstanding, Said, Use, UseState, parse, response,
+    Answered, Connection, Item, Outstanding, Said, Slot, Use, UseState, parse, response,
 };
 use crate::coverage::Situation;
 use crate::oracle::{HEAD, Key, Violation, app_data, guid_of, key_of, key_of_data, violation};
@@ -114,7 +115,7 @@ impl World {
     pub(crate) fn to_node(
         &mut self,
         session: SessionId,
-        group: flintmq_consensus::GroupId,
+        group: GroupId,
         request: Request,
     ) {
         let delay = self.net_random.skewed(20, 2_000);
@@ -127,7 +128,7 @@ impl World {
     pub(crate) fn request_arrives(
         &mut self,
         session: SessionId,
-        group: flintmq_consensus::GroupId,
+        group: GroupId,
         request: Request,
     ) {
         let now = self.now;
@@ -200,7 +201,7 @@ impl World {
         }
     }
 
-    fn groups_of(&self, number: usize) -> BTreeSet<flintmq_consensus::GroupId> {
+    fn groups_of(&self, number: usize) -> BTreeSet<GroupId> {
         let Some(client) = self.clients.get(number) else { return BTreeSet::new() };
         let slots = client.uses.iter().filter_map(|one| self.slots.get(one.slot));
         slots.map(|slot| slot.group).collect()
@@ -258,7 +259,7 @@ impl World {
             response: response(request),
             request_id: None,
         };
-        let group = self.slots.get(one.slot).map(|slot| slot.group).unwrap_or_default();
+        let group = group_of(&self.slots, one.slot);
         self.to_node(session, group, Request::Configure(Box::new(configure)));
     }
 
@@ -269,7 +270,7 @@ impl World {
         let handle = one.handle;
         let keys = one.held.drain(..count);
         let confirms = keys.map(|key| Confirm { handle, guid: guid_of(key) }).collect();
-        let group = self.slots.get(one.slot).map(|slot| slot.group).unwrap_or_default();
+        let group = group_of(&self.slots, one.slot);
         self.to_node(connection.session, group, Request::Confirm(confirms));
     }
 
@@ -310,7 +311,7 @@ impl World {
             });
         }
         let session = connection.session;
-        let group = self.slots.get(one.slot).map(|slot| slot.group).unwrap_or_default();
+        let group = group_of(&self.slots, one.slot);
         self.to_node(session, group, Request::Publish(Publish { session, puts }));
     }
 
@@ -329,7 +330,7 @@ impl World {
         one.closing = Some(request);
         let session = connection.session;
         let close = Close { session, handles: vec![one.handle], response: response(request) };
-        let group = self.slots.get(one.slot).map(|slot| slot.group).unwrap_or_default();
+        let group = group_of(&self.slots, one.slot);
         self.to_node(session, group, Request::Close(Box::new(close)));
     }
 
@@ -341,7 +342,7 @@ impl World {
         self.coverage.saw(Situation::ClientLeft);
         let session = connection.session;
         let ended = flintmq_partition::SessionEnded { session, lost: false, ticket: Ticket(0) };
-        self.to_node(session, flintmq_consensus::GroupId(1), Request::SessionEnded(ended));
+        self.to_node(session, GroupId(1), Request::SessionEnded(ended));
     }
 
     /// Vanishes. The node notices soon.
@@ -352,7 +353,7 @@ impl World {
         self.coverage.saw(Situation::ClientDied);
         let session = connection.session;
         let ended = flintmq_partition::SessionEnded { session, lost: true, ticket: Ticket(0) };
-        self.to_node(session, flintmq_consensus::GroupId(1), Request::SessionEnded(ended));
+        self.to_node(session, GroupId(1), Request::SessionEnded(ended));
     }
 
     /// A client gets something.
@@ -450,6 +451,10 @@ impl World {
         }
         Ok(())
     }
+}
+
+fn group_of(slots: &[Slot], slot: usize) -> GroupId {
+    slots.get(slot).map_or(GroupId::CONTROLLER, |slot| slot.group)
 }
 
 fn pick_place(client: &mut crate::client::Client) -> Option<usize> {

@@ -135,11 +135,10 @@ impl World {
         ack: &AckMessage,
     ) -> Result<(), Violation> {
         let key = key_of(ack.guid);
+        self.say(|| format!("node {} group {} acks {key:x} {:?}", id.0, group.0, ack.status));
         let Some(info) = self.sessions.get_mut(&session).filter(|info| !info.over) else {
             return Ok(());
         };
-        self.say_ack(id, group, key, ack.status);
-        let Some(info) = self.sessions.get_mut(&session) else { return Ok(()) };
         let Some((queue, _)) = info.unanswered.remove(&key) else {
             let detail = format!("node {} {session:?} message {key:x} {:?}", id.0, ack.status);
             return violation("AnsweredOnce", detail);
@@ -161,10 +160,6 @@ impl World {
             self.coverage.saw(Situation::AcknowledgedThroughForwarder);
         }
         Ok(())
-    }
-
-    fn say_ack(&self, id: NodeId, group: GroupId, key: u64, status: AckStatus) {
-        self.say(|| format!("node {} group {} acks {key:x} {status:?}", id.0, group.0));
     }
 
     fn is_forwarder(&self, id: NodeId, group: GroupId) -> bool {

@@ -187,11 +187,8 @@ impl GroupOracle {
                     news.deleted.push((*queue, gone.into_iter().map(|(key, _)| key).collect()));
                 }
                 Effect::Purged { queue, messages, .. } => {
-                    self.dropped.extend(
-                        self.unasked(*queue, now, entry.index)
-                            .iter()
-                            .map(|(key, _)| (*queue, *key)),
-                    );
+                    let gone = self.unasked(*queue, now, entry.index);
+                    self.dropped.extend(gone.iter().map(|(key, _)| (*queue, *key)));
                     news.purged += messages;
                 }
                 Effect::Expired { queue, messages, .. } => {
