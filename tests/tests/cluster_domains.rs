@@ -1,5 +1,5 @@
-//! Fear: a domain is changed while a partition has no leader, and the partition's queues go on
-//! under the old definition.
+//! Fears: a domain is changed while a partition has no leader, and the partition's queues go on
+//! under the old definition; or the change is answered and another node still refuses under it.
 
 use flintmq_system_tests::cluster::Cluster;
 use flintmq_system_tests::domains;
@@ -38,4 +38,25 @@ fn a_change_that_comes_during_an_election_takes_effect() {
     });
     println!("refused the message with the number {number}");
     session.disconnect();
+}
+
+/// A client that has the answer to a change may go on at any node.
+#[test]
+fn a_raised_limit_of_queues_is_in_force_on_every_node_once_it_is_answered() {
+    let cluster = Cluster::start();
+    let name = "raised.limit";
+    let definition = |limit: u32| domains::priority_with(name, "/maxQueues", json!(limit));
+    cluster.node(1).admin().define_domain(&definition(1));
+    let to = json!({ "to": 1, "force": false }).to_string();
+    cluster.node(1).admin().must("POST", "/api/v1/groups/0/transfer", &to);
+    let mut sessions = [2, 3].map(|node| JsonSession::start(cluster.node(node)));
+    let path = format!("/api/v1/domains/{name}");
+    for limit in 1..=14 {
+        cluster.node(1).admin().must("PUT", &path, &definition(limit).to_string());
+        let session = &mut sessions[limit as usize % 2];
+        let opened = session.open(&format!("bmq://{name}/q{limit}"), limit, false, true);
+        assert!(opened.get("openQueueResponse").is_some(), "limit={limit}: {opened}");
+    }
+    let opened = sessions[0].open(&format!("bmq://{name}/one-more"), 15, false, true);
+    assert_eq!(opened["status"]["category"], "E_REFUSED", "{opened}");
 }

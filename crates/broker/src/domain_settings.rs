@@ -62,11 +62,11 @@ pub(crate) async fn keep_domain_settings(
         let version = controller.metadata().domain_version();
         let led = partitions.iter().map(|p| (p.group(), p.status()));
         let led = led.filter(|(_, status)| status.serving);
-        let led: BTreeMap<GroupId, Term> = led.map(|(group, status)| (group, status.term)).collect();
+        let led: BTreeMap<GroupId, Term> =
+            led.map(|(group, status)| (group, status.term)).collect();
         told.retain(|group, (term, _)| led.get(group) == Some(term));
         let due = |group: &GroupId| told.get(group).is_none_or(|(_, known)| *known != version);
-        let due: Vec<(GroupId, Term)> =
-            led.into_iter().filter(|(group, _)| due(group)).collect();
+        let due: Vec<(GroupId, Term)> = led.into_iter().filter(|(group, _)| due(group)).collect();
         if due.is_empty() {
             continue;
         }

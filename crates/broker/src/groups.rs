@@ -148,8 +148,7 @@ impl Groups {
         let now = context.clock.now();
         for record in records.iter().cloned() {
             let id = record.id;
-            let failed =
-                |reason: String| GroupsError::Restore { group: id, reason };
+            let failed = |reason: String| GroupsError::Restore { group: id, reason };
             let machine = if id == GroupId::CONTROLLER {
                 let process = context.node.incarnation;
                 let machine = ControllerMachine::new(context.node.node, process);
@@ -181,9 +180,9 @@ impl Groups {
                 PartitionHandle::new(record.id, requests, tickets, watch(record.id))
             })
             .collect();
-        let replicas = records.iter().map(|record| {
-            GroupAdmin::new(record.id, sender.clone(), Arc::clone(&admin_tickets))
-        });
+        let replicas = records
+            .iter()
+            .map(|record| GroupAdmin::new(record.id, sender.clone(), Arc::clone(&admin_tickets)));
         let replicas = replicas.collect();
         let reader = EntryReader::start(&context.store)
             .map_err(|error| GroupsError::Failed(format!("no thread to read the log: {error}")))?;

@@ -16,17 +16,18 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{AdminError, AdminServer, Node, Peers, tell_of_unserved};
 use crate::cluster::{
-    self, Cluster, ClusterSettings, Delivery, Formation, FormationError, FromAdministration, PeerLinks,
+    self, Cluster, ClusterSettings, Delivery, Formation, FormationError, FromAdministration,
+    PeerLinks,
 };
 use crate::config::{Durability, ListenScheme, NodeConfig};
 use crate::controller::{Controller, Policy, first_nodes};
 use crate::domain::DomainDefinition;
+use crate::domain_settings::{keep_domain_settings, send_domain_settings};
 use crate::fatal::FatalSignal;
 use crate::groups::{Groups, GroupsContext, GroupsError, Inventory};
-use crate::metrics::Metrics;
-use crate::domain_settings::{keep_domain_settings, send_domain_settings};
-use crate::queue_removal;
 use crate::host::{CoreClock, Signal};
+use crate::metrics::Metrics;
+use crate::queue_removal;
 use crate::session::listener::{ListenError, Listener};
 use crate::session::{BrokerIdentity, SessionContext};
 use crate::telemetry::Telemetry;
@@ -437,8 +438,7 @@ impl Broker {
             if joined.is_none() {
                 define_domains_when_leading(config, &groups, fatal, stopping);
             }
-            let neighbours =
-                Neighbours { links, administration: Some(heard), reachable, removed };
+            let neighbours = Neighbours { links, administration: Some(heard), reachable, removed };
             return Ok((groups, Some(neighbours), listeners));
         }
         if groups.controller.metadata().is_newborn() {

@@ -8,13 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controller::Controller;
 use crate::group_telemetry::GroupSample;
+use crate::host::{CoreClock, GroupAdmin, PartitionHandle};
 use crate::metrics::{
     DISK_FREE, DISK_RESERVE_REACHED, FLUSH, LOG_BATCH_ENTRIES, LOG_WRITE, LOG_WRITTEN_BYTES,
     Metrics, STORAGE_ERRORS, STORAGE_SLOWDOWNS, STORAGE_STOPS, STORAGE_TABLE_BYTES,
     STORAGE_WAL_BYTES, UPKEEP_INTERVAL,
 };
-use crate::host::{CoreClock, GroupAdmin, PartitionHandle};
-
 
 /// Everything that is sampled.
 pub(crate) struct Telemetry {

@@ -5,8 +5,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use flintmq_consensus::{
-    ConfigRegister, CreationId, GroupId, HardState, Liveness, NodeCore, NodeId, NodeInput, NodeSettings,
-    Restored,
+    ConfigRegister, CreationId, GroupId, HardState, Liveness, NodeCore, NodeId, NodeInput,
+    NodeSettings, Restored,
 };
 
 use crate::client::Client;

@@ -109,6 +109,10 @@ impl Machine for NodeMachine {
         each!(self, machine => machine.restore(group, records))
     }
 
+    fn reclaim(&mut self, group: &mut dyn Group, stored: &[Index]) {
+        each!(self, machine => machine.reclaim(group, stored));
+    }
+
     fn apply(&mut self, group: &mut dyn Group, entry: &Committed) -> Result<(), MachineFailure> {
         each!(self, machine => machine.apply(group, entry))
     }
@@ -140,7 +144,9 @@ impl Machine for NodeMachine {
                 machine.take_effects(&mut made);
                 effects.extend(made.into_iter().map(NodeEffect::Controller));
             }
-            Self::Partition(machine) => effects.extend(machine.effects().map(NodeEffect::Partition)),
+            Self::Partition(machine) => {
+                effects.extend(machine.effects().map(NodeEffect::Partition))
+            }
         }
     }
 }

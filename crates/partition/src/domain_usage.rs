@@ -5,8 +5,13 @@
 //! here. So a limit is kept exactly as long as one partition at a time is published to, and may be
 //! passed by what is under way in several at the same moment.
 
+#[expect(
+    clippy::disallowed_types,
+    reason = "partitions of all shards of a node share these counts"
+)]
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use flintmq_queue::{DomainId, Limits};
 use rustc_hash::FxHashMap;
@@ -14,6 +19,7 @@ use rustc_hash::FxHashMap;
 /// Shared by all partitions of the node.
 #[derive(Debug, Default)]
 pub struct DomainUsage {
+    #[expect(clippy::disallowed_types, reason = "held for a look-up, by nothing that waits")]
     domains: RwLock<FxHashMap<DomainId, Arc<Total>>>,
 }
 

@@ -15,7 +15,7 @@ use crate::effect::{AdminRefusal, Answer, DropReason, Effect, Purged, QueueSnaps
 use crate::forwarder::Forwarder;
 use crate::handles::HandleTable;
 use crate::leader::{Leader, Requester, refuse};
-use crate::peer_message::{AttachmentId, Frame, PeerMessage};
+use crate::peer_message::{AttachmentId, Frame, PeerMessage, Seek};
 use crate::pending::{AdminRequest, Closing, PendingPut, PendingWork};
 use crate::queues::QueueTable;
 use crate::request::{Request, SessionEnded, SessionId};
@@ -48,6 +48,8 @@ pub struct PartitionEngine {
     /// This process of the node, and its count of attachments.
     process: u64,
     attachments: u64,
+    /// Entries were applied since the other partitions heard what this one holds.
+    usage_due: bool,
 }
 
 impl PartitionEngine {
@@ -72,6 +74,7 @@ impl PartitionEngine {
             announced: None,
             process,
             attachments: 0,
+            usage_due: false,
         };
         engine.enter_queues();
         engine
@@ -106,7 +109,11 @@ impl PartitionEngine {
         self.attachments += 1;
         let attachment = AttachmentId { process: self.process, number: self.attachments };
         tracing::debug!(group = group.id().0, leader = leader.0.0, term = leader.1, "attaches");
-        let forwarder = Forwarder::attach(&mut self.cx, group, leader, attachment);
+        let has_log = match &self.role {
+            Role::Forwarder(forwarder) => !forwarder.lookup_failed(),
+            Role::Leader(_) | Role::Leaderless => true,
+        };
+        let forwarder = Forwarder::attach(&mut self.cx, group, leader, (attachment, has_log));
         self.role = Role::Forwarder(forwarder);
     }
 
@@ -137,9 +144,22 @@ impl PartitionEngine {
             Role::Forwarder(forwarder) => forwarder.leader().1 < term,
             Role::Leaderless => group.is_clustered() && !group.is_serving(),
         };
-        if is_due && let Some(leader) = group.leader_in_reach() {
-            self.attach(group, (leader, term));
+        if !is_due {
+            return;
         }
+        if let Some(leader) = group.leader_in_reach() {
+            self.attach(group, (leader, term));
+        } else if matches!(self.role, Role::Leaderless) && self.has_clients() {
+            // A node without a replica does not know who leads, and a leader that has not noticed
+            // that the two were apart does not say it again.
+            for peer in group.peers_in_reach() {
+                let _repeated_if_lost = group.send(peer, PeerMessage::Seek(Seek {}).frame(None, 0));
+            }
+        }
+    }
+
+    fn has_clients(&self) -> bool {
+        !self.cx.handles.is_empty() || !self.cx.pending.is_empty()
     }
 
     /// While the node stops and no leader is in reach, nobody waits for what cannot be committed.
@@ -381,6 +401,12 @@ impl Machine for PartitionEngine {
         if let Some(PeerMessage::Announce(announce)) = &frame.message {
             return self.on_announced(group, from, announce.term);
         }
+        if let Some(PeerMessage::Seek(_)) = &frame.message {
+            if let Role::Leader(leader) = &self.role {
+                leader.announce(group, Some(from));
+            }
+            return;
+        }
         match &mut self.role {
             Role::Leader(leader) => leader.on_frame(&mut self.cx, group, from, frame),
             Role::Forwarder(forwarder) if forwarder.leader().0 == from => {
@@ -530,6 +556,7 @@ impl Machine for PartitionEngine {
             return Err(MachineFailure(format!("group={} {error}: {reason}", group.id())));
         }
         self.checkpoints.note(payload.len());
+        self.usage_due = true;
         match &mut self.role {
             Role::Leader(leader) => leader.on_applied(&mut self.cx, now, entry.position),
             Role::Forwarder(forwarder) => forwarder.on_applied(&self.cx, index, payload),
@@ -550,6 +577,9 @@ impl Machine for PartitionEngine {
         {
             let leader = forwarder.leader();
             self.attach(group, leader);
+        }
+        if std::mem::take(&mut self.usage_due) {
+            self.cx.report_usage();
         }
         let cx = &mut self.cx;
         let more = match &mut self.role {
@@ -579,7 +609,6 @@ impl Machine for PartitionEngine {
     }
 
     fn checkpoint(&mut self, group: &mut dyn Group) -> bool {
-        self.cx.report_usage();
         self.checkpoints.write(&mut self.cx.machine, group, false)
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct Frame {
     pub(crate) number: u64,
     #[prost(
         oneof = "PeerMessage",
-        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24"
+        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 17, 18, 19, 20, 21, 22, 23, 24"
     )]
     pub(crate) message: Option<PeerMessage>,
 }
@@ -70,6 +70,9 @@ pub(crate) enum PeerMessage {
     /// Are all frames there? Answered by [`Self::Received`].
     #[prost(message, tag = "13")]
     Probe(Probe),
+    /// To any node, of no attachment: does it lead? Answered by [`Self::Announce`] if so.
+    #[prost(message, tag = "14")]
+    Seek(Seek),
     // From the leader.
     /// The sender leads and serves: attach.
     #[prost(message, tag = "16")]
@@ -108,6 +111,9 @@ pub(crate) struct Attach {
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(crate) struct Probe {}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct Seek {}
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(crate) struct Detached {}

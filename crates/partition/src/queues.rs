@@ -73,6 +73,13 @@ impl QueueTable {
         }
     }
 
+    /// A deletion that was on its way did not come to be, as far as is known: if it does, it is
+    /// remembered then.
+    pub(crate) fn forget_deletion(&mut self, queue: QueueId) {
+        self.deleted.remove(&queue);
+        self.deletions.retain(|(_, deleted)| *deleted != queue);
+    }
+
     /// Whether a queue of this number was deleted lately.
     pub(crate) fn was_deleted(&self, queue: QueueId) -> bool {
         self.deleted.contains(&queue)

@@ -117,7 +117,7 @@ impl Cluster {
 }
 
 fn read(line: &str, node: usize) -> Option<Lead> {
-    let (_, facts) = line.split_once("leadership: leads group=")?;
+    let (_, facts) = line.split_once("effects: leads group=")?;
     let (group, term) = facts.split_once(" term=")?;
     Some(Lead { group: group.parse().ok()?, term: term.trim().parse().ok()?, node })
 }
@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn a_lead_is_read_from_a_log() {
-        let line = "2026-01-01T00:00:00Z  INFO flintmq_broker::partition::leadership: leads group=2 term=17";
+        let line =
+            "2026-01-01T00:00:00Z  INFO flintmq_broker::host::effects: leads group=2 term=17";
         assert_eq!(read(line, 3), Some(Lead { group: 2, term: 17, node: 3 }));
         assert_eq!(read(&line.replace("leads", "leads no more"), 3), None);
     }

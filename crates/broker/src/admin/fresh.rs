@@ -33,6 +33,7 @@ pub(super) async fn find<T>(
     node: &Node,
     look: impl Fn(&Node) -> Option<T>,
 ) -> Result<Option<T>, Failure> {
+    fresh_if_led(node).await;
     if let Some(found) = look(node) {
         return Ok(Some(found));
     }

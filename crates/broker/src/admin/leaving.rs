@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{AdminState, groups};
-use crate::controller::{NodeState, MembershipCommand};
+use crate::controller::{MembershipCommand, NodeState};
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(1);

@@ -33,10 +33,10 @@ use crate::config::AdminSection;
 use crate::controller::{Controller, NodeState};
 use crate::domain::MAX_DOCUMENT_BYTES;
 use crate::fatal::FatalSignal;
-use crate::metrics::Metrics;
 use crate::host::{CoreClock, GroupAdmin, PartitionHandle, partition_of};
-use flintmq_shard::ReplicaStatus;
+use crate::metrics::Metrics;
 use crate::session::SessionDirectory;
+use flintmq_shard::ReplicaStatus;
 pub(crate) use peers::{ADMINISTRATION, Peers};
 use token::Access;
 pub(crate) use unserved::tell as tell_of_unserved;
@@ -72,7 +72,7 @@ pub(crate) struct Node {
     pub(crate) partitions: Vec<PartitionHandle>,
     /// The way to each group's replica, the controller's first.
     pub(crate) replicas: Vec<GroupAdmin>,
-    /// The cluster's first nodes with their addresses, until the membership is known; empty for a node
+    /// The cluster's first nodes with their addresses, until the membership is known; empty for one
     /// alone.
     pub(crate) members: Vec<(u32, String)>,
     /// The others, where there are any.

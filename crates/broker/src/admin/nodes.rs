@@ -19,7 +19,7 @@ use super::answer::{Answer, Failure};
 use super::leader::Handed;
 use super::{AdminState, Node, fresh, groups};
 use crate::config::is_peer_address;
-use crate::controller::{NodeRecord, NodeState, ClusterMembership, MembershipCommand};
+use crate::controller::{ClusterMembership, MembershipCommand, NodeRecord, NodeState};
 
 /// How long a request waits for a cluster that has just been born.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -205,7 +205,7 @@ fn check_new(roster: &ClusterMembership, id: u32, peers: &str) -> Result<(), Fai
     }
 }
 
-/// The membership, once the first leader of the controller has written it down, with everything that
+/// The membership, once the controller's first leader has written it down, with everything that
 /// was changed before.
 async fn known_roster(node: &Node) -> Result<Arc<ClusterMembership>, Failure> {
     if node.peers.is_none() {
@@ -228,8 +228,9 @@ async fn known_roster(node: &Node) -> Result<Arc<ClusterMembership>, Failure> {
 }
 
 async fn present(node: &Node, roster: &ClusterMembership, id: u32) -> Result<NodeRecord, Failure> {
-    let found =
-        |roster: &ClusterMembership| roster.node(id).filter(|node| node.state != NodeState::Removed).cloned();
+    let found = |roster: &ClusterMembership| {
+        roster.node(id).filter(|node| node.state != NodeState::Removed).cloned()
+    };
     if let Some(record) = found(roster) {
         return Ok(record);
     }

@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
 use super::formation::{Formation, Word, tell};
-use crate::controller::{Controller, ControllerError, NodeState, ClusterMembership, MembershipCommand};
+use crate::controller::{
+    ClusterMembership, Controller, ControllerError, MembershipCommand, NodeState,
+};
 
 /// Who answers.
 #[derive(Clone)]

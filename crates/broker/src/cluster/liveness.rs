@@ -85,9 +85,9 @@ impl Liveness {
 
     /// Whether the shard got on since the last time, where that is news.
     fn watch_shard(&mut self) -> Option<NodeInput> {
-        match &mut self.asked {
-            Some((_, answer)) if answer.try_recv().is_ok() => self.asked = None,
-            Some((since, _)) => {
+        let answered = self.asked.as_mut().map(|(_, answer)| answer.try_recv().is_ok());
+        match (answered, &self.asked) {
+            (Some(false), Some((since, _))) => {
                 let stalled = since.elapsed() >= self.watchdog && !self.stalled;
                 self.stalled |= stalled;
                 if stalled {
@@ -97,7 +97,7 @@ impl Liveness {
                 }
                 return stalled.then_some(NodeInput::Stalled);
             }
-            None => {}
+            _ => self.asked = None,
         }
         let (alive, answer) = oneshot::channel();
         self.shard.signal(Signal::Alive(alive));

@@ -1,9 +1,9 @@
 //! The other nodes of the cluster: the way to them, what comes from them, and whether they live.
 //!
-//! One connection to each carries everything. `links` is the way out; `arrivals` sorts what comes in;
-//! `liveness` greets the others and notices their silence, once for all groups. Who the others are is
-//! told by the configuration at first, and by the cluster's membership from then on (`peers`,
-//! `admission`).
+//! One connection to each carries everything. `links` is the way out; `arrivals` sorts what comes
+//! in; `liveness` greets the others and notices their silence, once for all groups. Who the others
+//! are is told by the configuration at first, and by the cluster's membership from then on
+//! (`peers`, `admission`).
 
 mod admission;
 mod arrivals;
@@ -116,7 +116,8 @@ impl Cluster {
     /// Begins to hand out what arrives, and to connect to the nodes that the controller names.
     pub(crate) fn deliver(self, formation: Formation, delivery: Delivery<'_>) {
         let Self { links, inbound, liveness, clock } = self;
-        let Delivery { shard, administration, reachable, controller, removed, tasks, stop } = delivery;
+        let Delivery { shard, administration, reachable, controller, removed, tasks, stop } =
+            delivery;
         let (changes, changed) = mpsc::channel(BATCHES);
         let peers = peers::PeerList {
             node: liveness.node,

@@ -137,7 +137,8 @@ impl Controller {
         }
         self.change(self.commands_for_new_queue(uri, domain)?).await?;
         // Another open may have won the race, or an administrator may have removed it again.
-        let again = || ControllerError::NotReady("the queue was removed meanwhile: try again".into());
+        let again =
+            || ControllerError::NotReady("the queue was removed meanwhile: try again".into());
         self.lookup(uri).ok_or_else(again)
     }
 
@@ -218,7 +219,11 @@ impl Controller {
     /// # Errors
     /// It does not exist or has queues.
     pub(crate) async fn remove_domain(&self, name: &str) -> Result<(), ControllerError> {
-        self.change(vec![MetadataCommand::RemoveDomain { name: name.to_owned(), only_unused: true }]).await
+        self.change(vec![MetadataCommand::RemoveDomain {
+            name: name.to_owned(),
+            only_unused: true,
+        }])
+        .await
     }
 
     /// Makes a change and waits until it is committed and applied here.

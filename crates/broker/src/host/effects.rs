@@ -35,8 +35,8 @@ impl ShardHost {
                 ShardEffect::ReadState { group, read } => {
                     let (sender, store) = (self.sender.clone(), Arc::clone(&self.store));
                     tokio::task::spawn_blocking(move || {
-                        let records = read_state(&*store, group);
-                        sender.signal(Signal::StateRead { group, read, records });
+                        let state = read_state(&*store, group);
+                        sender.signal(Signal::StateRead { group, read, state });
                     });
                 }
                 ShardEffect::StatusChanged { group } => self.publish_status(group),
@@ -126,10 +126,17 @@ fn note(group: GroupId, notice: Notice) {
             );
         }
         Notice::StateReplaced { by_snapshot } => {
-            tracing::info!(group = id, by_snapshot, "another state takes the place of the group's own");
+            tracing::info!(
+                group = id,
+                by_snapshot,
+                "another state takes the place of the group's own"
+            );
         }
         Notice::SnapshotRefused => {
-            tracing::warn!(group = id, "a snapshot of another node cannot be used: it is asked for again");
+            tracing::warn!(
+                group = id,
+                "a snapshot of another node cannot be used: it is asked for again"
+            );
         }
         Notice::OwnWritesLag => tracing::warn!(
             group = id,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use flintmq_consensus::{GroupId, Index, NodeId, Packet};
 use flintmq_node::NodeRequest;
 use flintmq_partition::{Request, SessionId};
-use flintmq_shard::{AdminCommand, Assignment, FromStore, QueueRecord, ReadError};
+use flintmq_shard::{AdminCommand, Assignment, FromStore, ReadError, StoredState};
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait for a partition; then sessions wait, and their clients.
@@ -37,7 +37,7 @@ pub(crate) enum Signal {
     /// An entry was read, as asked.
     EntryRead { group: GroupId, index: Index, read: Result<Bytes, ReadError> },
     /// A state was read, as asked.
-    StateRead { group: GroupId, read: u64, records: Result<Vec<QueueRecord>, ReadError> },
+    StateRead { group: GroupId, read: u64, state: Result<StoredState, ReadError> },
     /// The way out to a session has room again: once per session, group and time that it was full.
     SessionRoom { group: GroupId, session: SessionId },
     /// A connection to another node has room again: once per time that it was full.

@@ -192,8 +192,8 @@ impl ShardHost {
             Signal::EntryRead { group, index, read } => {
                 ShardInput::EntryRead { group, index, read }
             }
-            Signal::StateRead { group, read, records } => {
-                ShardInput::StateRead { group, read, records }
+            Signal::StateRead { group, read, state } => {
+                ShardInput::StateRead { group, read, records: state }
             }
             Signal::SessionRoom { group, session } => {
                 self.full.remove(&(group, session));

@@ -15,7 +15,6 @@ pub(crate) use flintmq_partition::SessionId;
 pub(crate) use in_flight::{InFlight, NodeInFlight, Partial};
 pub(crate) use outbox::Outbox;
 
-
 /// What partitions know of a session: how to answer it.
 pub(crate) struct SessionLink {
     pub(crate) id: SessionId,

@@ -15,8 +15,8 @@ use super::directory::SessionDirectory;
 use super::negotiation::BrokerIdentity;
 use crate::config::LimitsSection;
 use crate::controller::Controller;
-use crate::link::{NodeInFlight, SessionId, SessionLink};
 use crate::host::{PartitionHandle, SessionTable, partition_of};
+use crate::link::{NodeInFlight, SessionId, SessionLink};
 
 /// What all sessions of the node share.
 pub(crate) struct SessionContext {
@@ -117,12 +117,7 @@ impl SessionContext {
     }
 
     /// Closes a handle that the client never heard of.
-    pub(crate) async fn close_quietly(
-        &self,
-        link: &SessionLink,
-        partition: u32,
-        handle: HandleId,
-    ) {
+    pub(crate) async fn close_quietly(&self, link: &SessionLink, partition: u32, handle: HandleId) {
         let close = Close { session: link.id, handles: vec![handle], response: Bytes::new() };
         self.send(partition, Request::Close(Box::new(close))).await;
     }

@@ -1,9 +1,8 @@
 //! Whole sessions over a socket in memory, with a clock that jumps to the next deadline whenever
 //! nothing is left to do: what is waited for is seen exactly.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -12,8 +11,9 @@ use flintmq_protocol::control::{
     NegotiationMessage,
 };
 use flintmq_protocol::event::{Event, Frame};
+use flintmq_shard::ReplicaStatus;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::negotiation::BrokerIdentity;
 use super::{SessionContext, connection, farewell};
 use crate::config::{LimitsSection, UndefinedDomain};
-use crate::controller::{Controller, Metadata, Policy, Roster};
-use crate::replica::ReplicaStatus;
+use crate::controller::{Controller, Metadata, Policy};
+use crate::host::{self, CoreClock};
 
 /// One client at a node without partitions.
 struct Client {
@@ -33,17 +33,22 @@ struct Client {
 
 fn context() -> Arc<SessionContext> {
     let policy = Policy { undefined: UndefinedDomain::Create, partitions: 0, max_queues: 1 };
-    let controller = Controller::new(
-        Arc::new(RwLock::new(Metadata::default())),
-        watch::channel(ReplicaStatus::default()).1,
-        mpsc::channel(1).0,
-        watch::channel(Arc::new(Roster::default())).1,
-        watch::channel(BTreeSet::new()).1,
-        policy,
-    );
+    let (shard, ..) = host::inbox(std::iter::empty());
+    let status = watch::channel(ReplicaStatus::default()).1;
+    let clock = CoreClock::start();
+    let (handle, _effects) = host::controller(shard, Metadata::default(), status, clock);
+    let controller = Controller::new(handle, policy);
     let broker = BrokerIdentity { cluster: "dev".into(), node: 1, host: "here".into() };
     let (limits, closing) = (LimitsSection::default(), CancellationToken::new());
-    Arc::new(SessionContext::new(limits, broker, controller, Vec::new(), 1, closing))
+    Arc::new(SessionContext::new(
+        limits,
+        broker,
+        controller,
+        Vec::new(),
+        Arc::default(),
+        1,
+        closing,
+    ))
 }
 
 fn identity() -> ClientIdentity {

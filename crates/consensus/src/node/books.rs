@@ -9,8 +9,8 @@ use super::group::Group;
 use super::liveness::Contact;
 use super::outbox::Outbox;
 use super::timers::Timers;
-use super::transfers::Transfers;
 use super::told::Word;
+use super::transfers::Transfers;
 use super::{Liveness, NodeCounters, NodeSettings};
 use crate::{Effect, GroupId, Input, NodeId, Role, Time};
 

@@ -74,7 +74,14 @@ impl Forwarder {
             return;
         };
         match opened.outcome {
-            0 => cx.opened(&open),
+            0 => {
+                cx.opened(&open);
+                // The way out got full while the queue was being opened.
+                if cx.is_paused(handle) {
+                    let handles = vec![handle.0];
+                    self.queue(PeerMessage::Pause(peer_message::Handles { handles }));
+                }
+            }
             1 => cx.not_opened(open.ticket, OpenRefusal::Refused(opened.reason)),
             2 => cx.not_opened(open.ticket, OpenRefusal::Deleted),
             _ => {

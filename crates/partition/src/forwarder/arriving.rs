@@ -127,7 +127,7 @@ impl Forwarder {
                     group = group.id().0, index, %error,
                     "a message to be delivered is not found in this node's log: the leader is asked for it"
                 );
-                self.broken = true;
+                self.not_found();
             }
         }
     }
@@ -160,8 +160,7 @@ impl Forwarder {
                             let start = reference.offset as usize;
                             let end = start.saturating_add(reference.size as usize);
                             if payload.get(start..end).is_none() {
-                                self.broken = true;
-                                return;
+                                return self.not_found();
                             }
                             give(cx, &push, payload.slice(start..end));
                         }
@@ -170,14 +169,17 @@ impl Forwarder {
                             self.arriving.reading = Some(reference.index);
                             return group.read_entry(reference.index);
                         }
-                        Found::Nowhere => {
-                            self.broken = true;
-                            return;
-                        }
+                        Found::Nowhere => return self.not_found(),
                     }
                 }
             }
         }
+    }
+
+    /// What the leader referred to is not here: begin again, and have the messages sent.
+    fn not_found(&mut self) {
+        self.lookup_failed = true;
+        self.broken = true;
     }
 
     fn find(&self, group: &dyn Group, reference: &LogReference) -> Found {

@@ -69,6 +69,8 @@ pub(crate) struct Forwarder {
     probing: Option<u32>,
     /// A frame was lost: begin again at the same leader.
     broken: bool,
+    /// A message was not found in this node's log: the next attachment gets all of them sent.
+    lookup_failed: bool,
 }
 
 impl Forwarder {
@@ -77,7 +79,7 @@ impl Forwarder {
         cx: &mut Context,
         group: &mut dyn Group,
         (leader, term): (NodeId, Term),
-        attachment: AttachmentId,
+        (attachment, has_log): (AttachmentId, bool),
     ) -> Box<Self> {
         let mut forwarder = Box::new(Self {
             leader,
@@ -93,8 +95,9 @@ impl Forwarder {
             active: true,
             probing: None,
             broken: false,
+            lookup_failed: false,
         });
-        forwarder.queue(PeerMessage::Attach(Attach { term, has_log: true }));
+        forwarder.queue(PeerMessage::Attach(Attach { term, has_log }));
         forwarder.tell_everything(cx);
         forwarder.send_outgoing(group);
         forwarder
@@ -108,6 +111,12 @@ impl Forwarder {
     /// Whether the attachment is over, and a new one to the same leader is due.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken
+    }
+
+    /// Whether this node's log did not have what the leader referred to: asking again in the same
+    /// way would find the same.
+    pub(crate) fn lookup_failed(&self) -> bool {
+        self.lookup_failed
     }
 
     /// Whether more can be taken for the leader.

@@ -56,10 +56,11 @@ impl Leader {
     /// An entry is applied: answers the PUTs in it. One that stands at the same index but was
     /// appended under another term is not the one that was proposed here.
     pub(crate) fn on_applied(&mut self, cx: &mut Context, now: Time, position: LogPosition) {
-        let applied = |proposed: &Proposed| proposed.position == position;
-        let Some(proposed) = self.under_way.pop_front_if(|proposed| applied(proposed)) else {
+        let is_next = |proposed: &Proposed| proposed.position == position;
+        if !self.under_way.front().is_some_and(is_next) {
             return;
-        };
+        }
+        let Some(proposed) = self.under_way.pop_front() else { return };
         let outcomes = std::mem::take(&mut cx.applied.outcomes);
         for (outcome, put) in outcomes.iter().zip(&proposed.order) {
             let Some(put) = proposed.puts.get(*put as usize) else { continue };
@@ -116,13 +117,23 @@ impl Leader {
         self.run_deferred(cx, group);
     }
 
+    /// Whether nothing that was taken waits for the log.
+    pub(super) fn has_nothing_under_way(&self) -> bool {
+        self.under_way.is_empty()
+            && self.refused.is_none()
+            && self.builder.is_empty()
+            && self.waiting.is_empty()
+    }
+
     /// Does what waited for what is done by now.
     pub(super) fn run_deferred(&mut self, cx: &mut Context, group: &mut dyn Group) {
-        if self.under_way.is_empty() && self.builder.is_empty() && self.waiting.is_empty() {
+        if self.has_nothing_under_way() {
             self.done = self.taken;
         }
         let done = self.done;
-        while let Some((_, deferred)) = self.deferred.pop_front_if(|(after, _)| *after <= done) {
+        while self.deferred.front().is_some_and(|(after, _)| *after <= done)
+            && let Some((_, deferred)) = self.deferred.pop_front()
+        {
             match deferred {
                 Deferred::Open(handle) => self.open_existing(cx, handle),
                 Deferred::Close(number) => self.close_now(cx, number),

@@ -76,7 +76,7 @@ impl ServedForwarder {
 impl Leader {
     /// Tells all other nodes in reach, or one, that this one leads and serves: also those that do
     /// not hold the partition have clients. What is lost is repeated by [`Self::announce_again`].
-    pub(super) fn announce(&self, group: &mut dyn Group, only: Option<NodeId>) {
+    pub(crate) fn announce(&self, group: &mut dyn Group, only: Option<NodeId>) {
         if !group.is_clustered() {
             return;
         }

@@ -34,7 +34,7 @@ use crate::pending::AdminRequest;
 use crate::request::Ticket;
 use applying::Deferred;
 use forwarders::ServedForwarder;
-use publishing::{Collected, Proposed, WaitingPut};
+use publishing::{Collected, Proposed, ReadyEntry, WaitingPut};
 
 /// What administrators are told whose request came to nothing because the leadership moved.
 pub(crate) const LEADER_CHANGED: &str = "the leader changed meanwhile: look again";
@@ -78,6 +78,8 @@ pub(crate) struct Leader {
     confirms_due: Option<Time>,
     /// Proposed entries, at most [`publishing::MAX_UNDER_WAY`].
     under_way: VecDeque<Proposed>,
+    /// A finished entry that was not taken: nothing is proposed before it.
+    refused: Option<Box<ReadyEntry>>,
     /// Counts commands and PUTs in the order in which they were taken.
     taken: u64,
     /// Up to which count they are applied or answered.
@@ -124,6 +126,7 @@ impl Leader {
             confirmed_upto: 0,
             confirms_due: None,
             under_way: VecDeque::new(),
+            refused: None,
             taken: 0,
             done: 0,
             deferred: VecDeque::new(),
@@ -200,6 +203,11 @@ impl Leader {
             }
         }
         for (_, deferred) in self.deferred {
+            if let Deferred::Deleted(queue, _) = &deferred
+                && cx.machine.settings(*queue).is_some()
+            {
+                cx.queues.forget_deletion(*queue);
+            }
             match deferred {
                 Deferred::Settled(ticket) => cx.answer(ticket, Answer::Settled),
                 Deferred::Deleted(_, Requester::Here(ticket)) => {
@@ -256,7 +264,10 @@ impl Leader {
 
     /// Nothing is collected or under way.
     pub(crate) fn is_settled(&self, group: &dyn Group) -> bool {
-        self.builder.is_empty() && self.waiting.is_empty() && group.under_way() == 0
+        self.builder.is_empty()
+            && self.waiting.is_empty()
+            && self.refused.is_none()
+            && group.under_way() == 0
     }
 }
 

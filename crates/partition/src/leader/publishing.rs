@@ -81,6 +81,14 @@ pub(super) struct Proposed {
     pub(super) since: Time,
 }
 
+/// A finished entry that was not taken yet.
+pub(super) struct ReadyEntry {
+    payload: Bytes,
+    kind: AppendKind,
+    /// Its position is not known yet.
+    proposed: Proposed,
+}
+
 impl Leader {
     /// Takes the messages of one read of a session.
     pub(crate) fn on_publish(&mut self, cx: &mut Context, group: &dyn Group, publish: Publish) {
@@ -248,22 +256,31 @@ impl Leader {
     /// Proposes what was collected, as one entry unless it is large. While enough entries are under
     /// way it grows on.
     pub(super) fn propose(&mut self, cx: &mut Context, group: &mut dyn Group) {
+        if self.may_propose_at_all(group)
+            && let Some(ready) = self.refused.take()
+        {
+            self.propose_ready(group, *ready);
+        }
         let ageing = std::mem::take(&mut self.ageing_due);
         if ageing && self.builder.is_empty() && self.may_propose(group) {
-            self.propose_entry(cx, group);
+            self.propose_entry(group);
         }
         if self.confirms_may_wait(cx, group.now()) {
             return;
         }
         while !self.builder.is_empty() && self.may_propose(group) {
             self.confirms_due = None;
-            self.propose_entry(cx, group);
+            self.propose_entry(group);
             self.fill_entry(cx, group);
         }
     }
 
     /// Whether one more entry may be under way.
     fn may_propose(&self, group: &dyn Group) -> bool {
+        self.refused.is_none() && self.may_propose_at_all(group)
+    }
+
+    fn may_propose_at_all(&self, group: &dyn Group) -> bool {
         group.takes_proposals()
             && group.under_way() < MAX_UNDER_WAY
             && group.bytes_under_way() < MAX_BYTES_UNDER_WAY
@@ -285,32 +302,33 @@ impl Leader {
         now < *self.confirms_due.get_or_insert(now + CONFIRMS_WAIT)
     }
 
-    fn propose_entry(&mut self, cx: &mut Context, group: &mut dyn Group) {
+    fn propose_entry(&mut self, group: &mut dyn Group) {
         let now = group.now();
         self.last_proposal = now;
         let kind =
             if self.builder.messages() > 0 { AppendKind::Growing } else { AppendKind::Relief };
         self.last_arrival_ms = self.last_arrival_ms.max(group.wall_ms());
         let built = self.builder.finish(self.last_arrival_ms);
-        let puts = std::mem::take(&mut self.collected);
-        match group.propose(built.payload, kind) {
-            Ok(position) => self.under_way.push_back(Proposed {
-                position,
-                puts,
-                order: built.publish_order,
-                confirmed_upto: self.confirmed_upto,
-                done: self.waiting.front().map_or(self.taken, |next| next.taken - 1),
-                since: self.collecting_since.take().unwrap_or(now),
-            }),
-            // `may_propose` has excluded this; were it wrong, the client must hear of it.
-            Err(not_proposed) => {
-                tracing::error!(group = group.id().0, ?not_proposed, "an entry was not taken");
-                self.collecting_since = None;
-                for put in puts {
-                    let reason = Some(RejectReason::Unavailable);
-                    self.answer_put(cx, put.origin, put.queue, AckStatus::NotReady, reason);
-                }
+        let proposed = Proposed {
+            position: LogPosition::default(),
+            puts: std::mem::take(&mut self.collected),
+            order: built.publish_order,
+            confirmed_upto: self.confirmed_upto,
+            done: self.waiting.front().map_or(self.taken, |next| next.taken - 1),
+            since: self.collecting_since.take().unwrap_or(now),
+        };
+        self.propose_ready(group, ReadyEntry { payload: built.payload, kind, proposed });
+    }
+
+    /// Proposes a finished entry. One that is not taken keeps its place: commands in it are on
+    /// their way already, and the PUTs in it are not answered.
+    fn propose_ready(&mut self, group: &mut dyn Group, mut ready: ReadyEntry) {
+        match group.propose(ready.payload.clone(), ready.kind) {
+            Ok(position) => {
+                ready.proposed.position = position;
+                self.under_way.push_back(ready.proposed);
             }
+            Err(_) => self.refused = Some(Box::new(ready)),
         }
     }
 }

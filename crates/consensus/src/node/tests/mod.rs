@@ -16,7 +16,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::{ConfigRegister, CreationId, Effect, Entry, Epoch, HardState, LogTerms, Message, Role, SnapshotId};
+use crate::{
+    ConfigRegister, CreationId, Effect, Entry, Epoch, HardState, LogTerms, Message, Role,
+    SnapshotId,
+};
 
 /// One node with its store.
 struct Host {

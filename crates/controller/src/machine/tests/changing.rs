@@ -97,6 +97,19 @@ fn a_change_in_two_entries_is_made_once_and_answered_with_its_first_outcome() {
 }
 
 #[test]
+fn a_leader_that_is_elected_again_has_lost_what_it_had_proposed() {
+    let mut cluster = Cluster::led(3);
+    cluster.request(3, change(1, assign("bmq://d/a")));
+    cluster.work(3);
+    cluster.deliver();
+    cluster.work(1);
+    // Node 3 sees only that the same leader has a greater term.
+    cluster.elect(1);
+    cluster.settle();
+    assert_eq!(cluster.node(3).changed(), [(1, Ok(()))]);
+}
+
+#[test]
 fn what_is_lost_on_the_way_is_sent_again() {
     let mut cluster = Cluster::led(3);
     cluster.request(2, change(1, assign("bmq://d/a")));
