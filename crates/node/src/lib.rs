@@ -1,5 +1,5 @@
 //! The machines that one node hosts: the controller's and the partitions', as one type, so that one
-//! shard runs them all. The broker and the simulator host the same.
+//! shard runs them all.
 //!
 //! Group 0 is the controller's, all others are partitions.
 
