@@ -100,7 +100,7 @@ pub(super) async fn ask_leader(
     }
 }
 
-/// `POST /api/v1/groups/{id}/transfer`: hands the lead over, and answers when the next leader
+/// `POST /api/v1/groups/{id}/transfer`: transfers the leadership, and answers when the next leader
 /// serves.
 pub(super) async fn transfer(
     State(state): State<AdminState>,
@@ -181,7 +181,7 @@ async fn cede(node: &Node, group: u32, request: &TransferRequest) -> Result<Cede
             "start it, or choose another: `flintmq admin node list`",
         ));
     }
-    tracing::info!(group, to = to.0, force = request.force, "hands the lead over as asked");
+    tracing::info!(group, to = to.0, force = request.force, "transfers the leadership as asked");
     match timeout(HAND_OVER, replica.transfer(to, request.force)).await {
         Ok(Some(Ok(ceded))) => Ok(ceded),
         Ok(Some(Err(reason))) => Err(not_ceded(reason, group, to)),
@@ -221,14 +221,14 @@ async fn take_over(node: &Node, group: u32, to: u32, ceded: Ceded) -> Answer {
         return Err(Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!(
-                "the lead was given up, and the node does not serve yet, group={group} to={to}"
+                "leadership was given up, and the node does not serve yet, group={group} to={to}"
             ),
             "`flintmq admin group show ID` tells when it does; if another node should, order that",
         ));
     };
     Err(Failure::new(
         StatusCode::CONFLICT,
-        format!("another node took the lead over, group={group} to={to} leader={leader}"),
+        format!("another node took the leadership, group={group} to={to} leader={leader}"),
         "ask again; if it happens again, look at the log of the node that should lead",
     ))
 }
@@ -258,7 +258,7 @@ fn not_ceded(reason: NotCeded, group: u32, to: NodeId) -> Failure {
         ),
         NotCeded::Busy => (
             StatusCode::CONFLICT,
-            "another transfer of this group's lead is under way",
+            "another transfer of this leadership is under way",
             "ask again in a moment",
         ),
         NotCeded::GivenUp => (

@@ -31,7 +31,7 @@ fn paths() -> Value {
         "/groups": { "get": look("All groups with leader, term and indexes, as their leaders see them; ?here=true this node's replicas") },
         "/groups/{id}": { "get": look_with("One group", &["id"]) },
         "/groups/{id}/transfer": {
-            "post": change("Hand a group's lead to another node: {\"to\": NODE, \"force\": false}", &["id"], "200"),
+            "post": change("Transfer a group's leadership: {\"to\": NODE, \"force\": false}", &["id"], "200"),
         },
         "/groups/{id}/recover": {
             "post": change("Go on without lost voters: {\"lost\": [NODE], \"accept_loss\": true}", &["id"], "200"),

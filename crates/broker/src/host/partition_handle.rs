@@ -136,7 +136,7 @@ impl PartitionHandle {
         }
     }
 
-    /// The oldest messages of a queue, without taking them. They are read beside the shard's task,
+    /// The oldest messages of a queue, without taking them. They are read beside the shard,
     /// so that a disk read holds up nothing.
     pub(crate) async fn peek(
         &self,

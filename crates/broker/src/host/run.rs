@@ -47,7 +47,7 @@ pub(crate) struct HostParts {
     pub(crate) fatal: FatalSignal,
 }
 
-/// The task's state.
+/// The loop's state.
 pub(crate) struct ShardHost {
     shard: Shard<NodeMachine>,
     clock: CoreClock,

@@ -9,10 +9,10 @@ use crate::show::Show;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum LeaderVerb {
-    /// Hand a group's lead to another node; ask any node
+    /// Transfer a group's leadership to another node; ask any node
     ///
-    /// Returns when the other node serves. It leads until it stops or hands the lead on; leads that
-    /// nobody asked for go back to the node that usually has them.
+    /// Returns when the other node serves. It leads until it stops, fails or gets another order;
+    /// leaderships that were not ordered go back to the node that usually has them.
     #[command(override_usage = "flintmq admin leader transfer [OPTIONS] --to <NODE> <ID>")]
     Transfer {
         /// Number of the group; 0 is the controller
