@@ -121,7 +121,7 @@
 //!
 //! | module | job |
 //! | --- | --- |
-//! | `opening`, `marker`, `witness`, `host`, `directory_lock` | whose directory is it, and may its tail be lost |
+//! | `opening`, `judgement`, `marker`, `vouching`, `witness`, `host`, `directory_lock` | whose directory is it, and may its tail be lost |
 //! | `inbox`, `log_writer`, `group_log` | what waits, the one thread that writes, and what it refuses to write |
 //! | `group_record`, `group_replacing`, `side_clearing` | the two sides of a group, what switches them, what deletes the old one |
 //! | `snapshot_pieces`, `snapshot_staging` | a group's state cut into pieces, and put together again |
@@ -146,6 +146,7 @@ mod group_record;
 mod group_replacing;
 mod host;
 mod inbox;
+mod judgement;
 mod log_handle;
 mod log_store;
 mod log_writer;
@@ -164,6 +165,7 @@ mod space_reclaim;
 mod statistics;
 mod store;
 mod store_reader;
+mod vouching;
 mod wal_sync;
 mod witness;
 
