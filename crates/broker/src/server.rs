@@ -456,6 +456,8 @@ async fn open_store(config: &NodeConfig) -> Result<Opened, StartError> {
         flush_interval: config.node.flush_interval,
         disk_reserve: config.node.disk_reserve.as_u64(),
         inbox_bytes: INBOX_BYTES,
+        witness_dir: Some(config.node.witness_dir.clone()),
+        trust_page_cache: config.node.trust_page_cache,
         ..StoreOptions::new(&dir, identity)
     };
     let opened = tokio::task::spawn_blocking(move || Store::open(options)).await;
