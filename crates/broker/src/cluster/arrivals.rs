@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Answering;
-use super::formation::FORMATION;
+use super::forming::FORMATION;
 use super::{FromPeer, Mailboxes};
 
 /// Hands consensus' messages to their groups, beats to `beats`. A group that is busy loses some,

@@ -8,23 +8,24 @@
 mod admission;
 mod arrivals;
 mod formation;
+mod forming;
+mod founding;
 mod links;
 mod liveness;
 mod peers;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use flintmq_consensus::{GroupId, Message, NodeId, NodeSettings};
 use flintmq_transport::{BindError, CertificateFiles, QuicSettings, Routes, Transport};
 use rustc_hash::FxHashMap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use formation::{Formation, FormationError};
+pub(crate) use formation::{Directory, Formation, FormationError};
 pub(crate) use links::PeerLinks;
 
 use crate::config::TimingSection;
@@ -88,6 +89,8 @@ pub(crate) struct ClusterSettings {
     pub(crate) listen: SocketAddr,
     pub(crate) certificates: CertificateFiles,
     pub(crate) timing: TimingSection,
+    /// What the data directory says of the cluster's birth.
+    pub(crate) formation: Formation,
 }
 
 /// Makes the mailboxes of `groups` groups, numbered from the controller's on.
@@ -111,6 +114,7 @@ pub(crate) struct Cluster {
     inbound: flintmq_transport::Inbound,
     liveness: NodeSettings,
     clock: CoreClock,
+    formation: Formation,
 }
 
 impl Cluster {
@@ -128,13 +132,17 @@ impl Cluster {
         for (node, address) in settings.peers {
             transport = transport.with_peer(node, address);
         }
+        let formation = settings.formation;
+        if formation.is_formed(settings.node) {
+            transport.formation = formation.name();
+        }
         let (routes, inbound) = Routes::by_class(BATCHES);
         let quic = QuicSettings::new(settings.listen, settings.certificates);
         let transport = Transport::bind(transport, quic, routes).await?;
         let mut liveness = NodeSettings::new(settings.node, settings.incarnation, names);
         settings.timing.apply(&mut liveness);
         let links = PeerLinks::new(settings.node, transport);
-        Ok(Self { links, inbound, liveness, clock })
+        Ok(Self { links, inbound, liveness, clock, formation })
     }
 
     /// How the groups of the cluster elect and replicate.
@@ -142,17 +150,30 @@ impl Cluster {
         (*self.liveness.group).clone()
     }
 
-    /// Finds out whether the cluster is to be formed, see [`formation`].
+    /// Waits until this node belongs to the cluster, see [`formation`]. `reason` says meanwhile
+    /// what it waits for.
     ///
     /// # Errors
     /// This node must not take part as it is.
     pub(crate) async fn form(
         &mut self,
-        store_is_new: bool,
-        data_dir: &Path,
+        reason: &watch::Sender<String>,
     ) -> Result<Formation, FormationError> {
-        let peers = self.liveness.peers.clone();
-        formation::form(&self.links, &mut self.inbound, &peers, store_is_new, data_dir).await
+        let NodeSettings { node, ref peers, .. } = self.liveness;
+        let (links, inbound) = (&self.links, &mut self.inbound);
+        let formation = self.formation.clone();
+        let was_formed = formation.is_formed(node);
+        let formed = forming::form(links, inbound, node, peers, formation, reason).await?;
+        self.links.set_formation(formed.name());
+        if !was_formed {
+            // What came by connections that were not checked for it. Consensus sends it again.
+            for early in
+                [&mut self.inbound.urgent, &mut self.inbound.append, &mut self.inbound.bulk]
+            {
+                while early.try_recv().is_ok() {}
+            }
+        }
+        Ok(formed)
     }
 
     /// The way to the others.
@@ -171,7 +192,7 @@ impl Cluster {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) {
-        let Self { links, inbound, liveness, clock } = self;
+        let Self { links, inbound, liveness, clock, .. } = self;
         let (changes, changed) = mpsc::channel(BATCHES);
         let peers = peers::PeerList {
             node: liveness.node,

@@ -141,14 +141,13 @@ async fn serve<R, W>(
     let sent = context.metrics.sent_bytes.clone();
     let writing =
         tokio::spawn(write(writer, Arc::clone(&link), broken.clone(), stall(&context), sent));
-    let partitions = context.partition_count();
     let guids = GuidSource::new(negotiated.makes_guids, unique_client_id(context.boot, id));
     let mut session = Session {
         link,
         handles: Handles::default(),
         opening: JoinSet::new(),
-        publisher: Publisher::new(partitions, guids),
-        confirmer: Confirmer::new(partitions),
+        publisher: Publisher::new(guids),
+        confirmer: Confirmer::default(),
         answers_heartbeats: negotiated.answers_heartbeats,
         context,
     };

@@ -1,8 +1,9 @@
 //! What all sessions of a node share: limits, the way to the controller and the partitions, and
 //! numbers to give out.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_queue::HandleId;
@@ -16,12 +17,23 @@ use crate::controller::Controller;
 use crate::link::{NodeInFlight, SessionId, SessionLink};
 use crate::partition::{Close, PartitionHandle, Request, partition_of};
 
-/// What all sessions of the node share.
+/// How long an open waits for a node that does not serve yet, such as one whose cluster is not
+/// formed. Clients with less patience give up by themselves.
+const OPEN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a node has once it serves.
+struct Served {
+    controller: Controller,
+    partitions: Vec<PartitionHandle>,
+}
+
+/// What all sessions of the node share. Clients negotiate before the node serves.
 pub(crate) struct SessionContext {
     limits: LimitsSection,
     pub(super) broker: BrokerIdentity,
-    controller: Controller,
-    partitions: Vec<PartitionHandle>,
+    served: OnceLock<Served>,
+    /// Raised when the node serves.
+    serving: CancellationToken,
     /// Unique for this process of this node; part of the GUIDs that the broker makes.
     pub(super) boot: u32,
     tasks: TaskTracker,
@@ -37,8 +49,6 @@ impl SessionContext {
     pub(crate) fn new(
         limits: LimitsSection,
         broker: BrokerIdentity,
-        controller: Controller,
-        partitions: Vec<PartitionHandle>,
         boot: u32,
         closing: CancellationToken,
     ) -> Self {
@@ -47,8 +57,8 @@ impl SessionContext {
         Self {
             limits,
             broker,
-            controller,
-            partitions,
+            served: OnceLock::new(),
+            serving: CancellationToken::new(),
             boot,
             tasks: TaskTracker::new(),
             closing,
@@ -74,13 +84,24 @@ impl SessionContext {
         &self.tasks
     }
 
-    pub(crate) fn controller(&self) -> &Controller {
-        &self.controller
+    /// The node serves from now on: opens that wait go on.
+    pub(crate) fn serve(&self, controller: Controller, partitions: Vec<PartitionHandle>) {
+        // A node begins once.
+        let _already = self.served.set(Served { controller, partitions });
+        self.serving.cancel();
     }
 
-    /// How many partitions there are; they are numbered from 1.
+    /// The controller, as soon as the node serves; none when that takes too long.
+    pub(super) async fn controller(&self) -> Option<&Controller> {
+        let waiting = tokio::time::timeout(OPEN_PATIENCE, self.serving.cancelled());
+        let _in_vain = waiting.await;
+        self.served.get().map(|served| &served.controller)
+    }
+
+    /// How many partitions there are; they are numbered from 1. None before the node serves.
     pub(super) fn partition_count(&self) -> u32 {
-        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
+        let count = self.served.get().map_or(0, |served| served.partitions.len());
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     pub(super) fn next_session(&self) -> SessionId {
@@ -94,7 +115,9 @@ impl SessionContext {
     /// Hands a request to a partition, waiting while it is busy. A partition that is gone means
     /// that the node is stopping; what was asked for is then answered by the end of the session.
     pub(crate) async fn send(&self, partition: u32, request: Request) {
-        if let Some(handle) = partition_of(&self.partitions, partition) {
+        let served = self.served.get();
+        if let Some(handle) = served.and_then(|served| partition_of(&served.partitions, partition))
+        {
             handle.send(request).await;
         }
     }
@@ -109,5 +132,20 @@ impl SessionContext {
         let close =
             Close { session: Arc::clone(link), handles: vec![handle], response: Bytes::new() };
         self.send(partition, Request::Close(Box::new(close))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_does_not_wait_for_ever() {
+        let broker = BrokerIdentity { cluster: "c".into(), node: 1, host: "h".into() };
+        let closing = CancellationToken::new();
+        let context = SessionContext::new(LimitsSection::default(), broker, 1, closing);
+        let began = tokio::time::Instant::now();
+        assert!(context.controller().await.is_none() && context.partition_count() == 0);
+        assert_eq!(began.elapsed(), OPEN_PATIENCE);
     }
 }
