@@ -292,7 +292,8 @@ fn members_change_although_nodes_die_in_the_middle() {
     let status = cluster.node_mut(2).wait_for_exit(LIMIT);
     assert!(status.success(), "{status}");
     cluster.wait_for_voters(1, &[1, 3, 4, 5]);
-    let snapshots = [4, 5].map(|id| cluster.node(id).log().contains("another state takes the place"));
+    let snapshots =
+        [4, 5].map(|id| cluster.node(id).log().contains("another state takes the place"));
     assert!(snapshots.contains(&true), "no new node needed a snapshot");
     let expected = Expectations { ordered: false, ..Expectations::CLUSTER };
     assert_kept(&cluster, traffic, began, expected);

@@ -112,12 +112,7 @@ impl World {
     }
 
     /// Sends something to the session's node, behind all that was sent before.
-    pub(crate) fn to_node(
-        &mut self,
-        session: SessionId,
-        group: GroupId,
-        request: Request,
-    ) {
+    pub(crate) fn to_node(&mut self, session: SessionId, group: GroupId, request: Request) {
         let delay = self.net_random.skewed(20, 2_000);
         let Some(info) = self.sessions.get_mut(&session) else { return };
         let at = (self.now + delay).max(info.last_to_node + 1);
@@ -125,12 +120,7 @@ impl World {
         self.at(at, Event::ToNode(session, group, Box::new(request)));
     }
 
-    pub(crate) fn request_arrives(
-        &mut self,
-        session: SessionId,
-        group: GroupId,
-        request: Request,
-    ) {
+    pub(crate) fn request_arrives(&mut self, session: SessionId, group: GroupId, request: Request) {
         let now = self.now;
         let drops_opens = |ticket| match &request {
             Request::Open(open) => open.ticket == ticket,
