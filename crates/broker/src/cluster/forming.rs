@@ -84,7 +84,7 @@ pub(super) async fn form(
                     break;
                 }
                 let text = waiting.reason(now());
-                if asked % PATIENCE == 0 {
+                if asked.is_multiple_of(PATIENCE) {
                     tracing::warn!("still waiting for nodes: {text}");
                 }
                 reason.send_replace(text);
