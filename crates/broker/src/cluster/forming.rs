@@ -84,7 +84,7 @@ pub(super) async fn form(
                     break;
                 }
                 let text = waiting.reason(now());
-                if asked % PATIENCE == 0 {
+                if asked.is_multiple_of(PATIENCE) {
                     tracing::warn!("still waiting for nodes: {text}");
                 }
                 reason.send_replace(text);
@@ -107,6 +107,7 @@ pub(super) async fn form(
     }
     // Those who have not heard yet hear it now rather than with their next question.
     waiting.tell_all(false);
+    reason.send_replace("the node is starting".to_owned());
     Ok(waiting.formation)
 }
 

@@ -132,11 +132,16 @@ impl Founding {
             return false;
         }
         self.last_attempt = Some(now);
+        self.attempt(now);
+        true
+    }
+
+    /// Promises an attempt of its own, above all that it has seen.
+    fn attempt(&mut self, now: u64) {
         let round = self.position.promised.round + 1;
         self.position.promised = Ballot { round, node: self.own };
         // A majority may be this node alone.
         self.accept_own(now);
-        true
     }
 
     /// The founders, once they are chosen as far as this node knows.

@@ -76,6 +76,14 @@ impl World {
         }
     }
 
+    fn attempt(&mut self, node: u32) {
+        let now = self.now;
+        if let Some(founding) = &mut self.nodes[node as usize - 1] {
+            founding.attempt(now);
+            self.after(node);
+        }
+    }
+
     fn any_node(&mut self) -> u32 {
         self.draw(self.disks.len()) as u32 + 1
     }
@@ -84,19 +92,21 @@ impl World {
     fn storm(&mut self, steps: usize, away: &[u32]) {
         for _ in 0..steps {
             let node = self.any_node();
-            match self.draw(16) {
-                0 if !away.contains(&node) => self.start(node),
-                1 => self.nodes[node as usize - 1] = None,
-                2 => self.now += self.draw(1_500) as u64,
-                3 | 4 if !self.under_way.is_empty() => {
+            match self.draw(32) {
+                0 | 1 if !away.contains(&node) => self.start(node),
+                2 if self.draw(4) == 0 => self.nodes[node as usize - 1] = None,
+                3 => self.now += self.draw(700) as u64,
+                4..=6 if !self.under_way.is_empty() => {
                     let lost = self.draw(self.under_way.len());
                     self.under_way.swap_remove(lost);
                 }
-                5 if !self.under_way.is_empty() => {
+                7 | 8 if !self.under_way.is_empty() => {
                     let doubled = self.draw(self.under_way.len());
                     self.under_way.push(self.under_way[doubled].clone());
                 }
-                6 | 7 => self.tick(node),
+                9 | 10 => self.tick(node),
+                // At any time: safety must not need that nodes wait for their turn.
+                11 | 12 => self.attempt(node),
                 _ if !self.under_way.is_empty() => {
                     let any = self.draw(self.under_way.len());
                     self.deliver(any);
