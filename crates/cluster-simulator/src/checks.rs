@@ -219,7 +219,7 @@ impl World {
             return violation("RedeliveryIsFlagged", detail);
         }
         let upto = self.pushed_upto.entry((term, handle)).or_default();
-        if stored.position + 1 <= *upto {
+        if stored.position < *upto {
             let detail = format!(
                 "node {} group {group} term {term} message {key:x} at {} behind {upto}",
                 id.0, stored.position

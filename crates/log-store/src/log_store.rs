@@ -69,8 +69,8 @@ pub type QueueRecords<'a> = Box<dyn Iterator<Item = Result<QueueRecord, ReadErro
 /// A replicated log's storage for all groups of a node. Requests of one group are done in the order
 /// in which they were taken: while one of them is refused, the caller holds back those behind it,
 /// resets and snapshots too, which are hardly ever refused themselves. What is reported survives
-/// what the store's `Durability` says. After an unclean stop the store is in some earlier state of its
-/// own history, over all groups and families at once.
+/// what the store's `Durability` says. After an unclean stop the store is in some earlier state of
+/// its own history, over all groups and families at once.
 pub trait LogStore: Send + Sync {
     /// Sends the reports of `group` to `sink` from now on, replacing an earlier sink.
     fn register(&self, group: GroupId, sink: Sink);
@@ -203,8 +203,8 @@ pub trait LogStore: Send + Sync {
         max_bytes: usize,
     ) -> Result<Vec<Entry>, ReadError>;
 
-    /// The indexes of all entries up to `upto` that are in the log, ascending, without reading them.
-    /// Meant for a start: it may be many.
+    /// The indexes of all entries up to `upto` that are in the log, ascending, without reading
+    /// them. Meant for a start: it may be many.
     fn indexes(&self, group: GroupId, upto: Index) -> Result<Vec<Index>, ReadError>;
 
     /// Up to where the group's records are applied; `None` before the first checkpoint.

@@ -48,6 +48,8 @@ pub struct PartitionEngine {
     /// This process of the node, and its count of attachments.
     process: u64,
     attachments: u64,
+    /// Entries were applied since the other partitions heard what this one holds.
+    usage_due: bool,
 }
 
 impl PartitionEngine {
@@ -72,6 +74,7 @@ impl PartitionEngine {
             announced: None,
             process,
             attachments: 0,
+            usage_due: false,
         };
         engine.enter_queues();
         engine
@@ -553,6 +556,7 @@ impl Machine for PartitionEngine {
             return Err(MachineFailure(format!("group={} {error}: {reason}", group.id())));
         }
         self.checkpoints.note(payload.len());
+        self.usage_due = true;
         match &mut self.role {
             Role::Leader(leader) => leader.on_applied(&mut self.cx, now, entry.position),
             Role::Forwarder(forwarder) => forwarder.on_applied(&self.cx, index, payload),
@@ -573,6 +577,9 @@ impl Machine for PartitionEngine {
         {
             let leader = forwarder.leader();
             self.attach(group, leader);
+        }
+        if std::mem::take(&mut self.usage_due) {
+            self.cx.report_usage();
         }
         let cx = &mut self.cx;
         let more = match &mut self.role {
@@ -602,7 +609,6 @@ impl Machine for PartitionEngine {
     }
 
     fn checkpoint(&mut self, group: &mut dyn Group) -> bool {
-        self.cx.report_usage();
         self.checkpoints.write(&mut self.cx.machine, group, false)
     }
 

@@ -20,7 +20,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) struct PeerList {
     pub(super) node: NodeId,
     pub(super) links: PeerLinks,
-    /// Those that are connected to. Addresses of the configuration go before those of the membership.
+    /// Those that are connected to. Addresses of the configuration go before those of the
+    /// membership.
     pub(super) known: BTreeSet<NodeId>,
     pub(super) membership: watch::Receiver<Arc<ClusterMembership>>,
     pub(super) liveness: mpsc::Sender<NodeInput>,

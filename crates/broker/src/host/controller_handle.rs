@@ -90,8 +90,8 @@ impl ControllerHandle {
         }
     }
 
-    /// Waits until this node has applied all that was committed anywhere when this was called. None:
-    /// the node is stopping.
+    /// Waits until this node has applied all that was committed anywhere when this was called.
+    /// None: the node is stopping.
     pub(crate) async fn catch_up(&self) -> Option<Result<(), CatchUpError>> {
         let deadline = self.deadline();
         match self.ask(|ticket| Request::CatchUp { ticket, deadline }).await? {
