@@ -58,7 +58,6 @@ pub(crate) struct Groups {
     /// The way to each group's replica for administrators, the controller's first.
     pub(crate) replicas: Vec<GroupAdmin>,
     pub(crate) shard: ShardSender,
-    pub(crate) sessions: Arc<SessionTable>,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -67,6 +66,8 @@ pub(crate) struct GroupsContext {
     pub(crate) node: NodeSettings,
     pub(crate) store: Arc<dyn LogStore>,
     pub(crate) clock: CoreClock,
+    /// Where answers find the sessions that asked.
+    pub(crate) sessions: Arc<SessionTable>,
     /// The way to other nodes; none for a cluster of one.
     pub(crate) peers: Option<PeerLinks>,
     pub(crate) metrics: Arc<Metrics>,
@@ -186,7 +187,6 @@ impl Groups {
         let replicas = replicas.collect();
         let reader = EntryReader::start(&context.store)
             .map_err(|error| GroupsError::Failed(format!("no thread to read the log: {error}")))?;
-        let sessions = Arc::<SessionTable>::default();
         let tasks = TaskTracker::new();
         let host = ShardHost::new(HostParts {
             shard,
@@ -195,7 +195,7 @@ impl Groups {
             sender: sender.clone(),
             store: Arc::clone(&context.store),
             reader,
-            sessions: Arc::clone(&sessions),
+            sessions: context.sessions,
             partition_tickets,
             admin_tickets,
             controller: effects,
@@ -219,7 +219,7 @@ impl Groups {
             }
         }
         let controller = Controller::new(handle, policy);
-        Ok(Self { controller, partitions: handles, replicas, shard: sender, sessions, tasks })
+        Ok(Self { controller, partitions: handles, replicas, shard: sender, tasks })
     }
 }
 

@@ -16,8 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{AdminError, AdminServer, Node, Peers, tell_of_unserved};
 use crate::cluster::{
-    self, Cluster, ClusterSettings, Delivery, Formation, FormationError, FromAdministration,
-    PeerLinks,
+    self, Cluster, ClusterSettings, Delivery, Directory, Formation, FormationError,
+    FromAdministration, PeerLinks,
 };
 use crate::config::{Durability, ListenScheme, NodeConfig};
 use crate::controller::{Controller, Policy, first_nodes};
@@ -44,7 +44,41 @@ const END: Duration = Duration::from_secs(30);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What a started node consists of.
-type Started = (Arc<Store>, Groups, Option<Neighbours>, CancellationToken, Vec<Listener>);
+type Started = (Arc<Store>, Groups, Option<Neighbours>, CancellationToken, Vec<String>);
+
+/// Where clients connect. They can while the node starts, which may take long in a cluster that is
+/// not formed: what they open waits.
+struct Entrance {
+    context: Arc<SessionContext>,
+    permits: Arc<Semaphore>,
+    accepting: CancellationToken,
+    services: TaskTracker,
+    /// Says why the node does not serve yet.
+    starting: watch::Sender<String>,
+}
+
+impl Entrance {
+    /// Begins to accept; where.
+    fn open(&self, listeners: Vec<Listener>) -> Vec<String> {
+        let urls = listeners.iter().map(Listener::url).collect();
+        for listener in listeners {
+            let (context, permits) = (Arc::clone(&self.context), Arc::clone(&self.permits));
+            self.services.spawn(listener.run(context, permits, self.accepting.clone()));
+        }
+        urls
+    }
+}
+
+/// What a node starts with.
+#[derive(Clone, Copy)]
+struct Start<'a> {
+    config: &'a NodeConfig,
+    metrics: &'a Arc<Metrics>,
+    fatal: &'a FatalSignal,
+    clock: CoreClock,
+    identity: Option<&'a Arc<TlsIdentity>>,
+    entrance: &'a Entrance,
+}
 
 /// The way to the other nodes of a cluster, and what they say about administration.
 struct Neighbours {
@@ -104,6 +138,9 @@ pub enum StartError {
     /// This node must not take part in the cluster as it is.
     #[error(transparent)]
     Formation(#[from] FormationError),
+    /// The node was told to stop before it was up.
+    #[error("stopped before it was up")]
+    Stopped,
     /// A domain of `bootstrap.domains_dir` cannot be defined.
     #[error("a domain's definition cannot be used, file={}: {reason}", file.display())]
     Domain {
@@ -137,6 +174,19 @@ impl Broker {
     /// # Errors
     /// [`StartError`] says what to change.
     pub async fn start(config: NodeConfig, metrics: Arc<Metrics>) -> Result<Self, StartError> {
+        Self::start_unless(config, metrics, std::future::pending()).await
+    }
+
+    /// As [`Self::start`], but gives up when `stopped` comes first, as a node of a cluster may wait
+    /// long for the others. The data directory is closed cleanly then.
+    ///
+    /// # Errors
+    /// [`StartError::Stopped`], or what [`Self::start`] says.
+    pub async fn start_unless(
+        config: NodeConfig,
+        metrics: Arc<Metrics>,
+        stopped: impl Future<Output = ()>,
+    ) -> Result<Self, StartError> {
         let identity = tls_identity(&config)?;
         let admin = AdminServer::bind(&config.admin, Arc::clone(&metrics)).await?;
         let fatal = FatalSignal::default();
@@ -144,21 +194,13 @@ impl Broker {
         let services = TaskTracker::new();
         let admin_address = admin.address();
         let node_cell = admin.node();
+        let starting = admin.starting();
         let handed_on = admin.router_for_nodes();
         services.spawn(admin.forget_leaving(ending.clone()));
         services.spawn(admin.run(ending.clone()));
         services.spawn(tell_of_unserved(node_cell.clone(), ending.clone()));
 
         let clock = CoreClock::start();
-        let started =
-            Self::open_and_serve(&config, &metrics, &fatal, clock, identity.as_ref()).await;
-        let (store, groups, mut neighbours, stopping, listeners) = match started {
-            Ok(started) => started,
-            Err(error) => {
-                ending.cancel();
-                return Err(error);
-            }
-        };
         let accepting = CancellationToken::new();
         let closing = CancellationToken::new();
         let context = Arc::new(SessionContext::new(
@@ -168,19 +210,35 @@ impl Broker {
                 node: config.node.id,
                 host: host_name(),
             },
-            groups.controller.clone(),
-            groups.partitions.clone(),
-            Arc::clone(&groups.sessions),
             boot_number(),
             closing.clone(),
         ));
-        let permits = Arc::new(Semaphore::new(config.limits.max_connections as usize));
-        let urls = listeners.iter().map(Listener::url).collect();
-        for listener in listeners {
-            let serving =
-                listener.run(Arc::clone(&context), Arc::clone(&permits), accepting.clone());
-            services.spawn(serving);
-        }
+        let entrance = Entrance {
+            context: Arc::clone(&context),
+            permits: Arc::new(Semaphore::new(config.limits.max_connections as usize)),
+            accepting: accepting.clone(),
+            services: services.clone(),
+            starting,
+        };
+        let start = Start {
+            config: &config,
+            metrics: &metrics,
+            fatal: &fatal,
+            clock,
+            identity: identity.as_ref(),
+            entrance: &entrance,
+        };
+        let started = Self::open_and_serve(start, stopped);
+        let (store, groups, mut neighbours, stopping, urls) = match started.await {
+            Ok(started) => started,
+            Err(error) => {
+                for token in [&accepting, &closing, &ending] {
+                    token.cancel();
+                }
+                return Err(error);
+            }
+        };
+        context.serve(groups.controller.clone(), groups.partitions.clone());
         let telemetry = Telemetry {
             metrics,
             store: Arc::clone(&store) as Arc<dyn LogStore>,
@@ -342,18 +400,19 @@ impl Broker {
     }
 
     async fn open_and_serve(
-        config: &NodeConfig,
-        metrics: &Arc<Metrics>,
-        fatal: &FatalSignal,
-        clock: CoreClock,
-        identity: Option<&Arc<TlsIdentity>>,
+        start: Start<'_>,
+        stopped: impl Future<Output = ()>,
     ) -> Result<Started, StartError> {
-        let Opened { store, .. } = open_store(config).await?;
-        let store = Arc::new(store);
+        let opened = open_store(start.config).await?;
+        let (store, directory) = OpenedDirectory::of(start.config, opened);
         let stopping = CancellationToken::new();
-        let result = Self::serve(config, metrics, fatal, clock, identity, &store, &stopping).await;
+        let serving = Self::serve(start, (&store, &directory), &stopping);
+        let result = tokio::select! {
+            result = serving => result,
+            () = stopped => Err(StartError::Stopped),
+        };
         match result {
-            Ok((groups, others, listeners)) => Ok((store, groups, others, stopping, listeners)),
+            Ok((groups, others, urls)) => Ok((store, groups, others, stopping, urls)),
             Err(error) => {
                 // What was opened is closed as it should be, so that a mistake in the configuration
                 // costs nothing.
@@ -368,33 +427,35 @@ impl Broker {
     }
 
     async fn serve(
-        config: &NodeConfig,
-        metrics: &Arc<Metrics>,
-        fatal: &FatalSignal,
-        clock: CoreClock,
-        identity: Option<&Arc<TlsIdentity>>,
-        store: &Arc<Store>,
+        Start { config, metrics, fatal, clock, identity, entrance }: Start<'_>,
+        (store, directory): (&Arc<Store>, &OpenedDirectory),
         stopping: &CancellationToken,
-    ) -> Result<(Groups, Option<Neighbours>, Vec<Listener>), StartError> {
+    ) -> Result<(Groups, Option<Neighbours>, Vec<String>), StartError> {
         let mut listeners = Vec::new();
         for url in &config.clients.listen {
             let tls = (url.scheme == ListenScheme::Tls).then(|| identity.cloned()).flatten();
             listeners.extend(Listener::bind(url, tls).await?);
         }
+        let urls = entrance.open(listeners);
         let inventory = Inventory::take(&**store).map_err(GroupsError::Read)?;
         // A start that was cut short leaves a store without groups, which is as good as new.
-        let cluster = join_cluster(config, inventory.is_new(), clock).await?;
+        let directory = directory.with_groups(!inventory.is_new());
+        let cluster = join_cluster(config, &directory, clock, &entrance.starting).await?;
         let settings = cluster.as_ref().map(|(cluster, _)| cluster.node_settings());
-        let alone = || NodeSettings::new(NodeId(config.node.id), process_number(), []);
+        let alone = || NodeSettings::new(NodeId(config.node.id), directory.runs.1, []);
         let node = NodeSettings { liveness: Liveness::Told, ..settings.unwrap_or_else(alone) };
         let joined = cluster.as_ref().and_then(|(_, formation)| formation.joined());
         let partitions = joined.unwrap_or(config.bootstrap.partitions);
-        let members = first_members(config, joined.is_some());
+        let members = match &cluster {
+            Some((_, formation)) => formation.first_members(),
+            None => vec![NodeId(config.node.id)],
+        };
         let count = inventory.count(partitions);
         let groups = Groups::start(GroupsContext {
             node,
             store: Arc::clone(store) as Arc<dyn LogStore>,
             clock,
+            sessions: Arc::clone(entrance.context.sessions()),
             peers: cluster.as_ref().map(|(cluster, _)| cluster.links()),
             members,
             metrics: Arc::clone(metrics),
@@ -411,8 +472,7 @@ impl Broker {
         if let Some((cluster, formation)) = cluster {
             let links = cluster.links();
             let removed = CancellationToken::new();
-            let own = NodeId(config.node.id);
-            let first = first_nodes(&config.cluster(), |id| formation.directory(own, NodeId(id)));
+            let first = first_nodes(&config.cluster(), |id| formation.directory(NodeId(id)));
             let (controller, tasks) = (groups.controller.clone(), &groups.tasks);
             let (administration, heard) = cluster::administration();
             let (reaching, reachable) = watch::channel(BTreeSet::new());
@@ -439,28 +499,36 @@ impl Broker {
                 define_domains_when_leading(config, &groups, fatal, stopping);
             }
             let neighbours = Neighbours { links, administration: Some(heard), reachable, removed };
-            return Ok((groups, Some(neighbours), listeners));
+            return Ok((groups, Some(neighbours), urls));
         }
         if groups.controller.metadata().is_newborn() {
             define_domains(config, &groups.controller).await?;
         }
         // A crash may have come between a change of a domain and its queues' hearing of it.
         send_domain_settings(&groups.controller, &groups.partitions, None).await;
-        Ok((groups, None, listeners))
+        Ok((groups, None, urls))
     }
 }
 
-/// With whom this node makes its groups; with nobody when the cluster was there before it.
-fn first_members(config: &NodeConfig, joined: bool) -> Vec<NodeId> {
-    let mut members: Vec<NodeId> =
-        config.cluster().nodes.iter().map(|node| NodeId(node.id)).collect();
-    if members.is_empty() {
-        members.push(NodeId(config.node.id));
+/// What is known of the data directory after its store was opened.
+struct OpenedDirectory {
+    path: PathBuf,
+    store: String,
+    /// Numbers of the last run and of this one.
+    runs: (u64, u64),
+}
+
+impl OpenedDirectory {
+    fn of(config: &NodeConfig, opened: Opened) -> (Arc<Store>, Self) {
+        let Opened { store, uuid, last_process, process, .. } = opened;
+        let runs = (last_process, process);
+        (Arc::new(store), Self { path: config.node.data_dir.clone(), store: uuid, runs })
     }
-    if joined {
-        members.clear();
+
+    fn with_groups(&self, has_groups: bool) -> Directory<'_> {
+        let Self { path, store, runs } = self;
+        Directory { path, store, runs: *runs, is_new: !has_groups }
     }
-    members
 }
 
 async fn open_store(config: &NodeConfig) -> Result<Opened, StartError> {
@@ -474,6 +542,8 @@ async fn open_store(config: &NodeConfig) -> Result<Opened, StartError> {
         flush_interval: config.node.flush_interval,
         disk_reserve: config.node.disk_reserve.as_u64(),
         inbox_bytes: INBOX_BYTES,
+        witness_dir: Some(config.node.witness_dir.clone()),
+        trust_page_cache: config.node.trust_page_cache,
         ..StoreOptions::new(&dir, identity)
     };
     let opened = tokio::task::spawn_blocking(move || Store::open(options)).await;
@@ -500,8 +570,9 @@ async fn open_store(config: &NodeConfig) -> Result<Opened, StartError> {
 /// one.
 async fn join_cluster(
     config: &NodeConfig,
-    new: bool,
+    directory: &Directory<'_>,
     clock: CoreClock,
+    starting: &watch::Sender<String>,
 ) -> Result<Option<(Cluster, Formation)>, StartError> {
     let known = config.cluster();
     let Some(peers) = known.peers.as_ref().filter(|_| known.has_peers()) else { return Ok(None) };
@@ -511,10 +582,12 @@ async fn join_cluster(
         .map_err(|error| failed(format!("{error}, peers.listen={}", peers.listen)))?
         .next()
         .ok_or_else(|| failed(format!("no such address, peers.listen={}", peers.listen)))?;
+    let node = NodeId(config.node.id);
     let settings = ClusterSettings {
         cluster: config.cluster.clone(),
-        node: NodeId(config.node.id),
-        incarnation: process_number(),
+        node,
+        formation: Formation::open(node, directory)?,
+        incarnation: directory.runs.1,
         peers: known.others().map(|node| (NodeId(node.id), node.peers.clone())).collect(),
         listen,
         certificates: CertificateFiles {
@@ -526,7 +599,7 @@ async fn join_cluster(
     };
     let mut cluster =
         Cluster::bind(settings, clock).await.map_err(|error| failed(error.to_string()))?;
-    let formation = cluster.form(new, &config.node.data_dir).await?;
+    let formation = cluster.form(starting).await?;
     Ok(Some((cluster, formation)))
 }
 
@@ -603,16 +676,9 @@ fn host_name() -> String {
         .unwrap_or_default()
 }
 
-/// Names this process of the node: greater than that of every earlier start.
-fn process_number() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(1).max(1)
-}
-
-/// A number that another run of this node hardly has: part of the GUIDs of clients that make none.
+/// A number that another run of a node hardly has, whatever the clock says: part of the GUIDs of
+/// clients that make none.
 fn boot_number() -> u32 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let nanos = now.unwrap_or_default().as_nanos() as u64;
-    let mixed = (nanos ^ u64::from(std::process::id()) << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed >> 32) as u32
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish() as u32
 }

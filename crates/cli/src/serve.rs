@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use flintmq_broker::Broker;
 use flintmq_broker::config::{ListenUrl, LogFormat, NodeConfig, Overrides};
 use flintmq_broker::logging;
 use flintmq_broker::metrics::Metrics;
+use flintmq_broker::{Broker, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -100,12 +100,19 @@ async fn serve(config: NodeConfig, stop_with_stdin: bool) -> anyhow::Result<()> 
     let mut input = stop_with_stdin.then(end_of_input);
     let metrics = Arc::new(Metrics::install(config.metrics.max_queues)?);
     let (cluster, node) = (config.cluster.clone(), config.node.id);
-    // A node of a cluster may wait long for the others.
-    let broker = tokio::select! {
-        started = Broker::start(config, metrics) => started?,
-        _ = terminate.recv() => bail!("stopped before it was up"),
-        _ = interrupt.recv() => bail!("stopped before it was up"),
-        () = gone(&mut input) => bail!("stopped before it was up"),
+    let stopped = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = gone(&mut input) => {}
+        }
+    };
+    let broker = match Broker::start_unless(config, metrics, stopped).await {
+        Err(error @ StartError::Stopped) => {
+            tracing::info!("{error}");
+            return Ok(());
+        }
+        started => started?,
     };
     for url in broker.client_urls() {
         tracing::info!(url, cluster, node, "clients can connect");

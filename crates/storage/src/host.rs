@@ -30,6 +30,14 @@ pub(crate) fn mount_id(dir: &Path) -> io::Result<String> {
     Ok(format!("{device:x}:{mount:x}"))
 }
 
+/// Whether `dir` lives in RAM that no power loss outlives: tmpfs or ramfs.
+pub(crate) fn is_in_memory(dir: &Path) -> io::Result<bool> {
+    const TMPFS: u32 = 0x0102_1994;
+    const RAMFS: u32 = 0x8584_58f6;
+    let kind = rustix::fs::statfs(dir)?.f_type as u32;
+    Ok(kind == TMPFS || kind == RAMFS)
+}
+
 /// 128 random bits in hexadecimal, for names that must never meet again.
 pub(crate) fn random_name() -> io::Result<String> {
     let mut bytes = [0; 16];
@@ -47,6 +55,13 @@ pub(crate) fn random_number() -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shared_memory_is_memory_and_kernel_tables_are_not() {
+        assert!(is_in_memory(Path::new("/dev/shm")).unwrap());
+        assert!(!is_in_memory(Path::new("/proc")).unwrap());
+        assert!(is_in_memory(Path::new("/nowhere/at/all")).is_err());
+    }
 
     #[test]
     fn names_are_stable_where_they_must_be() {

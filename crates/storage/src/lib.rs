@@ -121,7 +121,7 @@
 //!
 //! | module | job |
 //! | --- | --- |
-//! | `opening`, `marker`, `witness`, `host`, `directory_lock` | whose directory is it, and may its tail be lost |
+//! | `opening`, `judgement`, `marker`, `vouching`, `witness`, `host`, `directory_lock` | whose directory is it, and may its tail be lost |
 //! | `inbox`, `log_writer`, `group_log` | what waits, the one thread that writes, and what it refuses to write |
 //! | `group_replacing`, `side_clearing` | what switches the two sides of a group, what deletes the old one |
 //! | `wal_sync` | the fsync in the background |
@@ -142,6 +142,7 @@ mod disk_space;
 mod group_replacing;
 mod host;
 mod inbox;
+mod judgement;
 mod log_handle;
 mod log_writer;
 mod marker;
@@ -156,6 +157,7 @@ mod space_reclaim;
 mod statistics;
 mod store;
 mod store_reader;
+mod vouching;
 mod wal_sync;
 mod witness;
 

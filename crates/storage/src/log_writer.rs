@@ -12,8 +12,8 @@ use crate::records::{self, EntryHeader};
 use crate::side_clearing::Clearing;
 use crate::small_writes;
 use crate::statistics::Counters;
+use crate::vouching::Vouching;
 use crate::wal_sync::Unsynced;
-use crate::witness::Witness;
 use flintmq_consensus::{Entry, Epoch, GroupId, HardState, Index, LogPosition};
 use flintmq_log_store::StorageError;
 use flintmq_log_store::parts::group_log::{self, GroupLog, MemtableProgress};
@@ -33,7 +33,7 @@ pub(crate) struct LogWriter {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) unsynced: Arc<Unsynced>,
-    pub(crate) witness: Option<Witness>,
+    pub(crate) vouching: Arc<Vouching>,
     pub(crate) durability: Durability,
     pub(crate) write_bytes: usize,
     pub(crate) loss_epoch: Epoch,
@@ -422,11 +422,12 @@ impl LogWriter {
             self.counters.died_entries.fetch_add(self.pending.died, Relaxed);
             self.counters.dead_flushed_entries.fetch_add(self.pending.dead_entries, Relaxed);
             self.counters.dead_flushed_bytes.fetch_add(self.pending.dead_bytes, Relaxed);
-            if let Some(witness) = &self.witness {
-                witness
-                    .record(self.database.db().latest_sequence_number())
-                    .map_err(|error| StorageError::Witness { detail: error.to_string() })?;
+            let sequence = self.database.db().latest_sequence_number();
+            let mut vouched = self.vouching.acknowledging(sequence);
+            if sync {
+                vouched = vouched.and_then(|()| self.vouching.synced(sequence));
             }
+            vouched.map_err(|error| StorageError::Witness { detail: error.to_string() })?;
             if self.durability == Durability::Sync {
                 self.pending.marks.clear();
             } else {
@@ -487,9 +488,7 @@ impl LogWriter {
 
     fn fail(&self, error: &StorageError) -> Round {
         tracing::error!(%error, "the store has failed: nothing more is acknowledged");
-        if let Some(witness) = &self.witness {
-            witness.remove();
-        }
+        self.vouching.withdraw();
         self.inbox.fail(error.clone());
         for group in self.groups.values() {
             group.report(Report::Failed(error.clone()));

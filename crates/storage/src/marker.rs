@@ -19,6 +19,8 @@ const NEW_FILE: &str = "marker.new";
 pub(crate) enum State {
     /// The database is being created; it has never held anything.
     Creating,
+    /// A run is being prepared: it has its number, and the database may not know of it yet.
+    Starting,
     /// In use, or left without closing.
     Open,
     /// Closed, with everything synced.
@@ -44,6 +46,13 @@ pub(crate) struct Marker {
     pub(crate) witness: bool,
     /// Whether the run syncs every write before it reports it.
     pub(crate) synced: bool,
+    /// Number of the run: greater than those of all runs before, whatever the clock says. The
+    /// database has the same one, so that neither is taken for current when the other is newer.
+    #[serde(default)]
+    pub(crate) process: u64,
+    /// RocksDB's sequence number up to which everything was on the disk when this was written.
+    #[serde(default)]
+    pub(crate) sequence: u64,
 }
 
 /// The part of the marker that every format has, read first.
@@ -123,6 +132,8 @@ mod tests {
             loss_epoch: 7,
             witness: true,
             synced: false,
+            process: 11,
+            sequence: 12,
         }
     }
 

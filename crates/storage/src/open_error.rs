@@ -62,6 +62,33 @@ pub enum OpenError {
         /// The data directory.
         dir: PathBuf,
     },
+    /// The marker is there and the database is not.
+    #[error(
+        "the data directory has a marker but no database, so the node has lost its votes and messages; restore the directory as a whole, or replace the node by one with another id and an empty directory dir={}", dir.display()
+    )]
+    DatabaseMissing {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// The database is not the one that the marker was written for.
+    #[error(
+        "marker and database of the data directory do not belong together: {detail}; restore both as they were at the same time, or replace the node by one with another id and an empty directory"
+    )]
+    Mismatch {
+        /// What does not fit.
+        detail: String,
+    },
+    /// The database lacks what was fsynced, and with it votes: an older copy was restored, or the
+    /// disk did not keep its word.
+    #[error(
+        "the database lacks writes that were on the disk, so the node may have forgotten its votes: was the directory restored from a backup, or does the disk lose what it flushed? replace the node by one with another id and an empty directory synced={synced} there={there}"
+    )]
+    Behind {
+        /// RocksDB's sequence number up to which everything was on the disk.
+        synced: u64,
+        /// That of the database.
+        there: u64,
+    },
     /// The marker or a record about the node or a group cannot be read.
     #[error("a record of the data directory is damaged: {detail}; restore or replace the node")]
     Damaged {

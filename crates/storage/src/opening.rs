@@ -12,6 +12,7 @@ use crate::disk_space::{DiskMonitor, FileSystemSpace};
 use crate::group_replacing;
 use crate::host;
 use crate::inbox::Inbox;
+use crate::judgement;
 use crate::log_handle::LogHandle;
 use crate::log_writer::{Group, LogWriter, Pending};
 use crate::marker::{self, Marker, State};
@@ -25,6 +26,7 @@ use crate::space_reclaim::{DiskWatch, SpaceReclaim};
 use crate::statistics::Counters;
 use crate::store::{self, Opened, Running, Shutdown, Store};
 use crate::store_reader::StoreReader;
+use crate::vouching::Vouching;
 use crate::wal_sync::{Unsynced, WalSync};
 use crate::witness::Witness;
 use flintmq_consensus::{Epoch, GroupId, NodeId};
@@ -32,15 +34,12 @@ use flintmq_log_store::GroupRecord;
 use flintmq_log_store::ReadError;
 use flintmq_log_store::parts::group_log::GroupLog;
 use flintmq_log_store::parts::group_record::{self, GroupState, HIGHEST_GROUP, Side, Slot};
-use rocksdb::WriteOptions;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-
-/// Key in the `node` family: the uuid of the node, which ties database and marker together.
-const NODE_UUID_KEY: &[u8] = b"node_uuid";
+use std::time::SystemTime;
 
 impl Store {
     /// Opens the directory, or creates it, and starts the store's threads.
@@ -57,16 +56,21 @@ impl Store {
         let synced = database.sync_found();
         synced.map_err(io_error("syncing the write-ahead log that was found", dir))?;
         let shutdown = judge(&options, &found, &database)?;
-        let (marker, witness) = begin_run(&options, found, &shutdown, &database)?;
+        let last_process = match &found {
+            Found::Ours(marker) => marker.process,
+            Found::New { .. } | Found::Replaced { .. } => 0,
+        };
+        let vouching = Arc::new(begin_run(&options, found, &shutdown, &database)?);
         let database = Arc::new(database);
         complete_drops(&database, &counters)?;
         let clearing = find_sides(&database)?;
-        let reader = store::reader(&database, marker.loss_epoch);
+        let reader = store::reader(&database, vouching.marker.loss_epoch);
         let groups = reader.groups().map_err(|error| damaged(&error))?;
         report(&shutdown, &groups, dir);
         let found = FoundGroups { groups: &groups, clearing };
-        let store = start(options, database, reader, found, counters, marker, witness)?;
-        Ok(Opened { store, groups, shutdown })
+        let (uuid, process) = (vouching.marker.node_uuid.clone(), vouching.marker.process);
+        let store = start(options, database, reader, found, counters, vouching)?;
+        Ok(Opened { store, groups, shutdown, uuid, last_process, process })
     }
 }
 
@@ -108,6 +112,9 @@ fn find(options: &StoreOptions) -> Result<Found, OpenError> {
         }
         return Ok(Found::New { node_uuid: marker.node_uuid });
     }
+    if !database.exists() {
+        return Err(OpenError::DatabaseMissing { dir: dir.to_owned() });
+    }
     Ok(Found::Ours(marker))
 }
 
@@ -127,11 +134,7 @@ fn open_database(
     let database = Database::open(&path, &options.tuning, create, counters, lock)
         .map_err(|error| OpenError::Database { detail: error.to_string() })?;
     if let Found::New { node_uuid } | Found::Replaced { node_uuid } = found {
-        let mut write = WriteOptions::default();
-        write.set_sync(true);
-        let node = database.family(Family::Node);
-        let written = database.db().put_cf_opt(node, NODE_UUID_KEY, node_uuid, &write);
-        written.map_err(|error| OpenError::Database { detail: error.to_string() })?;
+        judgement::note_uuid(&database, node_uuid)?;
     }
     Ok(database)
 }
@@ -142,87 +145,74 @@ fn judge(
     found: &Found,
     database: &Database,
 ) -> Result<Shutdown, OpenError> {
-    let lost = |reason: &str| Ok(Shutdown::TailMayBeLost { reason: reason.to_owned() });
-    let marker = match found {
-        Found::New { .. } => return Ok(Shutdown::New),
-        Found::Replaced { .. } => return lost("the node was replaced"),
-        Found::Ours(marker) => marker,
-    };
-    let uuid = database.db().get_cf(database.family(Family::Node), NODE_UUID_KEY);
-    let uuid = uuid.map_err(|error| OpenError::Database { detail: error.to_string() })?;
-    if uuid.as_deref() != Some(marker.node_uuid.as_bytes()) {
-        let detail = "the database is not the marker's, or has lost what was synced".to_owned();
-        return Err(OpenError::Damaged { detail });
+    match found {
+        Found::New { .. } => Ok(Shutdown::New),
+        Found::Replaced { .. } => {
+            Ok(Shutdown::TailMayBeLost { reason: "the node was replaced".to_owned() })
+        }
+        Found::Ours(marker) => judgement::judge(options, marker, database),
     }
-    if marker.state == State::Clean {
-        return Ok(Shutdown::Clean);
-    }
-    if marker.witness
-        && let Some(dir) = &options.witness_dir
-        && let Some(acknowledged) = Witness::read(dir, &marker.node_uuid, &marker.run)
-    {
-        let there = database.db().latest_sequence_number();
-        return if there >= acknowledged {
-            Ok(Shutdown::ProcessCrash)
-        } else {
-            Ok(Shutdown::TailMayBeLost {
-                reason: format!(
-                    "writes are missing that the witness saw acknowledged={acknowledged} there={there}"
-                ),
-            })
-        };
-    }
-    if marker.synced {
-        return Ok(Shutdown::Synced);
-    }
-    if !options.trust_page_cache {
-        return lost("the page cache of this file system is not to be trusted");
-    }
-    if marker.witness {
-        return lost("not closed, and the witness is gone: the machine was restarted");
-    }
-    let mount =
-        host::mount_id(&options.dir).map_err(io_error("looking up the mount", &options.dir))?;
-    if marker.boot_id.is_none() || marker.boot_id != host::boot_id() {
-        return lost("not closed, and the machine was restarted");
-    }
-    if marker.mount_id != mount {
-        return lost("not closed, and the volume was mounted anew");
-    }
-    Ok(Shutdown::ProcessCrash)
 }
 
 /// Writes the marker of the new run, with its witness.
+///
+/// The marker names the run before the database does, and says that it does so, until both agree:
+/// a stop in between is told from a part of the directory that is older than the other.
 fn begin_run(
     options: &StoreOptions,
     found: Found,
     shutdown: &Shutdown,
     database: &Database,
-) -> Result<(Marker, Option<Witness>), OpenError> {
+) -> Result<Vouching, OpenError> {
     let dir = options.dir.as_path();
-    let (node_uuid, loss_epoch) = match found {
-        Found::New { node_uuid } => (node_uuid, 0),
+    let (node_uuid, loss_epoch, last) = match found {
+        Found::New { node_uuid } => (node_uuid, 0, 0),
         // The number went with the marker. It must not come again: groups tell losses apart by it.
-        Found::Replaced { node_uuid } => (node_uuid, highest_epoch(database)?),
-        Found::Ours(marker) => (marker.node_uuid, marker.loss_epoch),
+        Found::Replaced { node_uuid } => {
+            (node_uuid, highest_epoch(database)?, judgement::process_of(database)?)
+        }
+        Found::Ours(marker) => (marker.node_uuid, marker.loss_epoch, marker.process),
     };
     let run = host::random_name().map_err(io_error("reading random numbers", dir))?;
-    let mut marker = new_marker(options, node_uuid, State::Open, run)?;
+    let mut marker = new_marker(options, node_uuid, State::Starting, run)?;
     marker.loss_epoch = loss_epoch + u64::from(matches!(shutdown, Shutdown::TailMayBeLost { .. }));
-    let witness = match &options.witness_dir {
-        Some(place) if options.trust_page_cache => {
-            let sequence = database.db().latest_sequence_number();
-            let created = Witness::create(place, &marker.node_uuid, &marker.run, sequence);
-            Some(created.map_err(io_error("creating the witness", place))?)
-        }
-        _ => None,
-    };
+    marker.process = next_process(last, options.now.unwrap_or_else(SystemTime::now));
+    // All that was found is synced.
+    marker.sequence = database.db().latest_sequence_number();
+    let witness = create_witness(options, &marker);
     marker.witness = witness.is_some();
-    marker.write(dir).map_err(io_error("writing the marker", dir))?;
+    let write = |marker: &Marker| marker.write(dir).map_err(io_error("writing the marker", dir));
+    write(&marker)?;
+    judgement::note_process(database, marker.process)?;
+    marker.state = State::Open;
+    marker.sequence = database.db().latest_sequence_number();
+    write(&marker)?;
     if let Some(place) = &options.witness_dir {
         Witness::remove_others(place, &marker.node_uuid, Some(&marker.run));
     }
-    Ok((marker, witness))
+    Ok(Vouching { witness, dir: dir.to_owned(), marker })
+}
+
+/// A number above that of the last run, whatever became of the clock.
+fn next_process(last: u64, now: SystemTime) -> u64 {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(0).max(last.saturating_add(1))
+}
+
+/// The witness of a run, where there can be one.
+fn create_witness(options: &StoreOptions, marker: &Marker) -> Option<Witness> {
+    let place = options.witness_dir.as_ref().filter(|_| options.trust_page_cache)?;
+    match Witness::create(place, &marker.node_uuid, &marker.run, marker.sequence) {
+        Ok(witness) => Some(witness),
+        Err(error) => {
+            tracing::warn!(
+                dir = %place.display(), %error,
+                "no witness is kept, so that after a crash boot and mount decide whether \
+                 anything is missing; give the node a directory in RAM, node.witness_dir"
+            );
+            None
+        }
+    }
 }
 
 fn new_marker(
@@ -244,6 +234,8 @@ fn new_marker(
         loss_epoch: 0,
         witness: false,
         synced: options.durability == Durability::Sync,
+        process: 0,
+        sequence: 0,
     })
 }
 
@@ -310,8 +302,7 @@ fn start(
     reader: StoreReader,
     FoundGroups { groups, clearing }: FoundGroups<'_>,
     counters: Arc<Counters>,
-    marker: Marker,
-    witness: Option<Witness>,
+    vouching: Arc<Vouching>,
 ) -> Result<Store, OpenError> {
     let inbox = Arc::new(Inbox::new(options.inbox_bytes, options.inbox_batches));
     let disk = Arc::new(DiskMonitor::new(options.disk_reserve));
@@ -334,10 +325,10 @@ fn start(
         inbox: Arc::clone(&inbox),
         counters: Arc::clone(&counters),
         unsynced: Arc::clone(&unsynced),
-        witness,
+        vouching: Arc::clone(&vouching),
         durability: options.durability,
         write_bytes: options.write_bytes,
-        loss_epoch: marker.loss_epoch,
+        loss_epoch: vouching.marker.loss_epoch,
         groups: known,
         clearing: clearing.into_iter().map(|slot| Clearing::new(slot, entry_bytes)).collect(),
         pending: Pending::default(),
@@ -357,6 +348,7 @@ fn start(
         database: Arc::clone(&database),
         inbox: Arc::clone(&inbox),
         counters: Arc::clone(&counters),
+        vouching: Arc::clone(&vouching),
         unsynced,
         stop: Arc::clone(&stop),
         interval: options.flush_interval,
@@ -383,12 +375,7 @@ fn start(
         stop,
         running: Mutex::default(),
     };
-    let running = Running {
-        threads: Vec::new(),
-        dir: options.dir.clone(),
-        marker,
-        witness_dir: options.witness_dir,
-    };
+    let running = Running { threads: Vec::new(), vouching, witness_dir: options.witness_dir };
     // From here on dropping the store ends the threads that could be started.
     store.running = Mutex::new(Some(running));
     let mut threads = vec![

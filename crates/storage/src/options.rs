@@ -4,7 +4,7 @@ use crate::disk_space::FreeSpace;
 use flintmq_consensus::NodeId;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Whose data a directory holds. A directory never changes its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,13 +42,15 @@ pub struct StoreOptions {
     pub disk_reserve: u64,
     /// How often free space is looked at. Default: 250 ms.
     pub disk_check_interval: Duration,
-    /// Where the witness lives: a directory in RAM that outlives the process but not the machine.
-    /// Default: `/dev/shm` where it exists. `None`: boot id and mount id decide instead
-    /// (consensus design, section 2.1).
+    /// Where the witness lives: a directory in RAM (tmpfs or ramfs) that outlives the process but
+    /// not the machine. Default: `/dev/shm`. `None`, a directory on a disk, and one that cannot be
+    /// written: boot id and mount id decide instead (consensus design, section 2.1).
     pub witness_dir: Option<PathBuf>,
     /// False where the page cache does not survive a process crash (FUSE, 9p, NFS): then every stop
     /// that was not clean counts as a lost tail. Default: true.
     pub trust_page_cache: bool,
+    /// The time, for the number of the run. Default: the machine's clock.
+    pub now: Option<SystemTime>,
     /// Take a directory with content but without a marker as this node's, under a new uuid; every
     /// group in it comes up recovering. The operator's word, never a default.
     pub replace: bool,
@@ -101,7 +103,6 @@ pub struct Tuning {
 impl StoreOptions {
     /// Options for the directory `dir` of `identity`, everything else at its default.
     pub fn new(dir: impl Into<PathBuf>, identity: NodeIdentity) -> Self {
-        let shm = PathBuf::from("/dev/shm");
         Self {
             dir: dir.into(),
             identity,
@@ -109,8 +110,9 @@ impl StoreOptions {
             flush_interval: Duration::from_millis(200),
             disk_reserve: 1 << 30,
             disk_check_interval: Duration::from_millis(250),
-            witness_dir: shm.is_dir().then_some(shm),
+            witness_dir: Some(PathBuf::from("/dev/shm")),
             trust_page_cache: true,
+            now: None,
             replace: false,
             inbox_bytes: 32 << 20,
             inbox_batches: 65_536,

@@ -128,7 +128,7 @@ mod tests {
         let identity = NodeIdentity { cluster: "test".to_owned(), node: NodeId(1) };
         let mut options = StoreOptions::new(place.path().join("data"), identity);
         options.disk_reserve = 0;
-        options.witness_dir = Some(place.path().to_owned());
+        options.witness_dir = None;
         options
     }
 

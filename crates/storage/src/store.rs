@@ -7,6 +7,7 @@ use crate::log_handle::LogHandle;
 use crate::marker::{Marker, State};
 use crate::shutdown_signal::ShutdownSignal;
 use crate::store_reader::StoreReader;
+use crate::vouching::Vouching;
 use crate::witness::Witness;
 use bytes::Bytes;
 use flintmq_consensus::{Entry, GroupId, HardState, Index, LogPosition, SnapshotId};
@@ -28,6 +29,13 @@ pub struct Opened {
     pub groups: Vec<GroupRecord>,
     /// How the directory was left.
     pub shutdown: Shutdown,
+    /// Names the directory's content: drawn when it was created, and never again the same.
+    pub uuid: String,
+    /// Number of the run before; 0 when the directory is new.
+    pub last_process: u64,
+    /// Number of this run: on the disk before the store is open, and greater than those of all
+    /// earlier runs of this directory. Milliseconds since 1970, unless the clock stepped back.
+    pub process: u64,
 }
 
 /// How a directory was left by its last user.
@@ -62,8 +70,7 @@ pub struct Store {
 /// What ends with the store.
 pub(crate) struct Running {
     pub(crate) threads: Vec<JoinHandle<()>>,
-    pub(crate) dir: PathBuf,
-    pub(crate) marker: Marker,
+    pub(crate) vouching: Arc<Vouching>,
     pub(crate) witness_dir: Option<PathBuf>,
 }
 
@@ -97,8 +104,10 @@ impl Store {
         }
         let db = self.reader.database.db();
         db.flush_wal(true).map_err(|error| sync(error.to_string()))?;
-        let clean = Marker { state: State::Clean, ..running.marker };
-        clean.write(&running.dir).map_err(|error| sync(error.to_string()))?;
+        let Vouching { dir, marker, .. } = &*running.vouching;
+        let sequence = db.latest_sequence_number();
+        let clean = Marker { state: State::Clean, sequence, ..marker.clone() };
+        clean.write(dir).map_err(|error| sync(error.to_string()))?;
         if let Some(dir) = &running.witness_dir {
             Witness::remove_others(dir, &clean.node_uuid, None);
         }
@@ -289,11 +298,18 @@ mod tests {
 
     #[test]
     fn a_failed_fsync_is_final() {
+        for witness in [true, false] {
+            a_failed_fsync_leaves_nothing_that_vouches(witness);
+        }
+    }
+
+    fn a_failed_fsync_leaves_nothing_that_vouches(witness: bool) {
         let place = tempfile::tempdir().unwrap();
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
         let options = || {
             let identity = NodeIdentity { cluster: "test".to_owned(), node: NodeId(1) };
             let mut options = StoreOptions::new(place.path().join("data"), identity);
-            options.witness_dir = Some(place.path().to_owned());
+            options.witness_dir = witness.then(|| memory.path().to_owned());
             options.disk_reserve = 0;
             options
         };

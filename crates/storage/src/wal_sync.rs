@@ -5,6 +5,7 @@ use crate::database::Database;
 use crate::inbox::{Inbox, SyncMark};
 use crate::shutdown_signal::ShutdownSignal;
 use crate::statistics::Counters;
+use crate::vouching::Vouching;
 use flintmq_consensus::GroupId;
 use flintmq_log_store::StorageError;
 use std::collections::BTreeMap;
@@ -48,6 +49,7 @@ pub(crate) struct WalSync {
     pub(crate) database: Arc<Database>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) vouching: Arc<Vouching>,
     pub(crate) unsynced: Arc<Unsynced>,
     pub(crate) stop: Arc<ShutdownSignal>,
     pub(crate) interval: Duration,
@@ -58,12 +60,18 @@ impl WalSync {
     pub(crate) fn run(self) {
         while !self.stop.wait(self.interval) {
             let Some(marks) = self.unsynced.take() else { continue };
+            // What is written while the fsync is under way may not be part of it.
+            let sequence = self.database.db().latest_sequence_number();
             let began = Instant::now();
             if let Err(error) = self.database.db().flush_wal(true) {
                 self.inbox.fail(StorageError::Sync { detail: error.to_string() });
                 return;
             }
             self.counters.flush.record(began.elapsed());
+            if let Err(error) = self.vouching.synced(sequence) {
+                self.inbox.fail(StorageError::Witness { detail: error.to_string() });
+                return;
+            }
             self.inbox.push_synced(marks);
         }
     }

@@ -33,7 +33,7 @@ fn options(dir: &TempDir, durability: Durability) -> StoreOptions {
     options.durability = durability;
     options.flush_interval = Duration::from_millis(5);
     options.disk_reserve = 0;
-    options.witness_dir = Some(dir.path().to_owned());
+    options.witness_dir = None;
     options
 }
 

@@ -14,11 +14,14 @@ const GROUP: GroupId = GroupId(1);
 /// Tells the test binary that it is the process to be killed, and where to write.
 const CHILD: &str = "FLINTMQ_STORAGE_TEST_CHILD";
 
-fn options(place: &Path) -> StoreOptions {
+/// Where its witness lies, in RAM.
+const MEMORY: &str = "FLINTMQ_STORAGE_TEST_MEMORY";
+
+fn options(place: &Path, memory: &Path) -> StoreOptions {
     let identity = NodeIdentity { cluster: "test".to_owned(), node: NodeId(1) };
     let mut options = StoreOptions::new(place.join("data"), identity);
     options.disk_reserve = 0;
-    options.witness_dir = Some(place.to_owned());
+    options.witness_dir = Some(memory.to_owned());
     options
 }
 
@@ -26,7 +29,8 @@ fn options(place: &Path) -> StoreOptions {
 #[test]
 fn the_process_to_be_killed() {
     let Some(place) = std::env::var_os(CHILD) else { return };
-    let store = Store::open(options(Path::new(&place))).unwrap().store;
+    let memory = std::env::var_os(MEMORY).unwrap();
+    let store = Store::open(options(Path::new(&place), Path::new(&memory))).unwrap().store;
     let reports = Reports::of(&store, GROUP);
     store.create_group(GROUP, hard_state(1)).unwrap();
     assert_eq!(reports.next(), Report::Created);
@@ -49,9 +53,11 @@ fn the_process_to_be_killed() {
 fn what_was_reported_is_there() {
     for lines in [1, 2, 50, 501] {
         let place = tempfile::tempdir().unwrap();
+        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "the_process_to_be_killed", "--nocapture"])
             .env(CHILD, place.path())
+            .env(MEMORY, memory.path())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -68,7 +74,7 @@ fn what_was_reported_is_there() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        let opened = Store::open(options(place.path())).unwrap();
+        let opened = Store::open(options(place.path(), memory.path())).unwrap();
         assert_eq!(opened.shutdown, Shutdown::ProcessCrash);
         let store = &opened.store;
         let last = store.bounds(GROUP).unwrap().last.index;

@@ -5,7 +5,7 @@
 mod damage;
 
 use bytes::Bytes;
-use damage::{copy_dir, options, plain, truncate, wal_files};
+use damage::{Place, copy_dir, options, plain, truncate, wal_files};
 use flintmq_consensus::{CreationId, Entry, GroupId, Index, LogPosition, Term};
 use flintmq_storage::conformance::replacing::{id, open, pieces, stage};
 use flintmq_storage::conformance::{GroupDump, Reports, batch, dump, entry, hard_state};
@@ -14,7 +14,6 @@ use flintmq_storage::{
     SnapshotReport, Store, StoreOptions,
 };
 use std::fs;
-use tempfile::TempDir;
 
 const ONE: GroupId = GroupId(1);
 const TWO: GroupId = GroupId(2);
@@ -159,7 +158,7 @@ fn replace(all: &mut Recorder<'_>, [one, two]: &[Reports; 2], round: u64) -> Opt
 }
 
 /// Opens a copy of `dir` whose log file ends after `bytes`.
-fn open_cut(place: &TempDir, dir: &str, bytes: u64, name: &str) -> Store {
+fn open_cut(place: &Place, dir: &str, bytes: u64, name: &str) -> Store {
     copy_dir(&place.path().join(dir), &place.path().join(name));
     let wal = wal_files(&place.path().join(name)).pop().unwrap();
     truncate(&wal, bytes);
@@ -169,7 +168,7 @@ fn open_cut(place: &TempDir, dir: &str, bytes: u64, name: &str) -> Store {
 
 #[test]
 fn a_cut_log_file_has_the_old_past_or_the_new_one() {
-    let place = tempfile::tempdir().unwrap();
+    let place = Place::new();
     let store = Store::open(options(&place, "a")).unwrap().store;
     let wal = wal_files(&place.path().join("a")).pop().unwrap();
     // Nothing is large enough for another log file, so the bytes count from its beginning.
@@ -237,7 +236,7 @@ fn go_on(store: &dyn LogStore) {
 
 #[test]
 fn a_killed_process_leaves_nothing_staged() {
-    let place = tempfile::tempdir().unwrap();
+    let place = Place::new();
     let store = Store::open(options(&place, "a")).unwrap().store;
     let last = history(&store, &|| 0, usize::MAX).pop().unwrap().after;
     let opened = open(&store, TWO).unwrap();

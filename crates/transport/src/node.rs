@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use flintmq_consensus::NodeId;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,6 +35,8 @@ pub(crate) struct Node {
     /// Held while the list of peers is replaced.
     changing: Mutex<()>,
     connections: AtomicU64,
+    /// See [`crate::Transport::set_formation`].
+    formation: watch::Sender<u64>,
     /// How long what waits may still be sent when the node stops.
     grace: Mutex<Duration>,
 }
@@ -55,6 +57,7 @@ impl Node {
             peers: ArcSwap::default(),
             changing: Mutex::new(()),
             connections: AtomicU64::new(0),
+            formation: watch::Sender::new(settings.formation),
             grace: Mutex::new(Duration::ZERO),
             settings,
         }
@@ -138,6 +141,21 @@ impl Node {
             room: Arc::clone(room),
             meter,
         }
+    }
+
+    /// The set of nodes that the cluster began with, as far as it is known.
+    pub(crate) fn formation(&self) -> u64 {
+        *self.formation.borrow()
+    }
+
+    /// For waiting until the formation is known.
+    pub(crate) fn watch_formation(&self) -> watch::Receiver<u64> {
+        self.formation.subscribe()
+    }
+
+    pub(crate) fn set_formation(&self, formation: u64) {
+        self.formation
+            .send_if_modified(|present| std::mem::replace(present, formation) != formation);
     }
 
     pub(crate) fn grace(&self) -> Duration {

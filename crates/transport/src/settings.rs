@@ -48,6 +48,9 @@ pub struct Settings {
     /// Names this start of the process: greater than that of every earlier start of the same node.
     /// A connection from an earlier process than one that was seen is refused.
     pub incarnation: u64,
+    /// Names the set of nodes that the cluster began with; 0 before that is known. Nodes of two
+    /// sets refuse each other. See [`crate::Transport::set_formation`].
+    pub formation: u64,
     /// The other nodes. More can be added later.
     pub peers: Vec<PeerAddress>,
     /// Streams for entries and acknowledgements, 1 to [`MAX_SHARDS`]. Nodes may differ.
@@ -104,6 +107,7 @@ impl Settings {
             cluster: cluster.into(),
             node,
             incarnation,
+            formation: 0,
             peers: Vec::new(),
             append_shards: 4,
             gateway_shards: 2,

@@ -146,6 +146,13 @@ impl Transport {
         self.inner.node.peers().values().map(|peer| peer.status()).collect()
     }
 
+    /// Says with which set of nodes the cluster began, once that is known. All connections are made
+    /// again, so that two nodes which know it are connected only when they know the same: nothing
+    /// that was sent before is delivered after.
+    pub fn set_formation(&self, formation: u64) {
+        self.inner.node.set_formation(formation);
+    }
+
     /// Changes [`Settings::bulk_bytes_per_second`] from the next write on.
     pub fn limit_bulk(&self, bytes_per_second: u64) {
         self.inner.node.pacer.set(bytes_per_second);

@@ -37,7 +37,7 @@ pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
 
 fn reasons(state: &AdminState) -> Vec<String> {
     let Some(node) = state.node.get() else {
-        return vec!["the node is starting".to_owned()];
+        return vec![state.starting.borrow().clone()];
     };
     let failure = node.fatal.reason().map(str::to_owned).into_iter();
     failure.chain(unserved::reasons(node)).collect()

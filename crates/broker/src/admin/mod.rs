@@ -100,6 +100,8 @@ impl NodeCell {
 #[derive(Clone)]
 pub(crate) struct AdminState {
     node: Arc<OnceLock<Node>>,
+    /// Why the node is not up yet.
+    starting: watch::Sender<String>,
     metrics: Arc<Metrics>,
     access: Arc<Access>,
 }
@@ -120,7 +122,8 @@ impl AdminServer {
         let failed = |source| AdminError::Listen { address: section.listen, source };
         let listener = TcpListener::bind(section.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let state = AdminState { node: Arc::default(), metrics, access };
+        let starting = watch::Sender::new("the node is starting".to_owned());
+        let state = AdminState { node: Arc::default(), starting, metrics, access };
         Ok(Self { listener, address, state })
     }
 
@@ -130,6 +133,11 @@ impl AdminServer {
 
     pub(crate) fn node(&self) -> NodeCell {
         NodeCell(Arc::clone(&self.state.node))
+    }
+
+    /// Where to say why the node is not up yet.
+    pub(crate) fn starting(&self) -> watch::Sender<String> {
+        self.state.starting.clone()
     }
 
     /// What other nodes may ask of this one; see [`Peers::run`].

@@ -9,7 +9,9 @@ use flintmq_consensus::NodeId;
 use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
-use super::formation::{Formation, Word, tell};
+use super::formation::Formation;
+use super::forming::{Word, tell};
+use super::founding::Founders;
 use crate::controller::{
     ClusterMembership, Controller, ControllerError, MembershipCommand, NodeState,
 };
@@ -38,6 +40,9 @@ enum Verdict {
     Expected,
     Unexpected,
     Removed,
+    /// The cluster was formed just now, and the roster is empty yet: the founders are all there is
+    /// to tell.
+    Newborn,
 }
 
 impl Answering {
@@ -58,19 +63,20 @@ impl Answering {
             return;
         }
         if word.asks {
-            match self.verdict(from) {
-                Verdict::Expected => self.admit(from, word.number),
-                verdict => self.tell_verdict(from, word.number, &verdict),
+            let verdict = self.verdict(from);
+            self.tell_verdict(from, word.number, &verdict);
+            if verdict == Verdict::Expected {
+                self.admit(from, word.number);
             }
         }
     }
 
     fn verdict(&self, from: NodeId) -> Verdict {
-        verdict(&self.controller.membership(), self.formation.members.get(&from.0).copied(), from)
+        verdict(&self.controller.membership(), from)
     }
 
     fn tell_verdict(&self, to: NodeId, theirs: u64, verdict: &Verdict) {
-        let number = self.formation.number;
+        let (number, founders) = (self.formation.number, self.founders());
         let word = match verdict {
             Verdict::Known { directory, joins } => {
                 if *directory != theirs {
@@ -84,13 +90,26 @@ impl Answering {
                 } else {
                     (None, BTreeMap::new())
                 };
-                Word { number, formed_with: Some(*directory), joins, nodes, ..Word::default() }
+                let formed_with = Some(*directory);
+                Word { number, formed_with, joins, nodes, founders, ..Word::default() }
             }
+            // Even before it is admitted: from here on it takes part in no other formation.
+            Verdict::Expected | Verdict::Newborn => Word { number, founders, ..Word::default() },
             Verdict::Unexpected => Word { number, unexpected: true, ..Word::default() },
             Verdict::Removed => Word { number, removed: true, ..Word::default() },
-            Verdict::Expected => return,
         };
         tell(&self.links, to, &word);
+    }
+
+    /// With whom the cluster began.
+    fn founders(&self) -> Founders {
+        if !self.formation.founders.is_empty() {
+            return self.formation.founders.clone();
+        }
+        // This node was admitted by an earlier version.
+        let roster = self.controller.membership();
+        let founders = roster.nodes().filter(|node| node.founder);
+        founders.filter_map(|node| Some((node.id, node.directory?))).collect()
     }
 
     fn addresses(&self) -> BTreeMap<u32, String> {
@@ -124,8 +143,8 @@ impl Answering {
     }
 }
 
-/// What a node is told that comes; `met` is the number of its directory at the cluster's birth.
-fn verdict(roster: &ClusterMembership, met: Option<u64>, from: NodeId) -> Verdict {
+/// What the node that asks is.
+fn verdict(roster: &ClusterMembership, from: NodeId) -> Verdict {
     match roster.node(from.0) {
         Some(node) if node.state == NodeState::Removed => Verdict::Removed,
         Some(node) => match node.directory {
@@ -133,9 +152,7 @@ fn verdict(roster: &ClusterMembership, met: Option<u64>, from: NodeId) -> Verdic
             None => Verdict::Expected,
         },
         None if roster.is_known() => Verdict::Unexpected,
-        // The cluster has just been born, and its nodes are not written down yet. A node that
-        // nobody knows was formed with no number at all.
-        None => Verdict::Known { directory: met.unwrap_or(0), joins: false },
+        None => Verdict::Newborn,
     }
 }
 
@@ -161,17 +178,41 @@ mod tests {
 
     #[test]
     fn who_was_there_from_the_beginning_is_known_by_its_number() {
-        let known = |directory| Verdict::Known { directory, joins: false };
-        let unwritten = ClusterMembership::default();
-        assert_eq!(verdict(&unwritten, Some(7), NodeId(2)), known(7));
-        assert_eq!(verdict(&unwritten, None, NodeId(4)), known(0), "no directory has this number");
-        assert_eq!(verdict(&roster_of(&[1, 2]), Some(7), NodeId(2)), known(2), "the roster counts");
+        assert_eq!(verdict(&ClusterMembership::default(), NodeId(2)), Verdict::Newborn);
+        let known = Verdict::Known { directory: 2, joins: false };
+        assert_eq!(verdict(&roster_of(&[1, 2]), NodeId(2)), known);
+    }
+
+    #[test]
+    fn a_configured_node_that_was_away_at_the_beginning_is_admitted_with_one_directory() {
+        let config = r#"
+            [[cluster_nodes]]
+            id = 1
+            peers = "h:1"
+            [[cluster_nodes]]
+            id = 2
+            peers = "h:2"
+            [[cluster_nodes]]
+            id = 3
+            peers = "h:3"
+        "#;
+        let config: crate::config::NodeConfig = toml::from_str(config).unwrap();
+        let config = config.cluster();
+        let founders = BTreeMap::from([(1, 11), (3, 13)]);
+        let nodes = crate::controller::first_nodes(&config, |id| founders.get(&id).copied());
+        let mut roster = ClusterMembership::default();
+        roster.apply(MembershipCommand::Seed { nodes, replicas: None }).unwrap();
+        assert_eq!(verdict(&roster, NodeId(1)), Verdict::Known { directory: 11, joins: false });
+        assert_eq!(verdict(&roster, NodeId(2)), Verdict::Expected);
+        roster.apply(MembershipCommand::Admit { id: 2, directory: 12 }).unwrap();
+        assert!(roster.apply(MembershipCommand::Admit { id: 2, directory: 99 }).is_none());
+        assert_eq!(verdict(&roster, NodeId(2)), Verdict::Known { directory: 12, joins: true });
     }
 
     #[test]
     fn who_comes_later_is_expected_once() {
         let mut roster = roster_of(&[1, 2]);
-        let told = |roster: &ClusterMembership| verdict(roster, None, NodeId(3));
+        let told = |roster: &ClusterMembership| verdict(roster, NodeId(3));
         assert_eq!(told(&roster), Verdict::Unexpected);
         let add = MembershipCommand::Add { id: 3, peers: "h:1".into(), replaces: None };
         roster.apply(add).unwrap();

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::FromAdministration;
 use super::admission::Answering;
-use super::formation::FORMATION;
+use super::forming::FORMATION;
 use crate::admin::ADMINISTRATION;
 use crate::host::{FromPeer, ShardSender};
 

@@ -1,68 +1,116 @@
-//! How a cluster is born, once: nodes with new data directories find each other and agree that all
-//! of them are new. Whoever comes with a new directory later is told so, for it has forgotten what
-//! it voted for.
+//! How a cluster is formed, once: a majority of the configured nodes, all with new data directories,
+//! agrees on the founders ([`super::founding`]). The rest joins later. A node that comes with a new
+//! directory in place of a known one is refused, for it has forgotten what it voted for.
 //!
-//! Each node draws a number when its directory is new, and keeps it there, synced, before it tells
-//! it to anybody. It forms its groups once it has heard from all others: of each either that it is
-//! new too, or that it has formed with exactly this node's number. A node that formed remembers the
-//! numbers of all. So one that lost its directory comes with another number, and is refused.
+//! Each node draws a number when its directory is new, and keeps it there, synced, before it sends
+//! it. The founders are nodes with the numbers of their directories. They alone are the first
+//! members of all groups. Why no node votes twice under one id:
 //!
-//! Later nodes are expected by an operator's word (`admission`): the controller notes the number of
-//! the first directory that comes under theirs. Such a node makes its groups without members, and
-//! so votes nowhere until the groups' leaders have made it a member.
+//! - **One set.** Any two majorities share a node, and its position is on its disk before it is
+//!   shown. So at most one set is chosen, and two disjoint ones never are.
+//! - **A founder that lost its directory** comes with another number. It needs a majority to form
+//!   a cluster, or an answer to join one. Every node that knows the founders, also one that is no
+//!   founder, answers with them instead of taking part: the node finds itself forgotten and stops.
+//! - **A configured node that is no founder** is a member of no group. The controller's roster
+//!   expects it, as a node that an operator added: on its first contact the number of its directory
+//!   is committed there (`admission`), once, by members of which it is none. Only then it makes its
+//!   groups, without members, and the groups' leaders make it one. With a second directory it meets
+//!   the number of the first, and is refused.
+//! - **What no protocol can see** is a founder that lost its directory while all nodes that know of
+//!   it are away, when enough nodes that never heard of a formation make up a majority with it.
+//!   They form a second cluster. Both have names of their own ([`Formation::name`]), and the
+//!   transport connects no nodes of different ones: nothing mixes, and both logs say so.
+//!
+//! The file belongs to the store beside it and names it. A store that was lost or is older than the
+//! file is refused.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use bytes::Bytes;
-use flintmq_consensus::{GroupId, NodeId};
-use flintmq_transport::{Event, Inbound};
+use flintmq_consensus::NodeId;
 use serde::{Deserialize, Serialize};
 
-use super::{PeerLinks, arrivals};
-
-/// The number under which nodes talk about their formation; no group has it.
-pub(super) const FORMATION: GroupId = GroupId(u32::MAX);
+use super::founding::{Founders, Position};
 
 /// File in the data directory.
 const FILE: &str = "formation.json";
 
-/// How often a node asks again.
-const ASK: Duration = Duration::from_millis(100);
+/// A data directory, as the store in it was opened.
+pub(crate) struct Directory<'a> {
+    /// Where it is.
+    pub(crate) path: &'a Path,
+    /// Names the store.
+    pub(crate) store: &'a str,
+    /// Numbers of the store's last run and of this one.
+    pub(crate) runs: (u64, u64),
+    /// The store has no groups.
+    pub(crate) is_new: bool,
+}
 
-/// After how much asking an operator is told whom the node waits for.
-const PATIENCE: u32 = 50;
-
-/// What a node knows of the birth of its cluster; kept in its data directory.
+/// What a node knows of the formation of its cluster; kept in its data directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Formation {
     /// This directory's own number.
     pub(super) number: u64,
-    /// The numbers of all other directories, once they are formed together; of a later node only
-    /// that of the node that let it in.
+    /// Names the store in the directory; empty in files of earlier versions.
     #[serde(default)]
-    pub(super) members: BTreeMap<u32, u64>,
+    store: String,
+    /// Number of the store's last run that this file knows of.
+    #[serde(default)]
+    run: u64,
+    /// What this node promised and accepted while the cluster was formed.
+    #[serde(default)]
+    pub(super) position: Position,
+    /// With whom the cluster began, once that is known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) founders: Founders,
+    /// The other founders, in files of earlier versions.
+    #[serde(default, skip_serializing)]
+    members: BTreeMap<u32, u64>,
     /// How many partitions there were when this node came to a cluster that was there already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    joined: Option<u32>,
+    pub(super) joined: Option<u32>,
     /// The nodes that were there then, and where they are reached: for as long as the roster does
     /// not tell.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) nodes: BTreeMap<u32, String>,
-    /// The cluster has parted with this node.
+    /// This node was removed from the cluster.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     removed: bool,
     /// Where it is kept.
     #[serde(skip)]
-    file: PathBuf,
+    pub(super) file: PathBuf,
 }
 
 impl Formation {
+    /// What the directory of the node `own` says; a new record for a new directory.
+    ///
+    /// # Errors
+    /// The directory is not whole, or the node must not take part with it.
+    pub(crate) fn open(own: NodeId, directory: &Directory<'_>) -> Result<Self, FormationError> {
+        let file = directory.path.join(FILE);
+        let mut formation = match load(&file)? {
+            Some(formation) if formation.removed => return Err(FormationError::Removed(file)),
+            Some(formation) => formation,
+            None if directory.is_new => Self::new(&file),
+            None => return Err(FormationError::NotFormed(file)),
+        };
+        formation.take_over(own);
+        formation.check(own, directory)?;
+        directory.store.clone_into(&mut formation.store);
+        formation.run = directory.runs.1;
+        save(&formation)?;
+        Ok(formation)
+    }
+
     fn new(file: &Path) -> Self {
         Self {
             number: draw(),
+            store: String::new(),
+            run: 0,
+            position: Position::default(),
+            founders: BTreeMap::new(),
             members: BTreeMap::new(),
             joined: None,
             nodes: BTreeMap::new(),
@@ -71,7 +119,44 @@ impl Formation {
         }
     }
 
-    /// Remembers that the cluster has parted with this node, so that it never starts again.
+    /// Earlier versions formed with all nodes, and noted the others.
+    fn take_over(&mut self, own: NodeId) {
+        if self.joined.is_none() && self.founders.is_empty() && !self.members.is_empty() {
+            self.founders = std::mem::take(&mut self.members);
+            self.founders.insert(own.0, self.number);
+        }
+    }
+
+    fn check(&self, own: NodeId, directory: &Directory<'_>) -> Result<(), FormationError> {
+        let file = || self.file.clone();
+        let is_formed = self.is_formed(own);
+        let is_others = if self.store.is_empty() {
+            is_formed && directory.is_new
+        } else {
+            self.store != directory.store
+        };
+        if is_others {
+            Err(FormationError::OtherStore(file()))
+        } else if self.run > directory.runs.0 && !self.store.is_empty() {
+            Err(FormationError::OlderStore(file()))
+        } else if !is_formed && !directory.is_new {
+            Err(FormationError::NotFormed(file()))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether this node makes its groups: it is a founder, or was admitted.
+    pub(super) fn is_formed(&self, own: NodeId) -> bool {
+        self.joined.is_some() || self.founders.contains_key(&own.0)
+    }
+
+    /// Names the set of founders; 0 while it is not known.
+    pub(super) fn name(&self) -> u64 {
+        name(&self.founders)
+    }
+
+    /// Remembers that this node was removed from the cluster, so that it never starts again.
     pub(super) fn part(mut self) {
         self.removed = true;
         if let Err(error) = save(&self) {
@@ -79,19 +164,20 @@ impl Formation {
         }
     }
 
-    /// The number of a node's directory, as far as it was there at the cluster's birth.
-    pub(crate) fn directory(&self, own: NodeId, node: NodeId) -> Option<u64> {
-        match self.joined {
-            Some(_) => None,
-            None if node == own => Some(self.number),
-            None => self.members.get(&node.0).copied(),
-        }
+    /// The number of a founder's directory, for a founder.
+    pub(crate) fn directory(&self, node: NodeId) -> Option<u64> {
+        self.founders.get(&node.0).copied().filter(|_| self.joined.is_none())
     }
 
-    /// How many partitions the cluster had that this node came to; none of one that was there from
-    /// the beginning.
+    /// How many partitions the cluster had that this node came to; none of a founder.
     pub(crate) fn joined(&self) -> Option<u32> {
         self.joined
+    }
+
+    /// With whom this node makes its groups; empty when it joined a cluster.
+    pub(crate) fn first_members(&self) -> Vec<NodeId> {
+        let founders = self.founders.keys().map(|node| NodeId(*node));
+        founders.filter(|_| self.joined.is_none()).collect()
     }
 }
 
@@ -100,21 +186,33 @@ impl Formation {
 pub enum FormationError {
     /// The cluster knows this node by another directory.
     #[error(
-        "the data directory is new, but the cluster was formed with another one of this node: restore that one, or give this node another id and let it in with `flintmq admin node replace`, asked_node={0}"
+        "the data directory is new, but the cluster was formed with another one of this node: restore that one, or give this node another id and replace it with `flintmq admin node replace`, asked_node={0}"
     )]
     Forgotten(NodeId),
-    /// The cluster has parted with this node.
+    /// The node was removed from the cluster.
     #[error(
         "this node was removed from the cluster: its data directory may be deleted, and its number is never used again, file={}",
         .0.display()
     )]
     Removed(PathBuf),
-    /// The directory was used without a cluster before.
+    /// There are groups, and no record with whom they were made.
     #[error(
-        "the data directory belongs to a cluster of one node: start this node without [[cluster_nodes]], or with an empty directory, file={}",
+        "the data directory belongs to a cluster of one node, or has lost the record of its cluster's formation: start a node of its own without [[cluster_nodes]], or with an empty directory; restore the file of a node that was in a cluster, or replace that node with `flintmq admin node replace`, file={}",
         .0.display()
     )]
     NotFormed(PathBuf),
+    /// The file was kept, and the store beside it was lost or exchanged.
+    #[error(
+        "the record of the cluster's formation belongs to another store than the one beside it, so this node has lost its votes and messages: restore the whole data directory, or empty it, give this node another id and replace it with `flintmq admin node replace`; if the cluster never served, empty the directories of all nodes, file={}",
+        .0.display()
+    )]
+    OtherStore(PathBuf),
+    /// The store is a copy of before.
+    #[error(
+        "the store is older than the record of the cluster's formation beside it, so this node may have forgotten votes and messages: restore the whole data directory as it was last, or empty it, give this node another id and replace it with `flintmq admin node replace`, file={}",
+        .0.display()
+    )]
+    OlderStore(PathBuf),
     /// The file cannot be used.
     #[error("the record of the cluster's formation cannot be used, file={}: {reason}", file.display())]
     File {
@@ -128,132 +226,16 @@ pub enum FormationError {
     Stopping,
 }
 
-/// What nodes say to each other about it.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Word {
-    /// The sender's number.
-    pub(super) number: u64,
-    /// The number that the sender knows the receiver by; none when it is new itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) formed_with: Option<u64>,
-    /// Whether an answer is wanted.
-    pub(super) asks: bool,
-    /// The receiver comes to a cluster that is there already and has so many partitions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) joins: Option<u32>,
-    /// With `joins`: all nodes and where they are reached.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) nodes: BTreeMap<u32, String>,
-    /// The receiver comes to a cluster that does not expect it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) unexpected: bool,
-    /// The receiver is no node of the cluster any more.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) removed: bool,
-}
-
-/// Finds out whether to form, and waits until all are there. Returns at once for a directory that
-/// was formed before.
-pub(super) async fn form(
-    links: &PeerLinks,
-    inbound: &mut Inbound,
-    peers: &[NodeId],
-    store_is_new: bool,
-    data_dir: &Path,
-) -> Result<Formation, FormationError> {
-    let file = data_dir.join(FILE);
-    let mut formation = match load(&file)? {
-        Some(formation) if formation.removed => return Err(FormationError::Removed(file)),
-        Some(formation) if !formation.members.is_empty() => return Ok(formation),
-        Some(formation) if store_is_new => formation,
-        None if store_is_new => {
-            let formation = Formation::new(&file);
-            save(&formation)?;
-            formation
-        }
-        _ => return Err(FormationError::NotFormed(file)),
-    };
-    let mut heard: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut asked = 0;
-    let mut unexpected = false;
-    let mut ask = tokio::time::interval(ASK);
-    tracing::info!(nodes = peers.len() + 1, "waiting for the other nodes to form the cluster");
-    while heard.len() < peers.len() {
-        tokio::select! {
-            _ = ask.tick() => {
-                asked += 1;
-                for peer in peers {
-                    let number = formation.number;
-                    tell(links, *peer, &Word { number, asks: true, ..Word::default() });
-                }
-                if asked % PATIENCE == 0 && unexpected {
-                    tracing::warn!("the cluster does not expect this node: let it in with `flintmq admin node add`");
-                } else if asked % PATIENCE == 0 {
-                    let missing: Vec<u32> =
-                        peers.iter().map(|p| p.0).filter(|p| !heard.contains_key(p)).collect();
-                    tracing::warn!(?missing, "still waiting for nodes to form the cluster");
-                }
-            }
-            event = inbound.events.recv() => match event {
-                Some(Event::PeerUp { .. } | Event::PeerDown { .. }) => {}
-                None => return Err(FormationError::Stopping),
-            },
-            batch = inbound.gateway.recv() => {
-                let Some(batch) = batch else { return Err(FormationError::Stopping) };
-                for frame in &batch.frames {
-                    let Some(word) = word_of(frame) else { continue };
-                    if word.removed {
-                        formation.part();
-                        return Err(FormationError::Removed(file));
-                    }
-                    if word.formed_with.is_some_and(|number| number != formation.number) {
-                        return Err(FormationError::Forgotten(batch.from));
-                    }
-                    if word.unexpected {
-                        unexpected = true;
-                        continue;
-                    }
-                    if let Some(partitions) = word.joins {
-                        formation.joined = Some(partitions);
-                        formation.nodes = word.nodes;
-                        formation.members.insert(batch.from.0, word.number);
-                        save(&formation)?;
-                        tracing::info!(by = batch.from.0, partitions, "the cluster lets this node in");
-                        return Ok(formation);
-                    }
-                    heard.insert(batch.from.0, word.number);
-                    if word.asks {
-                        let number = formation.number;
-                        tell(links, batch.from, &Word { number, ..Word::default() });
-                    }
-                }
-            }
-        }
+/// Names a set of founders, the same on all nodes; 0 for none. FNV-1a.
+pub(super) fn name(founders: &Founders) -> u64 {
+    if founders.is_empty() {
+        return 0;
     }
-    formation.members = heard;
-    save(&formation)?;
-    tracing::info!(nodes = peers.len() + 1, "the cluster is formed");
-    // Those who have not heard yet hear it now rather than with their next question.
-    for peer in peers {
-        let (number, formed_with) = (formation.number, formation.members.get(&peer.0).copied());
-        tell(links, *peer, &Word { number, formed_with, ..Word::default() });
-    }
-    Ok(formation)
-}
-
-pub(super) fn tell(links: &PeerLinks, to: NodeId, word: &Word) {
-    if let Ok(word) = serde_json::to_vec(word) {
-        // Nobody there yet: it is asked again.
-        let _not_sent = links.send_gateway(to, FORMATION, Bytes::from(word));
-    }
-}
-
-fn word_of(frame: &Bytes) -> Option<Word> {
-    let (group, frame) = arrivals::split(frame.clone())?;
-    if group != FORMATION {
-        return None;
-    }
-    serde_json::from_slice(&frame).ok()
+    let bytes = founders
+        .iter()
+        .flat_map(|(node, number)| node.to_le_bytes().into_iter().chain(number.to_le_bytes()));
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.fold(0xcbf2_9ce4_8422_2325, mix).max(1)
 }
 
 fn load(file: &Path) -> Result<Option<Formation>, FormationError> {
@@ -269,7 +251,7 @@ fn load(file: &Path) -> Result<Option<Formation>, FormationError> {
 }
 
 /// Replaces the file; what is told afterwards survives.
-fn save(formation: &Formation) -> Result<(), FormationError> {
+pub(super) fn save(formation: &Formation) -> Result<(), FormationError> {
     let file = formation.file.as_path();
     let written = || -> std::io::Result<()> {
         let next = file.with_extension("next");
@@ -288,3 +270,7 @@ fn draw() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish() | 1
 }
+
+#[cfg(test)]
+#[path = "formation_tests.rs"]
+mod tests;

@@ -61,6 +61,11 @@ impl PeerLinks {
         self.transport.room(to, Lane::gateway(group.0)).await
     }
 
+    /// Names the founders; from here on only nodes of the same ones, or of none yet, are connected.
+    pub(super) fn set_formation(&self, name: u64) {
+        self.transport.set_formation(name);
+    }
+
     /// Begins to connect to one more node, unless it is known.
     pub(super) fn add_peer(&self, node: NodeId, address: &str) {
         self.transport.add_peer(node, address);

@@ -8,13 +8,14 @@
 mod admission;
 mod arrivals;
 mod formation;
+mod forming;
+mod founding;
 mod links;
 mod liveness;
 mod peers;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
 
 use bytes::Bytes;
 use flintmq_consensus::{NodeId, NodeSettings};
@@ -23,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use formation::{Formation, FormationError};
+pub(crate) use formation::{Directory, Formation, FormationError};
 pub(crate) use links::PeerLinks;
 
 use crate::config::TimingSection;
@@ -55,6 +56,8 @@ pub(crate) struct ClusterSettings {
     pub(crate) listen: SocketAddr,
     pub(crate) certificates: CertificateFiles,
     pub(crate) timing: TimingSection,
+    /// What the data directory says of the cluster's birth.
+    pub(crate) formation: Formation,
 }
 
 /// Connects to the others, now and whenever they can be reached, until `stop`. What arrives before
@@ -64,6 +67,7 @@ pub(crate) struct Cluster {
     inbound: flintmq_transport::Inbound,
     liveness: NodeSettings,
     clock: CoreClock,
+    formation: Formation,
 }
 
 impl Cluster {
@@ -81,13 +85,17 @@ impl Cluster {
         for (node, address) in settings.peers {
             transport = transport.with_peer(node, address);
         }
+        let formation = settings.formation;
+        if formation.is_formed(settings.node) {
+            transport.formation = formation.name();
+        }
         let (routes, inbound) = Routes::by_class(BATCHES);
         let quic = QuicSettings::new(settings.listen, settings.certificates);
         let transport = Transport::bind(transport, quic, routes).await?;
         let mut liveness = NodeSettings::new(settings.node, settings.incarnation, names);
         settings.timing.apply(&mut liveness);
         let links = PeerLinks::new(transport);
-        Ok(Self { links, inbound, liveness, clock })
+        Ok(Self { links, inbound, liveness, clock, formation })
     }
 
     /// How this node takes part in consensus.
@@ -95,17 +103,30 @@ impl Cluster {
         self.liveness.clone()
     }
 
-    /// Finds out whether the cluster is to be formed, see [`formation`].
+    /// Waits until this node belongs to the cluster, see [`formation`]. `reason` says meanwhile
+    /// what it waits for.
     ///
     /// # Errors
     /// This node must not take part as it is.
     pub(crate) async fn form(
         &mut self,
-        store_is_new: bool,
-        data_dir: &Path,
+        reason: &watch::Sender<String>,
     ) -> Result<Formation, FormationError> {
-        let peers = self.liveness.peers.clone();
-        formation::form(&self.links, &mut self.inbound, &peers, store_is_new, data_dir).await
+        let NodeSettings { node, ref peers, .. } = self.liveness;
+        let (links, inbound) = (&self.links, &mut self.inbound);
+        let formation = self.formation.clone();
+        let was_formed = formation.is_formed(node);
+        let formed = forming::form(links, inbound, node, peers, formation, reason).await?;
+        self.links.set_formation(formed.name());
+        if !was_formed {
+            // What came by connections that were not checked for it. Consensus sends it again.
+            for early in
+                [&mut self.inbound.urgent, &mut self.inbound.append, &mut self.inbound.bulk]
+            {
+                while early.try_recv().is_ok() {}
+            }
+        }
+        Ok(formed)
     }
 
     /// The way to the others.
@@ -115,7 +136,7 @@ impl Cluster {
 
     /// Begins to hand out what arrives, and to connect to the nodes that the controller names.
     pub(crate) fn deliver(self, formation: Formation, delivery: Delivery<'_>) {
-        let Self { links, inbound, liveness, clock } = self;
+        let Self { links, inbound, liveness, clock, .. } = self;
         let Delivery { shard, administration, reachable, controller, removed, tasks, stop } =
             delivery;
         let (changes, changed) = mpsc::channel(BATCHES);

@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
-use super::formation::{Formation, Word, tell};
+use super::formation::Formation;
+use super::forming::{Word, tell};
 use crate::controller::{ClusterMembership, NodeState};
 
 /// How long a node that was removed has to hear of it before its connection is closed.

@@ -86,6 +86,9 @@ fn check_identity(config: &NodeConfig, found: &mut Findings) {
     found.require(!node.data_dir.as_os_str().is_empty(), "node.data_dir", || {
         "name a directory value=\"\"".to_owned()
     });
+    found.require(!node.witness_dir.as_os_str().is_empty(), "node.witness_dir", || {
+        "name a directory in RAM, such as \"/dev/shm\" value=\"\"".to_owned()
+    });
     let (least, most) = (Duration::from_millis(1), Duration::from_secs(60));
     found.within("node.flush_interval", node.flush_interval, least, most);
     found.require(node.disk_reserve >= MIN_RESERVE, "node.disk_reserve", || {

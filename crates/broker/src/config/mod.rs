@@ -174,6 +174,7 @@ impl NodeConfig {
     fn resolve_paths(&mut self, directory: &Path) {
         let resolve = |path: &mut PathBuf| *path = directory.join(&*path);
         resolve(&mut self.node.data_dir);
+        resolve(&mut self.node.witness_dir);
         let optional = [
             &mut self.clients.certificate,
             &mut self.clients.key,

@@ -25,6 +25,13 @@ pub struct NodeSection {
     /// Free space on the data directory's disk under which new messages are refused, so that
     /// confirming, purging and deleting still work.
     pub disk_reserve: ByteSize,
+    /// Directory in RAM (tmpfs or ramfs) that outlives the process and not the machine, where the
+    /// node notes how far it acknowledged. Where it is none, boot and mount decide after a crash
+    /// whether anything is missing.
+    pub witness_dir: PathBuf,
+    /// Whether the page cache of the data directory's file system outlives a killed process. Not so
+    /// with FUSE, 9p and NFS: with `false` every stop that was not clean counts as a loss.
+    pub trust_page_cache: bool,
 }
 
 /// What an acknowledgement waits for on the local disk.
@@ -174,6 +181,8 @@ impl Default for NodeSection {
             durability: Durability::Background,
             flush_interval: Duration::from_millis(200),
             disk_reserve: ByteSize::gib(1),
+            witness_dir: PathBuf::from("/dev/shm"),
+            trust_page_cache: true,
         }
     }
 }

@@ -38,6 +38,8 @@ fn values_have_units() {
         durability = \"sync\"
         flush_interval = \"1s 500ms\"
         disk_reserve = \"5GiB\"
+        witness_dir = \"/run/flintmq\"
+        trust_page_cache = false
         [clients]
         listen = [\"tcp://[::1]\", \"tls://0.0.0.0:30115\"]
         certificate = \"node.pem\"
@@ -52,6 +54,8 @@ fn values_have_units() {
     assert_eq!(config.node.durability, Durability::Sync);
     assert_eq!(config.node.flush_interval, Duration::from_millis(1_500));
     assert_eq!(config.node.disk_reserve.as_u64(), 5 << 30);
+    assert_eq!(config.node.witness_dir, Path::new("/run/flintmq"));
+    assert!(!config.node.trust_page_cache);
     assert_eq!(config.clients.listen[0].to_string(), "tcp://[::1]:30114");
     assert_eq!(config.clients.listen[1].scheme, ListenScheme::Tls);
     assert_eq!(config.domains.undefined, UndefinedDomain::Refuse);
@@ -64,7 +68,7 @@ fn unknown_keys_are_refused_with_the_allowed_ones() {
     refused(
         "[node]\nid = 1\ndata_dri = \"x\"\n",
         "node.toml:3: unknown key `data_dri`; allowed here: `id`, `data_dir`, `durability`, \
-         `flush_interval`, `disk_reserve`",
+         `flush_interval`, `disk_reserve`, `witness_dir`, `trust_page_cache`",
     );
     refused(
         "\n[nodes]\nid = 1\n",

@@ -3,7 +3,8 @@
 use super::{NodeRecord, NodeState};
 use crate::config::ClusterConfig;
 
-/// The first nodes, from the configuration and the numbers that their directories drew.
+/// The first nodes, from the configuration and the numbers that the founders' directories drew. The
+/// others are expected, and admitted when they come. None where no founder is known.
 pub(crate) fn first_nodes(
     config: &ClusterConfig,
     directory: impl Fn(u32) -> Option<u64>,
@@ -13,8 +14,9 @@ pub(crate) fn first_nodes(
         peers: node.peers.clone(),
         state: NodeState::Active,
         directory: directory(node.id),
-        founder: true,
+        founder: directory(node.id).is_some(),
         replaces: None,
     });
-    nodes.filter(|node| node.directory.is_some()).collect()
+    let nodes: Vec<NodeRecord> = nodes.collect();
+    if nodes.iter().any(|node| node.founder) { nodes } else { Vec::new() }
 }

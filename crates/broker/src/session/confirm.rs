@@ -7,18 +7,16 @@ use flintmq_protocol::event::Event;
 use flintmq_protocol::malformed::MalformedEvent;
 
 use super::handles::Handles;
+use super::publish::batch_of;
 
 /// Confirmations on their way to their partitions.
+#[derive(Default)]
 pub(crate) struct Confirmer {
-    /// By partition number minus one.
+    /// By partition number minus one, as far as the session has queues there.
     batches: Vec<Vec<Confirm>>,
 }
 
 impl Confirmer {
-    pub(crate) fn new(partitions: u32) -> Self {
-        Self { batches: (0..partitions).map(|_| Vec::new()).collect() }
-    }
-
     /// Takes the confirmations of one event.
     ///
     /// # Errors
@@ -29,9 +27,8 @@ impl Confirmer {
             else {
                 continue;
             };
-            if let Some(batch) = self.batches.get_mut(partition as usize - 1) {
-                batch.push(Confirm { handle, guid: confirm.guid });
-            }
+            let batch = batch_of(&mut self.batches, partition);
+            batch.push(Confirm { handle, guid: confirm.guid });
         }
         Ok(())
     }

@@ -132,7 +132,7 @@ async fn serve<R, W>(
         reads_extended_properties: negotiated.reads_extended_properties,
         ending: Ending::default(),
     });
-    context.sessions.insert(&link);
+    context.sessions().insert(&link);
     let client = ClientInfo::new(&negotiated.identity);
     tracing::info!(
         session = id.0, %peer,
@@ -150,15 +150,14 @@ async fn serve<R, W>(
     let sent = context.metrics.sent_bytes.clone();
     let writing =
         tokio::spawn(write(writer, Arc::clone(&link), broken.clone(), stall(&context), sent));
-    let partitions = context.partition_count();
     let guids = GuidSource::new(negotiated.makes_guids, unique_client_id(context.boot, id));
     let closing = context.closing.clone();
     let mut session = Session {
         link,
         handles: Handles::default(),
         opening: JoinSet::new(),
-        publisher: Publisher::new(partitions, guids),
-        confirmer: Confirmer::new(partitions),
+        publisher: Publisher::new(guids),
+        confirmer: Confirmer::default(),
         answers_heartbeats: negotiated.answers_heartbeats,
         context,
         listed,
@@ -375,7 +374,7 @@ impl Session {
             // An error means that the partition is gone, and with it the handles.
             let _ = ended.await;
         }
-        self.context.sessions.remove(self.link.id);
+        self.context.sessions().remove(self.link.id);
     }
 }
 

@@ -1,8 +1,9 @@
 //! What all sessions of a node share: limits, the way to the controller and the partitions, and
 //! numbers to give out.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_partition::{Close, Request};
@@ -18,13 +19,25 @@ use crate::controller::Controller;
 use crate::host::{PartitionHandle, SessionTable, partition_of};
 use crate::link::{NodeInFlight, SessionId, SessionLink};
 
-/// What all sessions of the node share.
+/// How long an open waits for a node that does not serve yet, such as one whose cluster is not
+/// formed. Clients with less patience give up by themselves.
+const OPEN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a node has once it serves.
+struct Served {
+    controller: Controller,
+    partitions: Vec<PartitionHandle>,
+}
+
+/// What all sessions of the node share. Clients negotiate before the node serves.
 pub(crate) struct SessionContext {
     limits: LimitsSection,
     pub(super) broker: BrokerIdentity,
-    controller: Controller,
-    partitions: Vec<PartitionHandle>,
-    pub(super) sessions: Arc<SessionTable>,
+    /// By their numbers, for the shard.
+    sessions: Arc<SessionTable>,
+    served: OnceLock<Served>,
+    /// Raised when the node serves.
+    serving: CancellationToken,
     /// Unique for this process of this node; part of the GUIDs that the broker makes.
     pub(super) boot: u32,
     tasks: TaskTracker,
@@ -41,9 +54,6 @@ impl SessionContext {
     pub(crate) fn new(
         limits: LimitsSection,
         broker: BrokerIdentity,
-        controller: Controller,
-        partitions: Vec<PartitionHandle>,
-        sessions: Arc<SessionTable>,
         boot: u32,
         closing: CancellationToken,
     ) -> Self {
@@ -52,9 +62,9 @@ impl SessionContext {
         Self {
             limits,
             broker,
-            controller,
-            partitions,
-            sessions,
+            sessions: Arc::default(),
+            served: OnceLock::new(),
+            serving: CancellationToken::new(),
             boot,
             tasks: TaskTracker::new(),
             closing,
@@ -81,18 +91,34 @@ impl SessionContext {
         &self.directory
     }
 
+    /// Where answers find their sessions.
+    pub(crate) fn sessions(&self) -> &Arc<SessionTable> {
+        &self.sessions
+    }
+
     /// The tasks of all connections; waited for at a stop.
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
 
-    pub(crate) fn controller(&self) -> &Controller {
-        &self.controller
+    /// The node serves from now on: opens that wait go on.
+    pub(crate) fn serve(&self, controller: Controller, partitions: Vec<PartitionHandle>) {
+        // A node begins once.
+        let _already = self.served.set(Served { controller, partitions });
+        self.serving.cancel();
     }
 
-    /// How many partitions there are; they are numbered from 1.
+    /// The controller, as soon as the node serves; none when that takes too long.
+    pub(super) async fn controller(&self) -> Option<&Controller> {
+        let waiting = tokio::time::timeout(OPEN_PATIENCE, self.serving.cancelled());
+        let _in_vain = waiting.await;
+        self.served.get().map(|served| &served.controller)
+    }
+
+    /// How many partitions there are; they are numbered from 1. None before the node serves.
     pub(super) fn partition_count(&self) -> u32 {
-        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
+        let count = self.served.get().map_or(0, |served| served.partitions.len());
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     pub(super) fn next_session(&self) -> SessionId {
@@ -103,9 +129,9 @@ impl SessionContext {
         HandleId(self.next_handle.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The way to a partition, by its number.
+    /// The way to a partition, by its number. None before the node serves.
     pub(super) fn partition(&self, number: u32) -> Option<&PartitionHandle> {
-        partition_of(&self.partitions, number)
+        partition_of(&self.served.get()?.partitions, number)
     }
 
     /// Hands a request to a partition, waiting while it is busy. A partition that is gone means
@@ -120,5 +146,20 @@ impl SessionContext {
     pub(crate) async fn close_quietly(&self, link: &SessionLink, partition: u32, handle: HandleId) {
         let close = Close { session: link.id, handles: vec![handle], response: Bytes::new() };
         self.send(partition, Request::Close(Box::new(close))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_does_not_wait_for_ever() {
+        let broker = BrokerIdentity { cluster: "c".into(), node: 1, host: "h".into() };
+        let closing = CancellationToken::new();
+        let context = SessionContext::new(LimitsSection::default(), broker, 1, closing);
+        let began = tokio::time::Instant::now();
+        assert!(context.controller().await.is_none() && context.partition_count() == 0);
+        assert_eq!(began.elapsed(), OPEN_PATIENCE);
     }
 }

@@ -16,7 +16,7 @@ use flintmq_queue::HandleId;
 
 use super::context::SessionContext;
 use super::handles::{OpenedQueue, SubStream};
-use crate::controller::{ControllerError, DomainRecord, QueuePlace};
+use crate::controller::{Controller, ControllerError, DomainRecord, QueuePlace};
 use crate::domain::Mode;
 use crate::link::SessionLink;
 
@@ -106,11 +106,14 @@ impl OpenPlan {
         link: &Arc<SessionLink>,
     ) -> Result<OpenedParts, Refusal> {
         let domain = self.uri.qualified_domain();
-        self.check_app(context, domain)?;
+        let controller = context.controller().await.ok_or_else(|| {
+            Refusal::new(StatusCategory::NotReady, "the node does not serve yet: open it again")
+        })?;
+        self.check_app(controller, domain)?;
         for _ in 0..DELETED_RETRIES {
-            let placed = context.controller().place(self.uri.canonical(), domain).await;
+            let placed = controller.place(self.uri.canonical(), domain).await;
             let (place, record) = placed.map_err(refusal_of)?;
-            match self.open_at(context, link, &place, &record).await {
+            match self.open_at((context, controller), link, &place, &record).await {
                 Err(NotOpened::Deleted) => tokio::time::sleep(DELETED_PAUSE).await,
                 Err(NotOpened::Refused(refusal)) => return Err(refusal),
                 Ok(parts) => return Ok(parts),
@@ -121,7 +124,7 @@ impl OpenPlan {
 
     async fn open_at(
         &self,
-        context: &SessionContext,
+        (context, controller): (&SessionContext, &Controller),
         link: &Arc<SessionLink>,
         place: &QueuePlace,
         record: &DomainRecord,
@@ -146,7 +149,7 @@ impl OpenPlan {
                 }
             }
         }
-        self.catch_up_with_domain(context, place, record).await;
+        self.catch_up_with_domain((context, controller), place, record).await;
         let deduplication = record.definition.deduplication_time_ms;
         Ok(OpenedParts {
             queue: OpenedQueue {
@@ -169,11 +172,11 @@ impl OpenPlan {
     /// The domain may have been changed while the queue was being created from its old definition.
     async fn catch_up_with_domain(
         &self,
-        context: &SessionContext,
+        (context, controller): (&SessionContext, &Controller),
         place: &QueuePlace,
         used: &DomainRecord,
     ) {
-        if let Some((_, now)) = context.controller().lookup(self.uri.canonical())
+        if let Some((_, now)) = controller.lookup(self.uri.canonical())
             && now != *used
         {
             let settings = Box::new(now.queue_settings());
@@ -183,8 +186,8 @@ impl OpenPlan {
     }
 
     /// Only fan-out queues have apps, and their readers must name one.
-    fn check_app(&self, context: &SessionContext, domain: &str) -> Result<(), Refusal> {
-        let metadata = context.controller().metadata();
+    fn check_app(&self, controller: &Controller, domain: &str) -> Result<(), Refusal> {
+        let metadata = controller.metadata();
         let fanout = metadata
             .domain(domain)
             .is_some_and(|record| matches!(record.definition.mode, Mode::Fanout { .. }));

@@ -41,7 +41,7 @@ impl GuidSource {
 /// PUTs on their way to their partitions, and refusals on their way back.
 pub(crate) struct Publisher {
     guids: GuidSource,
-    /// By partition number minus one.
+    /// By partition number minus one, as far as the session has queues there.
     batches: Vec<Vec<Put>>,
     waiting_bytes: usize,
     refusals: BytesMut,
@@ -49,11 +49,10 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn new(partitions: u32, guids: GuidSource) -> Self {
-        let batches = (0..partitions).map(|_| Vec::new()).collect();
+    pub(crate) fn new(guids: GuidSource) -> Self {
         Self {
             guids,
-            batches,
+            batches: Vec::new(),
             waiting_bytes: 0,
             refusals: BytesMut::new(),
             inflater: Inflater::default(),
@@ -136,17 +135,15 @@ impl Publisher {
             }
         };
         self.waiting_bytes += app_data.len();
-        if let Some(batch) = self.batches.get_mut(partition as usize - 1) {
-            batch.push(Put {
-                handle,
-                queue,
-                guid,
-                correlation_id,
-                ack_requested,
-                attributes,
-                app_data,
-            });
-        }
+        batch_of(&mut self.batches, partition).push(Put {
+            handle,
+            queue,
+            guid,
+            correlation_id,
+            ack_requested,
+            attributes,
+            app_data,
+        });
     }
 
     /// Answers a message that goes nowhere. Failures are told whether or not an ACK was asked for.
@@ -161,6 +158,15 @@ impl Publisher {
         let mut acks = AckBuilder::new(&mut self.refusals, PACKED_EVENT_SIZE);
         acks.append(&AckMessage { status, correlation_id, guid, queue_id });
     }
+}
+
+/// What is collected for a partition, which is one that a queue of this session lives in.
+pub(super) fn batch_of<T>(batches: &mut Vec<Vec<T>>, partition: u32) -> &mut Vec<T> {
+    let place = partition.saturating_sub(1) as usize;
+    if batches.len() <= place {
+        batches.resize_with(place + 1, Vec::new);
+    }
+    &mut batches[place]
 }
 
 fn check(message: &PutMessage) -> Result<(), &'static str> {

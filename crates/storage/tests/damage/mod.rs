@@ -8,13 +8,36 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// Where stores lie, and a place in RAM for their witnesses.
+pub(crate) struct Place {
+    disk: TempDir,
+    memory: TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self {
+            disk: tempfile::tempdir().unwrap(),
+            memory: tempfile::tempdir_in("/dev/shm").unwrap(),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.disk.path()
+    }
+
+    pub(crate) fn memory(&self) -> &Path {
+        self.memory.path()
+    }
+}
+
 /// A store at `name` that syncs nothing but what must be, so that the tail is there to be lost.
-pub(crate) fn options(place: &TempDir, name: &str) -> StoreOptions {
+pub(crate) fn options(place: &Place, name: &str) -> StoreOptions {
     let identity = NodeIdentity { cluster: "test".to_owned(), node: NodeId(1) };
     let mut options = StoreOptions::new(place.path().join(name), identity);
     options.flush_interval = Duration::from_secs(3600);
     options.disk_reserve = 0;
-    options.witness_dir = Some(place.path().to_owned());
+    options.witness_dir = Some(place.memory().to_owned());
     options
 }
 

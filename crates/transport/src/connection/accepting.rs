@@ -40,6 +40,7 @@ pub(crate) struct Offer {
     pub(crate) connection: Connection,
     pub(crate) incarnation: u64,
     pub(crate) version: u16,
+    pub(crate) formation: u64,
     pub(crate) answer: SendStream,
 }
 
@@ -131,7 +132,8 @@ async fn greet(node: &Node, quic: &Quic, incoming: Incoming) {
     };
     match check(node, quic, &connection, &hello) {
         Ok((offers, version)) => {
-            let offer = Offer { connection, incarnation: hello.incarnation, version, answer };
+            let Hello { incarnation, formation, .. } = hello;
+            let offer = Offer { connection, incarnation, version, formation, answer };
             if let Err(error) = offers.try_send(offer) {
                 let (mpsc::error::TrySendError::Full(offer)
                 | mpsc::error::TrySendError::Closed(offer)) = error;

@@ -20,6 +20,7 @@ pub(crate) struct Welcomed {
     pub(crate) connection: Connection,
     pub(crate) incarnation: u64,
     pub(crate) version: u16,
+    pub(crate) formation: u64,
 }
 
 /// Why an attempt failed. The texts are for the log and for [`crate::PeerStatus`].
@@ -88,6 +89,7 @@ async fn try_to(
         to: peer.node,
         incarnation: settings.incarnation,
         versions: VERSIONS,
+        formation: node.formation(),
     };
     let reply = match greet(&connection, &hello).await {
         Ok(reply) => reply,
@@ -95,8 +97,8 @@ async fn try_to(
         Err(error) => return Err(connection.close_reason().map_or_else(|| error.into(), failed)),
     };
     match reply {
-        Reply::Welcome { incarnation, version } => {
-            Ok(Welcomed { connection, incarnation, version })
+        Reply::Welcome { incarnation, version, formation } => {
+            Ok(Welcomed { connection, incarnation, version, formation })
         }
         Reply::Refused(refusal) => {
             connection.close(VarInt::from_u32(0), b"");

@@ -29,12 +29,14 @@ pub(crate) struct Hello {
     pub(crate) incarnation: u64,
     /// First and last protocol version that the sender speaks.
     pub(crate) versions: (u16, u16),
+    /// Names the set of nodes that the sender's cluster began with; 0 when it is not known.
+    pub(crate) formation: u64,
 }
 
 /// What the dialled node says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
-    Welcome { incarnation: u64, version: u16 },
+    Welcome { incarnation: u64, version: u16, formation: u64 },
     Refused(Refusal),
 }
 
@@ -75,6 +77,12 @@ pub(crate) enum Refusal {
     Duplicate,
     #[error("the peer dials this node itself, or has too much to do; this node tries again")]
     Busy,
+    #[error(
+        "the peer belongs to another formation of the cluster: one of the two was formed by nodes \
+         that had lost their data directories. Keep the one that has the messages; give the nodes \
+         of the other one new ids and empty directories, `flintmq admin node replace`"
+    )]
+    OtherFormation,
     #[error("the peer refused for a reason that this version does not know code={code}")]
     Other { code: u8 },
 }
@@ -97,6 +105,7 @@ impl Hello {
         body.extend_from_slice(&self.from.0.to_le_bytes());
         body.extend_from_slice(&self.to.0.to_le_bytes());
         push_text(&mut body, &self.cluster);
+        body.extend_from_slice(&self.formation.to_le_bytes());
         send(to, &body).await
     }
 
@@ -113,7 +122,8 @@ impl Hello {
         let incarnation = u64::from_le_bytes(take(body)?);
         let from = NodeId(u32::from_le_bytes(take(body)?));
         let to = NodeId(u32::from_le_bytes(take(body)?));
-        Some(Self { cluster: take_text(body)?, from, to, incarnation, versions })
+        let cluster = take_text(body)?;
+        Some(Self { cluster, from, to, incarnation, versions, formation: take_formation(body) })
     }
 
     /// The newest version that both sides speak.
@@ -130,10 +140,11 @@ impl Reply {
     pub(crate) async fn send(&self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let mut body = MAGIC.to_vec();
         match self {
-            Self::Welcome { incarnation, version } => {
+            Self::Welcome { incarnation, version, formation } => {
                 body.push(0);
                 body.extend_from_slice(&version.to_le_bytes());
                 body.extend_from_slice(&incarnation.to_le_bytes());
+                body.extend_from_slice(&formation.to_le_bytes());
             }
             Self::Refused(refusal) => {
                 body.push(refusal.code());
@@ -152,6 +163,7 @@ impl Reply {
                     | Refusal::Stale
                     | Refusal::Duplicate
                     | Refusal::Busy
+                    | Refusal::OtherFormation
                     | Refusal::Other { .. } => {}
                 }
             }
@@ -171,7 +183,8 @@ impl Reply {
         let [code] = take(body)?;
         if code == 0 {
             let version = u16::from_le_bytes(take(body)?);
-            return Some(Self::Welcome { incarnation: u64::from_le_bytes(take(body)?), version });
+            let incarnation = u64::from_le_bytes(take(body)?);
+            return Some(Self::Welcome { incarnation, version, formation: take_formation(body) });
         }
         Some(Self::Refused(match code {
             1 => Refusal::OtherCluster { theirs: take_text(body)? },
@@ -185,6 +198,7 @@ impl Reply {
             6 => Refusal::Stale,
             7 => Refusal::Duplicate,
             8 => Refusal::Busy,
+            9 => Refusal::OtherFormation,
             code => Refusal::Other { code },
         }))
     }
@@ -202,6 +216,7 @@ impl Refusal {
             Self::Stale => 6,
             Self::Duplicate => 7,
             Self::Busy => 8,
+            Self::OtherFormation => 9,
             Self::Other { code } => *code,
         }
     }
@@ -217,6 +232,7 @@ impl Refusal {
             Self::Stale => "stale",
             Self::Duplicate => "duplicate",
             Self::Busy => "busy",
+            Self::OtherFormation => "other_formation",
             Self::Other { .. } => "other",
         }
     }
@@ -253,6 +269,17 @@ fn take<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
     Some(*taken)
 }
 
+/// What an earlier version does not say is not known.
+fn take_formation(from: &mut &[u8]) -> u64 {
+    take(from).map_or(0, u64::from_le_bytes)
+}
+
+/// Whether two nodes can belong to one cluster: they know of the same formation, or one of them of
+/// none yet.
+pub(crate) fn formations_agree(one: u64, other: u64) -> bool {
+    one == other || one == 0 || other == 0
+}
+
 fn take_text(from: &mut &[u8]) -> Option<String> {
     let [length] = take(from)?;
     let (taken, rest) = from.split_at_checked(usize::from(length))?;
@@ -273,7 +300,20 @@ mod tests {
             to: NodeId(2),
             incarnation: 1 << 40,
             versions: VERSIONS,
+            formation: 1 << 50,
         }
+    }
+
+    #[tokio::test]
+    async fn an_earlier_version_does_not_say_its_formation() {
+        let mut bytes = Vec::new();
+        hello().send(&mut bytes).await.unwrap();
+        bytes.truncate(bytes.len() - 8);
+        bytes[0] -= 8;
+        let heard = Hello::receive(&mut &bytes[..]).await.unwrap();
+        assert_eq!(heard, Hello { formation: 0, ..hello() });
+        assert!(formations_agree(heard.formation, 7) && formations_agree(7, 7));
+        assert!(!formations_agree(7, 8));
     }
 
     #[tokio::test]
@@ -290,9 +330,10 @@ mod tests {
             Refusal::Stale,
             Refusal::Duplicate,
             Refusal::Busy,
+            Refusal::OtherFormation,
             Refusal::Other { code: 200 },
         ];
-        let mut replies = vec![Reply::Welcome { incarnation: 9, version: 1 }];
+        let mut replies = vec![Reply::Welcome { incarnation: 9, version: 1, formation: 3 }];
         replies.extend(refusals.map(Reply::Refused));
         for reply in replies {
             reply.send(&mut there).await.unwrap();

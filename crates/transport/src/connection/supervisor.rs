@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{Connection, ConnectionError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::Quic;
 use super::accepting::{Offer, refuse};
 use super::dialing::{DialError, Welcomed, dial};
-use super::hello::{Refusal, Reply};
+use super::hello::{Refusal, Reply, formations_agree};
 use super::preference::{Claim, takes_over};
 use super::session::Session;
 use crate::backoff::Backoff;
@@ -36,6 +36,7 @@ pub(crate) struct Supervisor {
     attempts: usize,
     backoff: Backoff,
     measuring: Interval,
+    formation: watch::Receiver<u64>,
 }
 
 /// What a supervisor waits for.
@@ -46,6 +47,7 @@ enum Happening {
     Lost(ConnectionError),
     MayDial,
     Measure,
+    Formed,
 }
 
 impl Supervisor {
@@ -71,6 +73,7 @@ impl Supervisor {
             attempts: 0,
             backoff,
             measuring,
+            formation: node.watch_formation(),
             node,
             peer,
         };
@@ -88,6 +91,7 @@ impl Supervisor {
                 Happening::Dialed(Err(error)) => self.failed(&error),
                 Happening::Lost(error) => self.lost(&describe(&error)).await,
                 Happening::MayDial => self.dial(),
+                Happening::Formed => self.formed().await,
                 Happening::Measure => {
                     if let Some(session) = &mut self.session {
                         session.measure(&self.peer);
@@ -115,6 +119,7 @@ impl Supervisor {
         tokio::select! {
             biased;
             () = self.peer.gone.cancelled() => Happening::Gone,
+            Ok(()) = self.formation.changed() => Happening::Formed,
             Some(offer) = self.offers.recv() => Happening::Offered(offer),
             result = dialed => {
                 self.dialing = None;
@@ -129,11 +134,14 @@ impl Supervisor {
 
     /// A connection that the peer dialled.
     async fn consider(&mut self, offer: Offer) {
-        let Offer { connection, incarnation, version, mut answer } = offer;
+        let Offer { connection, incarnation, version, formation, mut answer } = offer;
         let claim = Claim { incarnation, dialed_by: self.peer.node };
         let is_own_turn = self.session.is_none() && self.is_about_to_connect();
-        let admitted = if is_own_turn { Err(Refusal::Busy) } else { self.admits(claim) };
+        let admitted = if is_own_turn { Err(Refusal::Busy) } else { self.admits(claim, formation) };
         if let Err(refusal) = admitted {
+            if refusal == Refusal::OtherFormation {
+                self.failed(&DialError::Refused(refusal.clone()));
+            }
             if refusal == Refusal::Stale {
                 tracing::error!(
                     peer = %self.peer.node,
@@ -145,7 +153,8 @@ impl Supervisor {
             return;
         }
         let own = self.node.settings.incarnation;
-        let welcome = Reply::Welcome { incarnation: own, version };
+        let formation = self.node.formation();
+        let welcome = Reply::Welcome { incarnation: own, version, formation };
         // Some bytes: it only takes time if the peer does not let them through.
         let limit = self.node.settings.dial_timeout;
         if let Ok(Ok(())) = timeout(limit, welcome.send(&mut answer)).await {
@@ -164,10 +173,14 @@ impl Supervisor {
 
     /// A connection that this node dialled.
     async fn dialed(&mut self, welcomed: Welcomed) {
-        let Welcomed { connection, incarnation, version } = welcomed;
+        let Welcomed { connection, incarnation, version, formation } = welcomed;
         let claim = Claim { incarnation, dialed_by: self.node.settings.node };
-        match self.admits(claim) {
+        match self.admits(claim, formation) {
             Ok(()) => self.adopt(connection, claim, version).await,
+            Err(refusal @ Refusal::OtherFormation) => {
+                connection.close(u32::from(refusal.code()).into(), b"");
+                self.failed(&DialError::Refused(refusal));
+            }
             Err(refusal) => {
                 tracing::debug!(peer = %self.peer.node, %refusal, "gave up a connection");
                 connection.close(u32::from(refusal.code()).into(), b"");
@@ -177,7 +190,10 @@ impl Supervisor {
         }
     }
 
-    fn admits(&self, claim: Claim) -> Result<(), Refusal> {
+    fn admits(&self, claim: Claim, formation: u64) -> Result<(), Refusal> {
+        if !formations_agree(self.node.formation(), formation) {
+            return Err(Refusal::OtherFormation);
+        }
         if claim.incarnation < self.peer.incarnation() {
             return Err(Refusal::Stale);
         }
@@ -207,6 +223,16 @@ impl Supervisor {
         self.node.tell(up).await;
         self.session = Some(Session::start(&self.node, &self.peer, connection, claim, number));
         self.measuring.reset();
+    }
+
+    /// Everything is greeted again: what was connected before was not checked.
+    async fn formed(&mut self) {
+        self.formation.mark_unchanged();
+        if let Some(dialing) = self.dialing.take() {
+            dialing.abort();
+        }
+        self.end("the cluster's formation is known now").await;
+        self.dial_in(Duration::ZERO);
     }
 
     async fn lost(&mut self, reason: &str) {
