@@ -522,7 +522,9 @@ impl World {
     /// Tells all partitions of the session's node that it is over.
     pub(crate) fn tell_session_over(&mut self, session: flintmq_partition::SessionId, lost: bool) {
         let Some(info) = self.sessions.get_mut(&session) else { return };
-        info.unanswered.clear();
+        if lost {
+            info.unanswered.clear();
+        }
         info.open.clear();
         let (node, incarnation) = (info.node, info.incarnation);
         let groups: Vec<GroupId> = self.groups.keys().copied().collect();

@@ -225,7 +225,7 @@ impl World {
                 })
             })
         });
-        if !safe {
+        if !safe || self.profile.replicas < 3 {
             return self.crash(id, fault.lasts);
         }
         self.coverage.saw(Situation::LostPower);

@@ -204,5 +204,8 @@ fn take_part<M: Machine>(machine: &mut M, group: &mut InGroup<'_>) -> Result<boo
         group.replica.led_term = serving;
         machine.take_leadership(group);
     }
-    Ok(machine.work(group) || more)
+    for (index, payload) in std::mem::take(&mut group.replica.at_hand) {
+        machine.on_entry_read(group, index, Ok(payload));
+    }
+    Ok(machine.work(group) || more || !group.replica.at_hand.is_empty())
 }
