@@ -388,8 +388,12 @@ impl World {
             }
             Item::Opened(handle, result) => self.on_opened(number, handle, result),
             Item::Events(events) => {
+                // Who has said goodbye hears no more than what became of the PUTs.
+                let leaves = client.connection.is_some_and(|connection| connection.leaving > 0);
                 for said in parse(events)? {
-                    self.on_said(number, said)?;
+                    if !leaves || matches!(said, Said::Ack(_)) {
+                        self.on_said(number, said)?;
+                    }
                 }
             }
         }
