@@ -159,6 +159,8 @@ impl World {
                     }
                 }
             }
+            // From now on the queue may be removed.
+            Request::Close(close) => info.open.retain(|open, _| !close.handles.contains(open)),
             _ => {}
         }
         let (node, incarnation) = (info.node, info.incarnation);
@@ -384,7 +386,8 @@ impl World {
                 }
             }
             Item::Refused(message) => {
-                return violation("NotRefused", format!("client {}: {message}", number + 1));
+                self.say(|| format!("client {} is refused: {message}", number + 1));
+                self.die(number);
             }
             Item::Opened(handle, result) => self.on_opened(number, handle, result),
             Item::Events(events) => {

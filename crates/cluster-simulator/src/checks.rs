@@ -199,7 +199,8 @@ impl World {
             let late = self.settling.healed_since.is_some_and(|healed| {
                 since > healed + 5_000_000 && self.now > since + 2_000_000
             });
-            if (!forwards && by <= applied) || late {
+            let leads = served.is_some_and(|(leader, _)| leader == id);
+            if (leads && by <= applied) || late {
                 let detail = format!("node {} group {group} message {key:x}", id.0);
                 return violation("ConfirmedStaysAway", detail);
             }

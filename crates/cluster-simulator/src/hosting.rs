@@ -43,6 +43,8 @@ impl World {
     pub(crate) fn tell_controller(&mut self, id: NodeId) {
         if let Some(incarnation) = self.process_of(id) {
             self.tell_now(id, incarnation, ShardInput::ControllerLed { led: true });
+            let assignment = std::sync::Arc::new(self.settling.assignment.clone());
+            self.tell_now(id, incarnation, ShardInput::Assignment(assignment));
         }
     }
 

@@ -29,7 +29,9 @@ impl World {
         let group = GroupId(fault.group + 1);
         let Some(id) = self.target(&fault, group) else { return Ok(()) };
         self.say(|| format!("fault {number}: {:?} at node {} for {}", fault.kind, id.0, fault.lasts));
-        self.trouble(fault.lasts);
+        if !is_administration(fault.kind) {
+            self.trouble(fault.lasts);
+        }
         match fault.kind {
             FaultKind::Crash => self.crash(id, fault.lasts),
             FaultKind::PowerLoss => self.lose_power(id, &fault),
@@ -453,4 +455,19 @@ impl World {
             Healing::Wall(id, by) => self.jump(id, by),
         }
     }
+}
+
+/// What must not make nodes lose sight of each other's clients.
+fn is_administration(kind: FaultKind) -> bool {
+    matches!(
+        kind,
+        FaultKind::Transfer
+            | FaultKind::Cede
+            | FaultKind::RemoveIdle
+            | FaultKind::Purge
+            | FaultKind::ExpireSnapshots
+            | FaultKind::FailSnapshots
+            | FaultKind::FailReads
+            | FaultKind::DiskLow
+    )
 }
