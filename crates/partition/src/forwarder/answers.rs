@@ -62,9 +62,11 @@ impl Forwarder {
             }
             PeerMessage::Confirmed(number) => cx.pending.confirmed(number),
             PeerMessage::Answer(answer) => on_answer(cx, answer),
-            // It came in order: all frames that the leader sent before are here, and all that were
-            // sent to it are there.
-            PeerMessage::Received(_) => self.probing = None,
+            // It came in order: all frames that the leader sent before are here, and all up to this
+            // number are there.
+            PeerMessage::Received(received) => {
+                self.probing.take_if(|probing| received >= probing.number);
+            }
             // A forwarder's words, or a newer version's.
             _ => {}
         }

@@ -66,12 +66,20 @@ pub(crate) struct Forwarder {
     arriving: Arriving,
     /// Something passed since a probe showed that nothing is missing.
     active: bool,
-    /// Ticks since the probe that is not answered.
-    probing: Option<u32>,
+    /// The probe that is not answered.
+    probing: Option<Probing>,
     /// A frame was lost: begin again at the same leader.
     broken: bool,
     /// A message was not found in this node's log: the next attachment gets all of them sent.
     lookup_failed: bool,
+}
+
+/// A probe.
+struct Probing {
+    /// Its number among the frames: the leader has received all up to it, or the answer is that of
+    /// no probe, or of an earlier one.
+    number: u64,
+    ticks: u32,
 }
 
 impl Forwarder {
@@ -409,14 +417,14 @@ impl Forwarder {
     /// Once per tick: as long as something passes, it is made sure that nothing is missing.
     pub(crate) fn on_tick(&mut self, group: &mut dyn Group) {
         match &mut self.probing {
-            Some(ticks) => {
-                *ticks += 1;
-                self.broken |= *ticks >= PROBE_TICKS;
+            Some(probing) => {
+                probing.ticks += 1;
+                self.broken |= probing.ticks >= PROBE_TICKS;
             }
             None if self.active => {
                 self.active = false;
-                self.probing = Some(0);
                 self.queue(PeerMessage::Probe(peer_message::Probe {}));
+                self.probing = Some(Probing { number: self.sent, ticks: 0 });
                 self.send_outgoing(group);
             }
             None => {}
