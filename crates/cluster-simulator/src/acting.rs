@@ -79,7 +79,7 @@ impl World {
         let Some(connection) = client.connection else { return };
         let Some(one) = client.uses.get_mut(place) else { return };
         let Some(slot) = self.slots.get(one.slot) else { return };
-        if slot.removing {
+        if slot.removing || !self.sessions.contains_key(&connection.session) {
             return;
         }
         let (handle, queue, group) = (HandleId(name), slot.number, slot.group);
@@ -122,6 +122,7 @@ impl World {
 
     pub(crate) fn request_arrives(&mut self, session: SessionId, group: GroupId, request: Request) {
         let now = self.now;
+        self.say(|| format!("{session:?} group {}: {}", group.0, summary(&request)));
         let drops_opens = |ticket| match &request {
             Request::Open(open) => open.ticket == ticket,
             _ => false,
@@ -148,12 +149,14 @@ impl World {
                     }
                 }
             }
+            // From now on the queue may be removed.
+            Request::Close(close) => info.open.retain(|open, _| !close.handles.contains(open)),
             _ => {}
         }
         let (node, incarnation) = (info.node, info.incarnation);
         if let Request::SessionEnded(ended) = &request {
-            info.over = false;
             let lost = ended.lost;
+            info.over = lost;
             return self.tell_session_over(session, lost);
         }
         self.request(node, incarnation, group, request);
@@ -373,12 +376,17 @@ impl World {
                 }
             }
             Item::Refused(message) => {
-                return violation("NotRefused", format!("client {}: {message}", number + 1));
+                self.say(|| format!("client {} is refused: {message}", number + 1));
+                self.die(number);
             }
             Item::Opened(handle, result) => self.on_opened(number, handle, result),
             Item::Events(events) => {
+                // Who has said goodbye hears no more than what became of the PUTs.
+                let leaves = client.connection.is_some_and(|connection| connection.leaving > 0);
                 for said in parse(events)? {
-                    self.on_said(number, said)?;
+                    if !leaves || matches!(said, Said::Ack(_)) {
+                        self.on_said(number, said)?;
+                    }
                 }
             }
         }
@@ -445,6 +453,25 @@ impl World {
 
 fn group_of(slots: &[Slot], slot: usize) -> GroupId {
     slots.get(slot).map_or(GroupId::CONTROLLER, |slot| slot.group)
+}
+
+fn summary(request: &Request) -> String {
+    match request {
+        Request::Publish(publish) => {
+            let keys: Vec<Key> = publish.puts.iter().map(|put| key_of(put.guid)).collect();
+            format!("publishes {keys:x?} by {:?}", publish.puts.first().map(|put| put.handle))
+        }
+        Request::Confirm(confirms) => {
+            let keys: Vec<Key> = confirms.iter().map(|confirm| key_of(confirm.guid)).collect();
+            format!("confirms {keys:x?}")
+        }
+        Request::Open(open) => format!("opens {:?} {:?} {:?}", open.handle, open.queue, open.role),
+        Request::Configure(configure) => {
+            format!("configures {:?} {:?}", configure.handle, configure.subscriptions.first())
+        }
+        Request::Close(close) => format!("closes {:?}", close.handles),
+        other => format!("{other:?}"),
+    }
 }
 
 fn pick_place(client: &mut crate::client::Client) -> Option<usize> {

@@ -198,7 +198,8 @@ impl World {
                 .settling
                 .healed_since
                 .is_some_and(|healed| since > healed + 5_000_000 && self.now > since + 2_000_000);
-            if (!forwards && by <= applied) || late {
+            let leads = served.is_some_and(|(leader, _)| leader == id);
+            if (leads && by <= applied) || late {
                 let detail = format!("node {} group {group} message {key:x}", id.0);
                 return violation("ConfirmedStaysAway", detail);
             }
@@ -219,7 +220,7 @@ impl World {
             return violation("RedeliveryIsFlagged", detail);
         }
         let upto = self.pushed_upto.entry((term, handle)).or_default();
-        if stored.position < *upto {
+        if stored.position + 1 <= *upto {
             let detail = format!(
                 "node {} group {group} term {term} message {key:x} at {} behind {upto}",
                 id.0, stored.position

@@ -43,6 +43,8 @@ impl World {
     pub(crate) fn tell_controller(&mut self, id: NodeId) {
         if let Some(incarnation) = self.process_of(id) {
             self.tell_now(id, incarnation, ShardInput::ControllerLed { led: true });
+            let assignment = std::sync::Arc::new(self.settling.assignment.clone());
+            self.tell_now(id, incarnation, ShardInput::Assignment(assignment));
         }
     }
 
@@ -520,7 +522,9 @@ impl World {
     /// Tells all partitions of the session's node that it is over.
     pub(crate) fn tell_session_over(&mut self, session: flintmq_partition::SessionId, lost: bool) {
         let Some(info) = self.sessions.get_mut(&session) else { return };
-        info.unanswered.clear();
+        if lost {
+            info.unanswered.clear();
+        }
         info.open.clear();
         let (node, incarnation) = (info.node, info.incarnation);
         let groups: Vec<GroupId> = self.groups.keys().copied().collect();

@@ -31,7 +31,9 @@ impl World {
         self.say(|| {
             format!("fault {number}: {:?} at node {} for {}", fault.kind, id.0, fault.lasts)
         });
-        self.trouble(fault.lasts);
+        if !is_administration(fault.kind) {
+            self.trouble(fault.lasts);
+        }
         match fault.kind {
             FaultKind::Crash => self.crash(id, fault.lasts),
             FaultKind::PowerLoss => self.lose_power(id, &fault),
@@ -227,7 +229,7 @@ impl World {
                 })
             })
         });
-        if !safe {
+        if !safe || self.profile.replicas < 3 {
             return self.crash(id, fault.lasts);
         }
         self.coverage.saw(Situation::LostPower);
@@ -457,4 +459,19 @@ impl World {
             Healing::Wall(id, by) => self.jump(id, by),
         }
     }
+}
+
+/// What must not make nodes lose sight of each other's clients.
+fn is_administration(kind: FaultKind) -> bool {
+    matches!(
+        kind,
+        FaultKind::Transfer
+            | FaultKind::Cede
+            | FaultKind::RemoveIdle
+            | FaultKind::Purge
+            | FaultKind::ExpireSnapshots
+            | FaultKind::FailSnapshots
+            | FaultKind::FailReads
+            | FaultKind::DiskLow
+    )
 }

@@ -135,12 +135,29 @@ impl World {
         for client in &self.clients {
             let _ = writeln!(
                 text,
-                "client {} {:?} unacknowledged {} {:#?}",
+                "client {} {:?} unacknowledged {}",
                 client.number,
                 client.connection,
                 client.unacknowledged.len(),
-                client.uses
             );
+            for one in &client.uses {
+                let _ = writeln!(
+                    text,
+                    "  slot {} reads {} {:?} {:?} {:?} queue id {} subscription {} configuring {:?} \
+                     closing {:?} held {} unanswered {}",
+                    one.slot,
+                    one.reads,
+                    one.state,
+                    one.handle,
+                    one.queue,
+                    one.queue_id,
+                    one.subscription,
+                    one.configuring,
+                    one.closing,
+                    one.held.len(),
+                    one.unanswered.len(),
+                );
+            }
         }
         text
     }

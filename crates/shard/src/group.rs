@@ -194,7 +194,11 @@ impl Group for InGroup<'_> {
     }
 
     fn read_entry(&mut self, index: Index) {
-        self.host.tell(Told::ReadEntry { group: self.replica.group, index });
+        // What others have written, too, is committed before it is in the own store.
+        match self.replica.own_writes.entry(index).map(|entry| entry.payload.clone()) {
+            Some(payload) => self.replica.at_hand.push((index, payload)),
+            None => self.host.tell(Told::ReadEntry { group: self.replica.group, index }),
+        }
     }
 
     fn read_index(&mut self) -> u64 {

@@ -47,6 +47,7 @@ mod leadership;
 mod leftover;
 mod machine;
 mod members;
+pub mod mutants;
 mod network;
 mod own_writes;
 mod peers;

@@ -17,10 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Counted for an entry besides its payload.
 const ENTRY_BYTES: u64 = 64;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Write {
     number: u64,
-    last: Index,
+    entries: Vec<Entry>,
     bytes: u64,
     since: Time,
 }
@@ -37,8 +37,8 @@ impl OwnWrites {
     pub(crate) fn asked(&mut self, number: u64, entries: &[Entry], now: Time) {
         let bytes =
             entries.iter().map(|entry| ENTRY_BYTES + entry.payload.len() as u64).sum::<u64>();
-        let last = entries.last().map_or(0, |entry| entry.index);
-        self.under_way.push_back(Write { number, last, bytes, since: now });
+        let entries = entries.to_vec();
+        self.under_way.push_back(Write { number, entries, bytes, since: now });
         self.bytes += bytes;
     }
 
@@ -56,9 +56,20 @@ impl OwnWrites {
 
     /// Whether others committed for too long what is not written here.
     pub(crate) fn is_late(&self, commit: Index, now: Time) -> bool {
-        self.under_way
-            .front()
-            .is_some_and(|write| write.last <= commit && now.since(write.since) >= PATIENCE)
+        self.under_way.front().is_some_and(|write| {
+            let last = write.entries.last().map_or(0, |entry| entry.index);
+            last <= commit && now.since(write.since) >= PATIENCE
+        })
+    }
+
+    /// A committed entry that the store may not have yet.
+    pub(crate) fn entry(&self, index: Index) -> Option<&Entry> {
+        let of_write = |write: &'_ Write| -> Option<usize> {
+            let first = write.entries.first()?.index;
+            usize::try_from(index.checked_sub(first)?).ok()
+        };
+        // A later write takes the place of an earlier one.
+        self.under_way.iter().rev().find_map(|write| write.entries.get(of_write(write)?))
     }
 }
 
@@ -86,6 +97,18 @@ mod tests {
         assert!(!writes.is_full());
         writes.written(64);
         assert_eq!(writes.bytes, 0);
+    }
+
+    #[test]
+    fn an_entry_is_at_hand_until_it_is_written() {
+        let mut writes = OwnWrites::default();
+        writes.asked(1, &[entry(7, 1), entry(8, 2)], Time(0));
+        writes.asked(2, &[entry(8, 3)], Time(0));
+        let size = |writes: &OwnWrites, index| writes.entry(index).map(|e| e.payload.len());
+        assert_eq!((size(&writes, 7), size(&writes, 8)), (Some(1), Some(3)));
+        assert_eq!((size(&writes, 6), size(&writes, 9)), (None, None));
+        writes.written(1);
+        assert_eq!((size(&writes, 7), size(&writes, 8)), (None, Some(3)));
     }
 
     #[test]

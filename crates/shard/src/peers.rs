@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::mutants::{Mutant, breaks};
 use bytes::Bytes;
 use flintmq_consensus::{GroupId, NodeId};
 use flintmq_log_store::DiskState;
@@ -44,7 +45,8 @@ pub(crate) enum Arrival {
 impl Peers {
     /// Whether the node can be reached.
     pub(crate) fn is_up(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.up)
+        let known = self.peers.get(&node);
+        known.map_or(breaks(Mutant::PeersStartUp), |peer| peer.up)
     }
 
     /// The nodes that can be reached, ascending.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use flintmq_consensus::{
     Core, Entry, GroupId, History, Index, LogPosition, LogTerms, NodeId, Restored, Term, Time,
 };
@@ -60,6 +61,8 @@ pub(crate) struct Replica {
     pub(crate) applied: LogPosition,
     pub(crate) queue: StoreQueue,
     pub(crate) own_writes: OwnWrites,
+    /// Entries that the machine asked for and the store need not be asked for.
+    pub(crate) at_hand: Vec<(Index, Bytes)>,
     pub(crate) at_risk: AtRisk,
     pub(crate) retention: Retention,
     /// How far each checkpoint under way makes holes in the log.
@@ -200,6 +203,7 @@ impl Replica {
             applied,
             queue: StoreQueue::default(),
             own_writes: OwnWrites::default(),
+            at_hand: Vec::new(),
             at_risk: AtRisk::default(),
             retention: Retention::default(),
             holes: VecDeque::new(),

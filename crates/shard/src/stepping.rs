@@ -9,6 +9,7 @@ use crate::effect::{Notice, ShardError, Told};
 use crate::input::{ShardInput, StoreEvent};
 use crate::leftover::{DROPPING, Word};
 use crate::machine::Machine;
+use crate::mutants::{Mutant, breaks};
 use crate::network::{hosted_group, is_own};
 use crate::peers::Arrival;
 use crate::replica::Replaced;
@@ -184,7 +185,7 @@ impl<M: Machine> Shard<M> {
                 }
                 Err(error) => {
                     unread(group, "a snapshot for another node", &error);
-                    self.step_group(group, Input::SnapshotFailed { to });
+                    self.snapshot_failed(group, to);
                 }
             },
             StoreEvent::SnapshotRead { life, .. } if life != present => {}
@@ -195,9 +196,15 @@ impl<M: Machine> Shard<M> {
                 }
                 Err(error) => {
                     unread(group, "a snapshot for another node", &error);
-                    self.step_group(group, Input::SnapshotFailed { to });
+                    self.snapshot_failed(group, to);
                 }
             },
+        }
+    }
+
+    fn snapshot_failed(&mut self, group: GroupId, to: NodeId) {
+        if !breaks(Mutant::SnapshotNotRetried) {
+            self.step_group(group, Input::SnapshotFailed { to });
         }
     }
 

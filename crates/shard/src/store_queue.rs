@@ -8,6 +8,8 @@ use flintmq_log_store::{
     AppendBatch, AppendKind, CheckpointBatch, LogStore, Refused, RefusedReason, StagedPiece,
 };
 
+use crate::mutants::{Mutant, breaks};
+
 /// A request.
 #[derive(Debug)]
 pub(crate) enum Request {
@@ -37,7 +39,9 @@ impl StoreQueue {
         group: GroupId,
         request: Request,
     ) -> Result<(), RefusedReason> {
-        if !self.waiting.is_empty() {
+        let overtakes =
+            breaks(Mutant::CheckpointsOvertake) && matches!(request, Request::Checkpoint(_));
+        if !self.waiting.is_empty() && !overtakes {
             self.waiting.push_back(request);
             return Ok(());
         }

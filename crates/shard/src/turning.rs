@@ -5,6 +5,7 @@ use flintmq_consensus::{GroupId, Input, NodeInput, Time};
 use crate::effect::{Notice, ShardEffect, ShardError, Told};
 use crate::group::InGroup;
 use crate::machine::{Machine, MachineFailure};
+use crate::mutants::{Mutant, breaks};
 use crate::replica::{Replaced, StoredState};
 use crate::shard::{Hosted, Shard};
 
@@ -172,6 +173,7 @@ fn take_part<M: Machine>(machine: &mut M, group: &mut InGroup<'_>) -> Result<boo
     let serving = serves(group);
     if let Some(led) = group.replica.led_term
         && serving != Some(led)
+        && !breaks(Mutant::MatchByIndexOnly)
     {
         group.replica.led_term = None;
         group.host.notice(id, Notice::LeadershipLost { term: led });
@@ -199,10 +201,20 @@ fn take_part<M: Machine>(machine: &mut M, group: &mut InGroup<'_>) -> Result<boo
         group.replica.step_members(group.core, group.host);
     }
     let serving = serves(group);
+    if breaks(Mutant::MatchByIndexOnly)
+        && let Some(led) = group.replica.led_term
+        && serving != Some(led)
+    {
+        group.replica.led_term = None;
+        machine.lose_leadership(group);
+    }
     let is_up_to_date = !more && !group.replica.replaced.is_pending();
     if group.replica.led_term.is_none() && serving.is_some() && is_up_to_date {
         group.replica.led_term = serving;
         machine.take_leadership(group);
     }
-    Ok(machine.work(group) || more)
+    for (index, payload) in std::mem::take(&mut group.replica.at_hand) {
+        machine.on_entry_read(group, index, Ok(payload));
+    }
+    Ok(machine.work(group) || more || !group.replica.at_hand.is_empty())
 }

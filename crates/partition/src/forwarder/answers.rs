@@ -3,6 +3,7 @@
 use flintmq_protocol::ack::AckStatus;
 use flintmq_queue::HandleId;
 use flintmq_shard::Group;
+use flintmq_shard::mutants::{Mutant, breaks};
 
 use super::Forwarder;
 use super::arriving::Arrived;
@@ -25,7 +26,7 @@ impl Forwarder {
         if frame.number <= self.received {
             return;
         }
-        if frame.number != self.received + 1 {
+        if frame.number != self.received + 1 && !breaks(Mutant::GapsUnnoticed) {
             self.broken = true;
             return;
         }
@@ -38,6 +39,11 @@ impl Forwarder {
         match message {
             PeerMessage::Opened(opened) => self.on_opened(cx, opened),
             // These answers come behind the messages that came before them.
+            PeerMessage::Configured(configured) if breaks(Mutant::AnswersOvertake) => {
+                if let Some(configure) = cx.pending.configures.remove(&configured.number) {
+                    cx.configured(configure, configured.done);
+                }
+            }
             PeerMessage::Configured(configured) => {
                 self.arrived(Arrived::Configured(configured.number, configured.done));
                 self.pass_on(cx, group);
@@ -56,9 +62,11 @@ impl Forwarder {
             }
             PeerMessage::Confirmed(number) => cx.pending.confirmed(number),
             PeerMessage::Answer(answer) => on_answer(cx, answer),
-            // It came in order: all frames that the leader sent before are here, and all that were
-            // sent to it are there.
-            PeerMessage::Received(_) => self.probing = None,
+            // It came in order: all frames that the leader sent before are here, and all up to this
+            // number are there.
+            PeerMessage::Received(received) => {
+                self.probing.take_if(|probing| received >= probing.number);
+            }
             // A forwarder's words, or a newer version's.
             _ => {}
         }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flintmq_consensus::{NodeId, Term, Time};
 use flintmq_queue::{HandleId, QueueId, QueueSettings};
+use flintmq_shard::mutants::{Mutant, breaks};
 use flintmq_shard::{Group, NotSent};
 
 use crate::context::Context;
@@ -65,12 +66,20 @@ pub(crate) struct Forwarder {
     arriving: Arriving,
     /// Something passed since a probe showed that nothing is missing.
     active: bool,
-    /// Ticks since the probe that is not answered.
-    probing: Option<u32>,
+    /// The probe that is not answered.
+    probing: Option<Probing>,
     /// A frame was lost: begin again at the same leader.
     broken: bool,
     /// A message was not found in this node's log: the next attachment gets all of them sent.
     lookup_failed: bool,
+}
+
+/// A probe.
+struct Probing {
+    /// Its number among the frames: the leader has received all up to it, or the answer is that of
+    /// no probe, or of an earlier one.
+    number: u64,
+    ticks: u32,
 }
 
 impl Forwarder {
@@ -364,6 +373,7 @@ impl Forwarder {
         cx.pending.admin.insert(number, request);
         let (what, queue, unused_ms) = match request {
             AdminRequest::Purge { queue, .. } => (1, queue, 0),
+            AdminRequest::Delete { queue, .. } if breaks(Mutant::DropCondition) => (2, queue, 0),
             AdminRequest::Delete { queue, only_if: Removable::Closed, .. } => (2, queue, 0),
             AdminRequest::Delete { queue, only_if: Removable::UnusedFor(time), .. } => {
                 (3, queue, u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
@@ -407,14 +417,14 @@ impl Forwarder {
     /// Once per tick: as long as something passes, it is made sure that nothing is missing.
     pub(crate) fn on_tick(&mut self, group: &mut dyn Group) {
         match &mut self.probing {
-            Some(ticks) => {
-                *ticks += 1;
-                self.broken |= *ticks >= PROBE_TICKS;
+            Some(probing) => {
+                probing.ticks += 1;
+                self.broken |= probing.ticks >= PROBE_TICKS;
             }
             None if self.active => {
                 self.active = false;
-                self.probing = Some(0);
                 self.queue(PeerMessage::Probe(peer_message::Probe {}));
+                self.probing = Some(Probing { number: self.sent, ticks: 0 });
                 self.send_outgoing(group);
             }
             None => {}
