@@ -103,7 +103,7 @@ impl World {
             settings: self.settings_of(slot),
             role,
         };
-        self.to_node(session, group, Request::Open(Box::new(open)));
+        self.hand_to_node(session, group, Request::Open(Box::new(open)));
     }
 
     pub(crate) fn settings_of(&self, slot: usize) -> QueueSettings {
@@ -112,7 +112,7 @@ impl World {
     }
 
     /// Sends something to the session's node, behind all that was sent before.
-    pub(crate) fn to_node(&mut self, session: SessionId, group: GroupId, request: Request) {
+    pub(crate) fn hand_to_node(&mut self, session: SessionId, group: GroupId, request: Request) {
         let delay = self.net_random.skewed(20, 2_000);
         let Some(info) = self.sessions.get_mut(&session) else { return };
         let at = (self.now + delay).max(info.last_to_node + 1);
@@ -172,7 +172,7 @@ impl World {
         {
             client.slow_until = None;
             for group in self.groups_of(number) {
-                self.to_node(session, group, Request::SessionRoom(session));
+                self.hand_to_node(session, group, Request::SessionRoom(session));
             }
             return;
         }
@@ -186,7 +186,7 @@ impl World {
                 client.slow_until = Some(now + client.random.skewed(5_000, 3_000_000));
                 self.coverage.saw(Situation::ClientSlow);
                 for group in self.groups_of(number) {
-                    self.to_node(session, group, Request::SessionFull(session));
+                    self.hand_to_node(session, group, Request::SessionFull(session));
                 }
             }
             16..40 if !settles => self.close(number, place),
@@ -253,7 +253,7 @@ impl World {
             request_id: None,
         };
         let group = group_of(&self.slots, one.slot);
-        self.to_node(session, group, Request::Configure(Box::new(configure)));
+        self.hand_to_node(session, group, Request::Configure(Box::new(configure)));
     }
 
     fn confirm(&mut self, number: usize, place: usize, count: usize) {
@@ -264,7 +264,7 @@ impl World {
         let keys = one.held.drain(..count);
         let confirms = keys.map(|key| Confirm { handle, guid: guid_of(key) }).collect();
         let group = group_of(&self.slots, one.slot);
-        self.to_node(connection.session, group, Request::Confirm(confirms));
+        self.hand_to_node(connection.session, group, Request::Confirm(confirms));
     }
 
     fn publish(&mut self, number: usize, place: usize) {
@@ -305,7 +305,7 @@ impl World {
         }
         let session = connection.session;
         let group = group_of(&self.slots, one.slot);
-        self.to_node(session, group, Request::Publish(Publish { session, puts }));
+        self.hand_to_node(session, group, Request::Publish(Publish { session, puts }));
     }
 
     fn close(&mut self, number: usize, place: usize) {
@@ -324,7 +324,7 @@ impl World {
         let session = connection.session;
         let close = Close { session, handles: vec![one.handle], response: response(request) };
         let group = group_of(&self.slots, one.slot);
-        self.to_node(session, group, Request::Close(Box::new(close)));
+        self.hand_to_node(session, group, Request::Close(Box::new(close)));
     }
 
     /// Says goodbye, and waits for the answers.
@@ -335,7 +335,7 @@ impl World {
         self.coverage.saw(Situation::ClientLeft);
         let session = connection.session;
         let ended = flintmq_partition::SessionEnded { session, lost: false, ticket: Ticket(0) };
-        self.to_node(session, GroupId(1), Request::SessionEnded(ended));
+        self.hand_to_node(session, GroupId(1), Request::SessionEnded(ended));
     }
 
     /// Vanishes. The node notices soon.
@@ -346,7 +346,7 @@ impl World {
         self.coverage.saw(Situation::ClientDied);
         let session = connection.session;
         let ended = flintmq_partition::SessionEnded { session, lost: true, ticket: Ticket(0) };
-        self.to_node(session, GroupId(1), Request::SessionEnded(ended));
+        self.hand_to_node(session, GroupId(1), Request::SessionEnded(ended));
     }
 
     /// A client gets something.
@@ -362,7 +362,7 @@ impl World {
             return Ok(());
         }
         match item {
-            Item::Lost | Item::Ended(_) => {
+            Item::Lost | Item::Ended => {
                 client.connection = None;
                 client.retry_at = now + client.random.skewed(1_000, 500_000);
             }

@@ -23,15 +23,10 @@ impl World {
     pub(crate) fn look_at_commits(&mut self, id: NodeId) -> Result<(), Violation> {
         let groups: Vec<GroupId> = self.groups.keys().copied().collect();
         for group in groups {
-            loop {
-                let Some((index, last)) = self.next_unseen(id, group) else { break };
-                if index > last {
-                    break;
-                }
-                if !self.see(id, group, index)? {
-                    break;
-                }
-            }
+            while let Some((index, last)) = self.next_unseen(id, group)
+                && index <= last
+                && self.see(id, group, index)?
+            {}
         }
         Ok(())
     }
@@ -220,7 +215,7 @@ impl World {
             return violation("RedeliveryIsFlagged", detail);
         }
         let upto = self.pushed_upto.entry((term, handle)).or_default();
-        if stored.position + 1 <= *upto {
+        if stored.position < *upto {
             let detail = format!(
                 "node {} group {group} term {term} message {key:x} at {} behind {upto}",
                 id.0, stored.position

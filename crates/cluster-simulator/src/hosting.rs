@@ -420,15 +420,15 @@ impl World {
             Effect::Answer { ticket, answer } => self.answer(id, ticket, answer)?,
             Effect::Send { session, events, .. } => {
                 self.check_sent(id, group, session, &events)?;
-                self.to_client(session, Item::Events(events));
+                self.hand_to_client(session, Item::Events(events));
             }
             Effect::Refuse { session, message, .. } => {
-                self.to_client(session, Item::Refused(message));
+                self.hand_to_client(session, Item::Refused(message));
             }
             Effect::EndSession { session, reason } => {
                 self.say(|| format!("node {} ends {session:?}: {reason}", id.0));
                 self.coverage.saw(Situation::SessionEnded);
-                self.end_session(session, reason);
+                self.end_session(session);
             }
             Effect::QueueOpened { .. }
             | Effect::QueueClosed { .. }
@@ -460,9 +460,9 @@ impl World {
                         self.coverage.saw(Situation::ServedNonMember);
                     }
                 }
-                self.to_client(session, Item::Opened(handle, result));
+                self.hand_to_client(session, Item::Opened(handle, result));
             }
-            (Waits::End { session }, Answer::Ended) => self.to_client(session, Item::Left),
+            (Waits::End { session }, Answer::Ended) => self.hand_to_client(session, Item::Left),
             (Waits::Idle { node, unused_ms }, Answer::Idle(uris)) => {
                 self.remove_idle(node, unused_ms, &uris);
             }
@@ -504,18 +504,18 @@ impl World {
             .map(|(session, _)| *session)
             .collect();
         for session in sessions {
-            self.end_session(session, "the node stops");
+            self.end_session(session);
         }
         self.tell_now(id, incarnation, ShardInput::Stop);
     }
 
     /// The broker ends a session: its client hears of it, every partition is told.
-    pub(crate) fn end_session(&mut self, session: flintmq_partition::SessionId, why: &'static str) {
+    pub(crate) fn end_session(&mut self, session: flintmq_partition::SessionId) {
         let Some(info) = self.sessions.get_mut(&session) else { return };
         if std::mem::replace(&mut info.over, true) {
             return;
         }
-        self.to_client(session, Item::Ended(why));
+        self.hand_to_client(session, Item::Ended);
         self.tell_session_over(session, true);
     }
 
@@ -555,10 +555,10 @@ impl World {
         self.wake_shard(id, soon);
     }
 
-    pub(crate) fn to_client(&mut self, session: flintmq_partition::SessionId, item: Item) {
+    pub(crate) fn hand_to_client(&mut self, session: flintmq_partition::SessionId, item: Item) {
         let delay = self.net_random.skewed(20, 2_000);
         let Some(info) = self.sessions.get_mut(&session) else { return };
-        if info.over && !matches!(item, Item::Ended(_)) {
+        if info.over && !matches!(item, Item::Ended) {
             return;
         }
         let at = (self.now + delay).max(info.last_to_client + 1);

@@ -321,7 +321,7 @@ impl World {
             return;
         };
         let ticket = self.name();
-        let command = AdminCommand::Transfer { to, force: fault.choice % 4 == 0 };
+        let command = AdminCommand::Transfer { to, force: fault.choice.is_multiple_of(4) };
         self.tell_now(leader, incarnation, ShardInput::Admin { group, ticket, command });
     }
 

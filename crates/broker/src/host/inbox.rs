@@ -52,8 +52,6 @@ pub(crate) enum Signal {
     Admin { group: GroupId, ticket: u64, command: AdminCommand },
     /// Which nodes should hold and lead the groups.
     Assignment(Arc<Assignment>),
-    /// How this node's clock compares with the others'.
-    Clock { offset_ms: i64, trusted: bool },
     /// Shows that the shard gets on.
     Alive(oneshot::Sender<()>),
     /// The node stops.

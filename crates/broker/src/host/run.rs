@@ -213,7 +213,6 @@ impl ShardHost {
                 ShardInput::Admin { group, ticket, command }
             }
             Signal::Assignment(assignment) => ShardInput::Assignment(assignment),
-            Signal::Clock { offset_ms, trusted } => ShardInput::Clock { offset_ms, trusted },
             Signal::Alive(alive) => {
                 let _gone = alive.send(());
                 return;
