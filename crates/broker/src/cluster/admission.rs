@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(verdict(&roster, NodeId(1)), Verdict::Known { directory: 11, joins: false });
         assert_eq!(verdict(&roster, NodeId(2)), Verdict::Expected);
         roster.apply(MembershipCommand::Admit { id: 2, directory: 12 }).unwrap();
-        assert!(roster.apply(MembershipCommand::Admit { id: 2, directory: 99 }).is_none());
+        assert!(roster.apply(MembershipCommand::Admit { id: 2, directory: 99 }).is_err());
         assert_eq!(verdict(&roster, NodeId(2)), Verdict::Known { directory: 12, joins: true });
     }
 

@@ -40,15 +40,9 @@ fn context() -> Arc<SessionContext> {
     let controller = Controller::new(handle, policy);
     let broker = BrokerIdentity { cluster: "dev".into(), node: 1, host: "here".into() };
     let (limits, closing) = (LimitsSection::default(), CancellationToken::new());
-    Arc::new(SessionContext::new(
-        limits,
-        broker,
-        controller,
-        Vec::new(),
-        Arc::default(),
-        1,
-        closing,
-    ))
+    let context = Arc::new(SessionContext::new(limits, broker, 1, closing));
+    context.serve(controller, Vec::new());
+    context
 }
 
 fn identity() -> ClientIdentity {
