@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod damage;
+mod dumps;
 
 use bytes::Bytes;
-use damage::{Place, copy_dir, options, plain, truncate, wal_files};
+use damage::{Place, copy_dir, options, truncate, wal_files};
+use dumps::plain;
 use flintmq_consensus::{CreationId, Entry, GroupId, Index, LogPosition, Term};
 use flintmq_storage::conformance::replacing::{id, open, pieces, stage};
 use flintmq_storage::conformance::{GroupDump, Reports, batch, dump, entry, hard_state};

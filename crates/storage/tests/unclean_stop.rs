@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod damage;
+mod dumps;
 
-use damage::{Place, copy_dir, options, plain, truncate, wal_files};
+use damage::{Place, copy_dir, options, truncate, wal_files};
+use dumps::plain;
 use flintmq_consensus::{GroupId, LogPosition, NodeId};
 use flintmq_storage::conformance::{GroupDump, Reports, batch, dump, entry, hard_state};
 use flintmq_storage::{

@@ -1,7 +1,6 @@
 //! Directories whose last log file is cut as a power loss cuts it.
 
 use flintmq_consensus::NodeId;
-use flintmq_storage::conformance::GroupDump;
 use flintmq_storage::{NodeIdentity, StoreOptions};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,12 +64,4 @@ pub(crate) fn wal_files(dir: &Path) -> Vec<PathBuf> {
 
 pub(crate) fn truncate(path: &Path, bytes: u64) {
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
-}
-
-/// The states without what depends on the run that looks.
-pub(crate) fn plain(mut state: Vec<GroupDump>) -> Vec<GroupDump> {
-    for group in &mut state {
-        group.record.recovering = None;
-    }
-    state
 }
