@@ -33,8 +33,6 @@ use role::Role;
 /// 4,096 and 64 MiB, answers to other nodes by one question and one window of each.
 pub struct ControllerMachine {
     state: MetadataState,
-    /// It was given the stored state, or an entry.
-    has_state: bool,
     role: Role,
     changes: PendingChanges,
     catch_ups: CatchUps,
@@ -46,6 +44,8 @@ pub struct ControllerMachine {
     planned: Option<u64>,
     /// Nothing is sent or proposed again before; none: nothing is held back.
     retry_at: Option<Time>,
+    /// Entries that the log may give up, ascending. The group's compaction limit bounds them.
+    dead: Vec<Index>,
     /// Entries applied since the last checkpoint.
     since_checkpoint: usize,
     checkpoint_due: bool,
@@ -65,7 +65,6 @@ impl ControllerMachine {
     pub fn new(node: NodeId, process: u64) -> Self {
         Self {
             state: MetadataState::default(),
-            has_state: false,
             role: Role::Leaderless,
             changes: PendingChanges::new(node, process),
             catch_ups: CatchUps::default(),
@@ -74,6 +73,7 @@ impl ControllerMachine {
             plan_due: false,
             planned: None,
             retry_at: None,
+            dead: Vec::new(),
             since_checkpoint: 0,
             checkpoint_due: false,
             checkpoint_held: false,

@@ -20,7 +20,7 @@ use crate::request::{CatchUpError, ChangeError, Effect, Request};
 const CHECKPOINT_EVERY: usize = 256;
 
 /// Most entries that one checkpoint gives up.
-const MAX_RELEASED: Index = 65_536;
+const MAX_RELEASED: usize = 65_536;
 
 /// After which time something that was handed to a leader and not heard of is sent again. Nothing
 /// gets lost on a connection that stays up, so this is only for what has no other end.
@@ -128,15 +128,11 @@ impl Machine for ControllerMachine {
         records: Vec<QueueRecord>,
     ) -> Result<(), MachineFailure> {
         let before = self.membership_version();
-        let (node, applied) = (group.node(), group.applied());
+        let applied = group.applied();
         let mut state = MetadataState::restore(records).map_err(failure)?;
         state.set_applied(applied);
-        // The state of another node says nothing of this one's log, which begins behind it.
-        if self.has_state || state.released(node).is_none_or(|index| index > applied.index) {
-            state.set_released(node, applied.index);
-        }
+        self.dead.clear();
         self.state = state;
-        self.has_state = true;
         self.since_checkpoint = 0;
         self.metadata_changed = true;
         self.note_membership(before);
@@ -149,11 +145,11 @@ impl Machine for ControllerMachine {
         Ok(())
     }
 
-    fn apply(&mut self, group: &mut dyn Group, entry: &Committed) -> Result<(), MachineFailure> {
-        if !std::mem::replace(&mut self.has_state, true) {
-            // A new group: the log begins here.
-            self.state.set_released(group.node(), entry.position.index.saturating_sub(1));
-        }
+    fn reclaim(&mut self, _: &mut dyn Group, stored: &[Index]) {
+        self.dead.extend_from_slice(stored);
+    }
+
+    fn apply(&mut self, _: &mut dyn Group, entry: &Committed) -> Result<(), MachineFailure> {
         match entry.kind {
             EntryKind::Barrier => self.state.set_applied(entry.position),
             EntryKind::Commands => {
@@ -173,6 +169,8 @@ impl Machine for ControllerMachine {
                 )));
             }
         }
+        // The metadata have all of it.
+        self.dead.push(entry.position.index);
         self.since_checkpoint += 1;
         self.checkpoint_due |= self.since_checkpoint >= CHECKPOINT_EVERY;
         self.note_applied(entry.position.index);
@@ -195,16 +193,14 @@ impl Machine for ControllerMachine {
             self.checkpoint_due = false;
             return true;
         }
-        let (node, applied) = (group.node(), group.applied());
-        let released = self.state.released(node).unwrap_or(applied.index);
-        let limit = group.compaction_limit().min(applied.index);
-        let limit = limit.min(released.saturating_add(MAX_RELEASED));
-        let dead_entries = (released + 1..=limit).collect();
-        self.state.set_released(node, limit.max(released));
+        let applied = group.applied();
+        let limit = group.compaction_limit();
+        let dead = self.dead.partition_point(|index| *index <= limit).min(MAX_RELEASED);
+        let dead_entries = self.dead.drain(..dead).collect();
         let (puts, deletes) = self.state.take_changes();
         let batch = CheckpointBatch { applied, puts, deletes, dead_entries };
         if let Err(batch) = group.checkpoint(batch) {
-            self.state.set_released(node, released);
+            self.dead.splice(..0, batch.dead_entries);
             self.state.put_back(&batch.puts, &batch.deletes);
             self.checkpoint_held = true;
             return false;

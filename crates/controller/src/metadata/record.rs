@@ -20,8 +20,6 @@ pub(super) enum RecordKey {
     NextDomain,
     /// A node's latest changes.
     Window(u32),
-    /// Up to where the log's entries were given up.
-    Released,
 }
 
 const DOMAIN: u8 = b'd';
@@ -32,7 +30,6 @@ const WINDOW: u8 = b'c';
 const MEMBERSHIP_HEAD: &[u8] = b"nr";
 const NEXT_QUEUE: &[u8] = b"nq";
 const NEXT_DOMAIN: &[u8] = b"nd";
-const RELEASED: &[u8] = b"ne";
 
 impl RecordKey {
     /// The key as it is stored.
@@ -47,7 +44,6 @@ impl RecordKey {
             Self::MembershipHead => MEMBERSHIP_HEAD.to_vec(),
             Self::NextQueue => NEXT_QUEUE.to_vec(),
             Self::NextDomain => NEXT_DOMAIN.to_vec(),
-            Self::Released => RELEASED.to_vec(),
         }
     }
 
@@ -57,7 +53,6 @@ impl RecordKey {
             MEMBERSHIP_HEAD => return Some(Self::MembershipHead),
             NEXT_QUEUE => return Some(Self::NextQueue),
             NEXT_DOMAIN => return Some(Self::NextDomain),
-            RELEASED => return Some(Self::Released),
             _ => {}
         }
         let (kind, name) = key.split_first()?;

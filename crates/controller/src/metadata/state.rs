@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use flintmq_consensus::{Index, LogPosition, NodeId};
+use flintmq_consensus::LogPosition;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::record::RecordKey;
 use super::window::{ChangeWindow, Seen};
@@ -32,19 +32,11 @@ pub struct AppliedChange {
     pub repeated: bool,
 }
 
-/// Up to where the entries of a node's log were given up. A snapshot carries that of another node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Released {
-    node: u32,
-    index: Index,
-}
-
 /// The metadata with what is needed to apply entries and to write checkpoints.
 #[derive(Debug, Default)]
 pub struct MetadataState {
     metadata: Metadata,
     windows: BTreeMap<u32, ChangeWindow>,
-    released: Option<Released>,
     /// What changed since the last checkpoint.
     dirty: BTreeSet<RecordKey>,
 }
@@ -76,7 +68,6 @@ impl MetadataState {
                 RecordKey::Window(node) => {
                     state.windows.insert(node, read(&key, &value)?);
                 }
-                RecordKey::Released => state.released = Some(read(&key, &value)?),
             }
         }
         metadata.membership = Arc::new(membership);
@@ -234,20 +225,6 @@ impl MetadataState {
         Ok(())
     }
 
-    /// Up to where the entries of this node's log were given up; none: not known.
-    pub fn released(&self, node: NodeId) -> Option<Index> {
-        self.released.filter(|released| released.node == node.0).map(|released| released.index)
-    }
-
-    /// Notes that entries up to this one are given up with the next checkpoint.
-    pub fn set_released(&mut self, node: NodeId, index: Index) {
-        let released = Some(Released { node: node.0, index });
-        if self.released != released {
-            self.released = released;
-            self.dirty.insert(RecordKey::Released);
-        }
-    }
-
     /// What changed since the last call: records to put, and keys to delete.
     pub fn take_changes(&mut self) -> (Vec<Record>, Vec<Vec<u8>>) {
         let (mut puts, mut deletes) = (Vec::new(), Vec::new());
@@ -279,7 +256,6 @@ impl MetadataState {
             RecordKey::NextQueue => written(&metadata.next_queue),
             RecordKey::NextDomain => written(&metadata.next_domain),
             RecordKey::Window(node) => self.windows.get(node).and_then(written),
-            RecordKey::Released => self.released.as_ref().and_then(written),
         }
     }
 }

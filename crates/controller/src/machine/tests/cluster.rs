@@ -205,7 +205,11 @@ impl Cluster {
     pub(super) fn restart(&mut self, id: u32, process: u64, records: Vec<QueueRecord>) {
         let applied = self.node(id).group.applied;
         let nodes = self.nodes.len() as u32;
+        let checkpoints = &self.node(id).group.checkpoints;
+        let dead: Vec<u64> = checkpoints.iter().flat_map(|c| c.dead_entries.clone()).collect();
+        let stored: Vec<u64> = (1..=applied.index).filter(|index| !dead.contains(index)).collect();
         let mut node = Node::new(id, process, nodes, records, applied);
+        node.machine.reclaim(&mut node.group, &stored);
         let before = self.node(id);
         (node.group.term, node.group.leader) = (before.group.term, before.group.leader);
         node.group.committed = before.group.committed;
