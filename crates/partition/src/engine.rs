@@ -89,6 +89,12 @@ impl PartitionEngine {
         self.cx.pending.is_empty()
     }
 
+    /// Confirmations that wait for a leader.
+    #[cfg(test)]
+    pub(crate) fn waiting_confirms(&self) -> usize {
+        self.cx.pending.confirms.len()
+    }
+
     fn enter_queues(&mut self) {
         let queues: Vec<QueueId> = self.cx.machine.queue_ids().collect();
         for queue in queues {
