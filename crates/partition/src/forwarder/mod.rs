@@ -236,7 +236,9 @@ impl Forwarder {
         handles: &[HandleId],
         lost: bool,
     ) {
+        // What was published before must be answered before.
         self.flush_confirms(cx);
+        self.queue_puts(cx);
         let number = cx.pending.number();
         cx.pending.closes.insert(number, closing);
         self.queue_close(number, handles, lost);
@@ -352,6 +354,7 @@ impl Forwarder {
         if cx.pending.admin.len() >= MAX_ADMIN {
             return refuse(cx, request, "too many requests wait: try again");
         }
+        self.queue_puts(cx);
         let number = cx.pending.number();
         cx.pending.admin.insert(number, request);
         let (what, queue, unused_ms) = match request {
