@@ -17,8 +17,7 @@ impl Forwarder {
         if frame.attachment != Some(self.attachment) {
             return;
         }
-        let Some(message) = frame.message else { return };
-        if let PeerMessage::Detached(_) = message {
+        if let Some(PeerMessage::Detached(_)) = frame.message {
             self.broken = true;
             return;
         }
@@ -30,7 +29,10 @@ impl Forwarder {
             return;
         }
         self.received = frame.number;
-        self.on_message(cx, group, message);
+        // A newer version's message counts, and means nothing here.
+        if let Some(message) = frame.message {
+            self.on_message(cx, group, message);
+        }
     }
 
     fn on_message(&mut self, cx: &mut Context, group: &mut dyn Group, message: PeerMessage) {

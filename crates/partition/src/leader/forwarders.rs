@@ -159,8 +159,11 @@ impl Leader {
         node: NodeId,
         frame: Frame,
     ) {
-        let (Some(attachment), Some(message)) = (frame.attachment, frame.message) else { return };
-        if let PeerMessage::Attach(attach) = message {
+        let Some(attachment) = frame.attachment else { return };
+        if frame.message.as_ref().is_some_and(PeerMessage::is_of_leader) {
+            return;
+        }
+        if let Some(PeerMessage::Attach(attach)) = frame.message {
             self.drop_forwarder(cx, node);
             self.forwarders.insert(node, ServedForwarder::new(attachment, attach.has_log));
             return;
@@ -180,7 +183,10 @@ impl Leader {
             let _repeated_by_a_probe = group.send(node, detached.frame(Some(attachment), 0));
             return;
         }
-        self.serve(cx, group, Attached { node, attachment }, message);
+        // A newer version's message counts, and means nothing here.
+        if let Some(message) = frame.message {
+            self.serve(cx, group, Attached { node, attachment }, message);
+        }
         self.send_outgoing(cx, group, node);
     }
 
