@@ -70,13 +70,20 @@ impl Forwarder {
         let handle = HandleId(opened.handle);
         let Some(open) = cx.pending.opens.remove(&handle) else {
             // Opened again at this leader. Its client believes that it has the queue open.
-            if matches!(opened.outcome, 1 | 2) {
+            if opened.outcome != 0 {
                 cx.end_session_of(handle, "a queue that it has open is gone");
             }
             return;
         };
         match opened.outcome {
-            0 => cx.opened(&open),
+            0 => {
+                cx.opened(&open);
+                // Its session may have been full before it had anything to read.
+                if cx.is_paused(handle) {
+                    let handles = vec![handle.0];
+                    self.queue(PeerMessage::Pause(peer_message::Handles { handles }));
+                }
+            }
             1 => cx.not_opened(open.ticket, OpenRefusal::Refused(opened.reason)),
             2 => cx.not_opened(open.ticket, OpenRefusal::Deleted),
             _ => {
