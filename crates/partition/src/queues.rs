@@ -73,6 +73,12 @@ impl QueueTable {
         }
     }
 
+    /// A deletion came to nothing.
+    pub(crate) fn forget_deletion(&mut self, queue: QueueId) {
+        self.deleted.remove(&queue);
+        self.deletions.retain(|(_, deleted)| *deleted != queue);
+    }
+
     /// Whether a queue of this number was deleted lately.
     pub(crate) fn was_deleted(&self, queue: QueueId) -> bool {
         self.deleted.contains(&queue)

@@ -202,8 +202,14 @@ impl Leader {
         for (_, deferred) in self.deferred {
             match deferred {
                 Deferred::Settled(ticket) => cx.answer(ticket, Answer::Settled),
-                Deferred::Deleted(_, Requester::Here(ticket)) => {
-                    cx.answer(ticket, Answer::Deleted(Err(refusal())));
+                Deferred::Deleted(queue, requester) => {
+                    // If it is committed after all, it is remembered again.
+                    if cx.machine.settings(queue).is_some() {
+                        cx.queues.forget_deletion(queue);
+                    }
+                    if let Requester::Here(ticket) = requester {
+                        cx.answer(ticket, Answer::Deleted(Err(refusal())));
+                    }
                 }
                 // What concerns clients of this node is still pending; other nodes attach to the
                 // next leader and ask again.
