@@ -54,6 +54,9 @@ impl Leader {
         } else if consumers + producers > 0 {
             let in_use = AdminRefusal::InUse { consumers, producers };
             self.reply_delete(cx, group, requester, Err(in_use));
+        } else if only_if == Removable::Closed && !self.knows_all(group, false) {
+            let why = "another node has not told yet what its clients have open: try again";
+            self.reply_delete(cx, group, requester, Err(AdminRefusal::Failed(why.to_owned())));
         } else if let Removable::UnusedFor(timeout) = only_if
             && !self.is_unused_for(cx, group.now(), queue, timeout)
         {

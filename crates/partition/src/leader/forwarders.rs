@@ -48,6 +48,8 @@ pub(super) struct ServedForwarder {
     /// so these are one turn of deliveries, and answers to what it asked.
     outgoing: VecDeque<Bytes>,
     paused: bool,
+    /// All that its clients had open when it attached is known.
+    told_all: bool,
 }
 
 impl ServedForwarder {
@@ -64,6 +66,7 @@ impl ServedForwarder {
             answers: Vec::new(),
             outgoing: VecDeque::new(),
             paused: false,
+            told_all: false,
         }
     }
 
@@ -109,6 +112,12 @@ impl Leader {
             }
             self.send_outgoing(cx, group, node);
         }
+    }
+
+    /// Whether all nodes in reach have attached, and, if `fully`, told what their clients have open.
+    pub(super) fn knows_all(&self, group: &dyn Group, fully: bool) -> bool {
+        let knows = |served: &ServedForwarder| served.told_all || !fully;
+        group.peers_in_reach().iter().all(|peer| self.forwarders.get(peer).is_some_and(knows))
     }
 
     /// A node can be reached now, or not any more.
@@ -247,6 +256,8 @@ impl Leader {
                 self.queue_deliveries(from.node);
                 if let Some(served) = self.served(from) {
                     served.queue(PeerMessage::Received(served.received));
+                    // The first comes behind all that it attached with.
+                    served.told_all = true;
                     // Whether that arrives is the forwarder's to notice: it waits for it.
                     served.confirmed = served.sent;
                 }

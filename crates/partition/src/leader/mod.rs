@@ -249,7 +249,7 @@ impl Leader {
         self.announce_again(group);
         self.check_forwarders(cx, group);
         cx.machine.retry_loads();
-        let attended = group.peers_in_reach().iter().all(|peer| self.forwarders.contains_key(peer));
+        let attended = self.knows_all(group, true);
         if attended != std::mem::replace(&mut self.attended, attended) {
             cx.queues.touch_all();
         }
