@@ -103,7 +103,10 @@ impl Leader {
     /// Once per tick: a forwarder that was sent something shows what it received. A frame may be
     /// lost although its sending was taken for a success.
     pub(super) fn check_forwarders(&mut self, cx: &mut Context, group: &mut dyn Group) {
-        let unsure = self.forwarders.iter().filter(|(_, served)| served.sent > served.confirmed);
+        // What waits for room is not lost.
+        let unsure = self.forwarders.iter().filter(|(_, served)| {
+            served.sent > served.confirmed && served.outgoing.is_empty()
+        });
         let unsure: Vec<NodeId> = unsure.map(|(node, _)| *node).collect();
         for node in unsure {
             if let Some(served) = self.forwarders.get_mut(&node) {
