@@ -85,7 +85,7 @@ impl Leader {
         since.is_some_and(|since| now.since(since) >= timeout)
             && self.is_attended()
             && self.waiting.is_empty()
-            && self.builder.is_empty()
+            && self.is_empty()
             && self.under_way.is_empty()
             && cx.machine.view(queue).is_some_and(|view| view.messages == 0)
     }

@@ -111,8 +111,10 @@ impl Leader {
 
     /// Does what waited for what is done by now.
     pub(super) fn run_deferred(&mut self, cx: &mut Context, group: &mut dyn Group) {
-        if self.under_way.is_empty() && self.builder.is_empty() && self.waiting.is_empty() {
+        if self.under_way.is_empty() && self.is_empty() && self.waiting.is_empty() {
             self.done = self.taken;
+            // Those that confirmed nothing any more are in no entry.
+            cx.pending.confirmed(self.confirmed_upto);
         }
         let done = self.done;
         while let Some((_, deferred)) = self.deferred.pop_front_if(|(after, _)| *after <= done) {

@@ -34,7 +34,7 @@ use crate::peer_message::AttachmentId;
 use crate::request::Ticket;
 use applying::Deferred;
 use forwarders::ServedForwarder;
-use publishing::{Collected, Proposed, WaitingPut};
+use publishing::{Collected, Finished, Proposed, WaitingPut};
 
 /// What administrators are told whose request came to nothing because the leadership moved.
 pub(crate) const LEADER_CHANGED: &str = "the leader changed meanwhile: look again";
@@ -69,6 +69,10 @@ pub(crate) struct Leader {
     collected: Vec<Collected>,
     /// When the first of them came.
     collecting_since: Option<Time>,
+    /// The entry before it, if the log did not take it yet.
+    finished: Option<Finished>,
+    /// What was collected waits for the log, whatever the time.
+    blocked: bool,
     /// PUTs that did not fit into it. Requests are not taken while there are any; those of
     /// forwarders are bounded by what their clients may have in flight.
     waiting: VecDeque<WaitingPut>,
@@ -120,6 +124,8 @@ impl Leader {
             builder: EntryBuilder::default(),
             collected: Vec::new(),
             collecting_since: None,
+            finished: None,
+            blocked: false,
             waiting: VecDeque::new(),
             confirmed_upto: 0,
             confirms_due: None,
@@ -224,7 +230,9 @@ impl Leader {
 
     /// Whether one more request may be taken.
     pub(crate) fn takes_requests(&self) -> bool {
-        self.waiting.is_empty() && self.builder.bytes() < publishing::MAX_ENTRY_BYTES
+        self.waiting.is_empty()
+            && self.finished.is_none()
+            && self.builder.bytes() < publishing::MAX_ENTRY_BYTES
     }
 
     /// The end of a turn. True when more could be delivered at once.
@@ -239,7 +247,7 @@ impl Leader {
 
     /// When [`Self::work`] is wanted next.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.confirms_due
+        self.confirms_due.filter(|_| !self.blocked)
     }
 
     /// Once per tick.
@@ -262,7 +270,7 @@ impl Leader {
 
     /// Nothing is collected or under way.
     pub(crate) fn is_settled(&self, group: &dyn Group) -> bool {
-        self.builder.is_empty() && self.waiting.is_empty() && group.under_way() == 0
+        self.is_empty() && self.waiting.is_empty() && group.under_way() == 0
     }
 }
 

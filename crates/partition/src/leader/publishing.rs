@@ -81,6 +81,14 @@ pub(super) struct Proposed {
     pub(super) since: Time,
 }
 
+/// An entry that is complete and was not taken by the log yet.
+pub(super) struct Finished {
+    payload: Bytes,
+    kind: AppendKind,
+    /// Its position is known once it is taken.
+    proposed: Proposed,
+}
+
 impl Leader {
     /// Takes the messages of one read of a session.
     pub(crate) fn on_publish(&mut self, cx: &mut Context, group: &dyn Group, publish: Publish) {
@@ -248,18 +256,28 @@ impl Leader {
     /// Proposes what was collected, as one entry unless it is large. While enough entries are under
     /// way it grows on.
     pub(super) fn propose(&mut self, cx: &mut Context, group: &mut dyn Group) {
-        let ageing = std::mem::take(&mut self.ageing_due);
-        if ageing && self.builder.is_empty() && self.may_propose(group) {
-            self.propose_entry(cx, group);
+        if self.may_propose(group) {
+            self.propose_finished(group);
         }
-        if self.confirms_may_wait(cx, group.now()) {
+        let ageing = std::mem::take(&mut self.ageing_due);
+        if ageing && self.is_empty() && self.may_propose(group) {
+            self.propose_entry(group);
+        }
+        self.blocked = self.finished.is_some();
+        if self.blocked || self.confirms_may_wait(cx, group.now()) {
             return;
         }
-        while !self.builder.is_empty() && self.may_propose(group) {
+        while self.finished.is_none() && !self.builder.is_empty() && self.may_propose(group) {
             self.confirms_due = None;
-            self.propose_entry(cx, group);
+            self.propose_entry(group);
             self.fill_entry(cx, group);
         }
+        self.blocked = !self.is_empty();
+    }
+
+    /// Whether nothing waits to be proposed, beside PUTs that wait for room.
+    pub(super) fn is_empty(&self) -> bool {
+        self.builder.is_empty() && self.finished.is_none()
     }
 
     /// Whether one more entry may be under way.
@@ -286,7 +304,7 @@ impl Leader {
         now < *self.confirms_due.get_or_insert(now + CONFIRMS_WAIT)
     }
 
-    fn propose_entry(&mut self, cx: &mut Context, group: &mut dyn Group) {
+    fn propose_entry(&mut self, group: &mut dyn Group) {
         let now = group.now();
         self.last_proposal = now;
         let kind =
@@ -294,23 +312,27 @@ impl Leader {
         self.last_arrival_ms = self.last_arrival_ms.max(group.wall_ms());
         let built = self.builder.finish(self.last_arrival_ms);
         let puts = std::mem::take(&mut self.collected);
-        match group.propose(built.payload, kind) {
-            Ok(position) => self.under_way.push_back(Proposed {
-                position,
-                puts,
-                order: built.publish_order,
-                confirmed_upto: self.confirmed_upto,
-                done: self.waiting.front().map_or(self.taken, |next| next.taken - 1),
-                since: self.collecting_since.take().unwrap_or(now),
-            }),
-            // `may_propose` has excluded this; were it wrong, the client must hear of it.
+        let proposed = Proposed {
+            position: LogPosition::default(),
+            puts,
+            order: built.publish_order,
+            confirmed_upto: self.confirmed_upto,
+            done: self.waiting.front().map_or(self.taken, |next| next.taken - 1),
+            since: self.collecting_since.take().unwrap_or(now),
+        };
+        self.finished = Some(Finished { payload: built.payload, kind, proposed });
+        self.propose_finished(group);
+    }
+
+    /// Proposes the entry that is complete. The log may refuse it although little is under way: it
+    /// waits for the own disk. Nothing in it may get lost.
+    fn propose_finished(&mut self, group: &mut dyn Group) {
+        let Some(finished) = self.finished.take() else { return };
+        match group.propose(finished.payload.clone(), finished.kind) {
+            Ok(position) => self.under_way.push_back(Proposed { position, ..finished.proposed }),
             Err(not_proposed) => {
-                tracing::error!(group = group.id().0, ?not_proposed, "an entry was not taken");
-                self.collecting_since = None;
-                for put in puts {
-                    let reason = Some(RejectReason::Unavailable);
-                    self.answer_put(cx, put.origin, put.queue, AckStatus::NotReady, reason);
-                }
+                tracing::debug!(group = group.id().0, ?not_proposed, "an entry waits for the log");
+                self.finished = Some(finished);
             }
         }
     }
