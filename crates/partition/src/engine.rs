@@ -14,7 +14,7 @@ use crate::checkpoints::Checkpoints;
 use crate::context::Context;
 use crate::domain_usage::PartitionUsage;
 use crate::effect::{AdminRefusal, Answer, DropReason, Effect, Purged, QueueSnapshot};
-use crate::forwarder::Forwarder;
+use crate::forwarder::{Forwarder, Lessons};
 use crate::handles::HandleTable;
 use crate::leader::{Leader, Requester, refuse};
 use crate::peer_message::{AttachmentId, Frame, PeerMessage};
@@ -113,7 +113,11 @@ impl PartitionEngine {
         let attachment = AttachmentId { process: self.process, number: self.attachments };
         tracing::debug!(group = group.id().0, leader = leader.0.0, term = leader.1, "attaches");
         self.unreached = None;
-        let forwarder = Forwarder::attach(&mut self.cx, group, leader, attachment);
+        let lessons = match &self.role {
+            Role::Forwarder(before) if before.leader() == leader => before.lessons(),
+            _ => Lessons::default(),
+        };
+        let forwarder = Forwarder::attach(&mut self.cx, group, leader, attachment, lessons);
         self.role = Role::Forwarder(forwarder);
     }
 

@@ -4,7 +4,7 @@ use flintmq_protocol::ack::AckStatus;
 use flintmq_queue::HandleId;
 use flintmq_shard::Group;
 
-use super::Forwarder;
+use super::{Forwarder, PROBE_TICKS};
 use super::arriving::Arrived;
 use crate::context::Context;
 use crate::effect::{AdminRefusal, Answer, OpenRefusal, Purged};
@@ -58,9 +58,13 @@ impl Forwarder {
             }
             PeerMessage::Confirmed(number) => cx.pending.confirmed(number),
             PeerMessage::Answer(answer) => on_answer(cx, answer),
-            // It came in order: all frames that the leader sent before are here, and all that were
-            // sent to it are there.
-            PeerMessage::Received(_) => self.probing = None,
+            // It came in order: all frames that the leader sent before are here, and the probe and
+            // all before it are there. One that the leader sends unasked may know of less.
+            PeerMessage::Received(number) => {
+                if self.probing.take_if(|probing| number >= probing.number).is_some() {
+                    self.lessons.patience = PROBE_TICKS;
+                }
+            }
             // A forwarder's words, or a newer version's.
             _ => {}
         }

@@ -127,9 +127,15 @@ impl Forwarder {
                     group = group.id().0, index, %error,
                     "a message to be delivered is not found in this node's log: the leader is asked for it"
                 );
-                self.broken = true;
+                self.not_found();
             }
         }
+    }
+
+    /// Begins again with messages that the leader sends whole.
+    fn not_found(&mut self) {
+        self.broken = true;
+        self.lessons.no_lookup = true;
     }
 
     /// Gives clients what is at hand, in order.
@@ -160,8 +166,7 @@ impl Forwarder {
                             let start = reference.offset as usize;
                             let end = start.saturating_add(reference.size as usize);
                             if payload.get(start..end).is_none() {
-                                self.broken = true;
-                                return;
+                                return self.not_found();
                             }
                             give(cx, &push, payload.slice(start..end));
                         }
@@ -170,10 +175,7 @@ impl Forwarder {
                             self.arriving.reading = Some(reference.index);
                             return group.read_entry(reference.index);
                         }
-                        Found::Nowhere => {
-                            self.broken = true;
-                            return;
-                        }
+                        Found::Nowhere => return self.not_found(),
                     }
                 }
             }

@@ -46,6 +46,10 @@ const CONFIRMS_HELD: u64 = 64;
 /// Ticks after which a probe that is not answered ends the attachment.
 const PROBE_TICKS: u32 = 3;
 
+/// How long that may become where no probe is answered: a slow connection must not be sent
+/// everything again before it has passed once.
+const MAX_PROBE_TICKS: u32 = 48;
+
 /// The forwarder.
 pub(crate) struct Forwarder {
     leader: NodeId,
@@ -65,10 +69,35 @@ pub(crate) struct Forwarder {
     arriving: Arriving,
     /// Something passed since a probe showed that nothing is missing.
     active: bool,
-    /// Ticks since the probe that is not answered.
-    probing: Option<u32>,
+    /// The probe that is not answered.
+    probing: Option<Probing>,
     /// A frame was lost: begin again at the same leader.
     broken: bool,
+    /// What the next attachment to the same leader does otherwise.
+    lessons: Lessons,
+}
+
+/// A probe.
+struct Probing {
+    /// Its frame's number.
+    number: u64,
+    /// Ticks since it was sent.
+    ticks: u32,
+}
+
+/// What an attachment to a leader teaches the next one.
+#[derive(Clone, Copy)]
+pub(crate) struct Lessons {
+    /// Messages were not found in this node's log: the leader had better send them.
+    no_lookup: bool,
+    /// Ticks until a probe counts as lost.
+    patience: u32,
+}
+
+impl Default for Lessons {
+    fn default() -> Self {
+        Self { no_lookup: false, patience: PROBE_TICKS }
+    }
 }
 
 impl Forwarder {
@@ -78,6 +107,7 @@ impl Forwarder {
         group: &mut dyn Group,
         (leader, term): (NodeId, Term),
         attachment: AttachmentId,
+        lessons: Lessons,
     ) -> Box<Self> {
         let mut forwarder = Box::new(Self {
             leader,
@@ -93,8 +123,10 @@ impl Forwarder {
             active: true,
             probing: None,
             broken: false,
+            lessons: Lessons { no_lookup: false, ..lessons },
         });
-        forwarder.queue(PeerMessage::Attach(Attach { term, has_log: true }));
+        let has_log = !lessons.no_lookup;
+        forwarder.queue(PeerMessage::Attach(Attach { term, has_log }));
         forwarder.tell_everything(cx);
         forwarder.send_outgoing(group);
         forwarder
@@ -108,6 +140,11 @@ impl Forwarder {
     /// Whether the attachment is over, and a new one to the same leader is due.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken
+    }
+
+    /// What the next attachment to the same leader should know.
+    pub(crate) fn lessons(&self) -> Lessons {
+        self.lessons
     }
 
     /// Whether more can be taken for the leader.
@@ -402,14 +439,19 @@ impl Forwarder {
     /// Once per tick: as long as something passes, it is made sure that nothing is missing.
     pub(crate) fn on_tick(&mut self, group: &mut dyn Group) {
         match &mut self.probing {
-            Some(ticks) => {
-                *ticks += 1;
-                self.broken |= *ticks >= PROBE_TICKS;
+            // It still waits for room.
+            Some(_) if !self.outgoing.is_empty() => {}
+            Some(probing) => {
+                probing.ticks += 1;
+                if probing.ticks >= self.lessons.patience && !self.broken {
+                    self.broken = true;
+                    self.lessons.patience = (2 * self.lessons.patience).min(MAX_PROBE_TICKS);
+                }
             }
             None if self.active => {
                 self.active = false;
-                self.probing = Some(0);
                 self.queue(PeerMessage::Probe(peer_message::Probe {}));
+                self.probing = Some(Probing { number: self.sent, ticks: 0 });
                 self.send_outgoing(group);
             }
             None => {}
