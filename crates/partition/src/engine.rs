@@ -12,7 +12,7 @@ use crate::checkpoints::Checkpoints;
 use crate::context::Context;
 use crate::domain_usage::PartitionUsage;
 use crate::effect::{AdminRefusal, Answer, DropReason, Effect, Purged, QueueSnapshot};
-use crate::forwarder::Forwarder;
+use crate::forwarder::{Forwarder, Lessons};
 use crate::handles::HandleTable;
 use crate::leader::{Leader, Requester, refuse};
 use crate::peer_message::{AttachmentId, Frame, PeerMessage, Seek};
@@ -45,6 +45,8 @@ pub struct PartitionEngine {
     checkpoints: Checkpoints,
     /// Who said last that it leads, while this node did not know that it leads no more.
     announced: Option<(NodeId, Term)>,
+    /// The leader that was forwarded to, until it got out of reach.
+    unreached: Option<(NodeId, Term)>,
     /// This process of the node, and its count of attachments.
     process: u64,
     attachments: u64,
@@ -72,6 +74,7 @@ impl PartitionEngine {
             role: Role::Leaderless,
             checkpoints: Checkpoints::default(),
             announced: None,
+            unreached: None,
             process,
             attachments: 0,
             usage_due: false,
@@ -95,6 +98,12 @@ impl PartitionEngine {
         self.cx.pending.is_empty()
     }
 
+    /// Confirmations that wait for a leader.
+    #[cfg(test)]
+    pub(crate) fn waiting_confirms(&self) -> usize {
+        self.cx.pending.confirms.len()
+    }
+
     fn enter_queues(&mut self) {
         let queues: Vec<QueueId> = self.cx.machine.queue_ids().collect();
         for queue in queues {
@@ -109,11 +118,12 @@ impl PartitionEngine {
         self.attachments += 1;
         let attachment = AttachmentId { process: self.process, number: self.attachments };
         tracing::debug!(group = group.id().0, leader = leader.0.0, term = leader.1, "attaches");
-        let has_log = match &self.role {
-            Role::Forwarder(forwarder) => !forwarder.lookup_failed(),
-            Role::Leader(_) | Role::Leaderless => true,
+        self.unreached = None;
+        let lessons = match &self.role {
+            Role::Forwarder(before) if before.leader() == leader => before.lessons(),
+            _ => Lessons::default(),
         };
-        let forwarder = Forwarder::attach(&mut self.cx, group, leader, (attachment, has_log));
+        let forwarder = Forwarder::attach(&mut self.cx, group, leader, attachment, lessons);
         self.role = Role::Forwarder(forwarder);
     }
 
@@ -422,9 +432,19 @@ impl Machine for PartitionEngine {
         match &mut self.role {
             Role::Leader(leader) => leader.on_peer(&mut self.cx, group, peer, up),
             Role::Forwarder(forwarder) if forwarder.leader().0 == peer => {
+                self.unreached = Some(forwarder.leader());
                 self.role = Role::Leaderless;
             }
             Role::Forwarder(_) | Role::Leaderless => {}
+        }
+        // It may not have noticed, and so announces nothing. If it leads no more, another announces
+        // itself.
+        if up
+            && matches!(self.role, Role::Leaderless)
+            && !group.is_serving()
+            && let Some(leader) = self.unreached.take_if(|(node, _)| *node == peer)
+        {
+            self.attach(group, leader);
         }
         if !up && self.announced.is_some_and(|(node, _)| node == peer) {
             self.announced = None;
@@ -498,7 +518,7 @@ impl Machine for PartitionEngine {
 
     fn take_leadership(&mut self, group: &mut dyn Group) {
         tracing::debug!(group = group.id().0, term = group.term(), "leads");
-        self.announced = None;
+        (self.announced, self.unreached) = (None, None);
         let leader = Leader::begin(&mut self.cx, group);
         self.role = Role::Leader(leader);
     }

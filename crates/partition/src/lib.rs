@@ -59,6 +59,8 @@ mod pending;
 mod queues;
 mod request;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 pub use domain_usage::{DomainUsage, PartitionUsage};
 pub use effect::{

@@ -356,6 +356,23 @@ pub(crate) struct LogReference {
 }
 
 impl PeerMessage {
+    /// Whether it is a leader's word. Two nodes that both believe to lead must not answer each
+    /// other's without end.
+    pub(crate) fn is_of_leader(&self) -> bool {
+        matches!(
+            self,
+            Self::Announce(_)
+                | Self::Opened(_)
+                | Self::Configured(_)
+                | Self::Closed(_)
+                | Self::Deliver(_)
+                | Self::Confirmed(_)
+                | Self::Answer(_)
+                | Self::Received(_)
+                | Self::Detached(_)
+        )
+    }
+
     /// The message as one frame of an attachment.
     pub(crate) fn frame(self, attachment: Option<AttachmentId>, number: u64) -> Bytes {
         Bytes::from(Frame { attachment, number, message: Some(self) }.encode_to_vec())

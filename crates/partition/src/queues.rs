@@ -73,8 +73,7 @@ impl QueueTable {
         }
     }
 
-    /// A deletion that was on its way did not come to be, as far as is known: if it does, it is
-    /// remembered then.
+    /// A deletion came to nothing.
     pub(crate) fn forget_deletion(&mut self, queue: QueueId) {
         self.deleted.remove(&queue);
         self.deletions.retain(|(_, deleted)| *deleted != queue);

@@ -5,8 +5,8 @@ use flintmq_queue::HandleId;
 use flintmq_shard::Group;
 use flintmq_shard::mutants::{Mutant, breaks};
 
-use super::Forwarder;
 use super::arriving::Arrived;
+use super::{Forwarder, PROBE_TICKS};
 use crate::context::Context;
 use crate::effect::{AdminRefusal, Answer, OpenRefusal, Purged};
 use crate::peer_message::{self, Frame, Opened, PeerMessage};
@@ -18,8 +18,7 @@ impl Forwarder {
         if frame.attachment != Some(self.attachment) {
             return;
         }
-        let Some(message) = frame.message else { return };
-        if let PeerMessage::Detached(_) = message {
+        if let Some(PeerMessage::Detached(_)) = frame.message {
             self.broken = true;
             return;
         }
@@ -31,7 +30,10 @@ impl Forwarder {
             return;
         }
         self.received = frame.number;
-        self.on_message(cx, group, message);
+        // A newer version's message counts, and means nothing here.
+        if let Some(message) = frame.message {
+            self.on_message(cx, group, message);
+        }
     }
 
     fn on_message(&mut self, cx: &mut Context, group: &mut dyn Group, message: PeerMessage) {
@@ -62,10 +64,12 @@ impl Forwarder {
             }
             PeerMessage::Confirmed(number) => cx.pending.confirmed(number),
             PeerMessage::Answer(answer) => on_answer(cx, answer),
-            // It came in order: all frames that the leader sent before are here, and all up to this
-            // number are there.
-            PeerMessage::Received(received) => {
-                self.probing.take_if(|probing| received >= probing.number);
+            // It came in order: all frames that the leader sent before are here, and the probe and
+            // all before it are there. One that the leader sends unasked may know of less.
+            PeerMessage::Received(number)
+                if self.probing.take_if(|probing| number >= probing.number).is_some() =>
+            {
+                self.lessons.patience = PROBE_TICKS;
             }
             // A forwarder's words, or a newer version's.
             _ => {}
@@ -76,7 +80,7 @@ impl Forwarder {
         let handle = HandleId(opened.handle);
         let Some(open) = cx.pending.opens.remove(&handle) else {
             // Opened again at this leader. Its client believes that it has the queue open.
-            if matches!(opened.outcome, 1 | 2) {
+            if opened.outcome != 0 {
                 cx.end_session_of(handle, "a queue that it has open is gone");
             }
             return;
@@ -84,7 +88,7 @@ impl Forwarder {
         match opened.outcome {
             0 => {
                 cx.opened(&open);
-                // The way out got full while the queue was being opened.
+                // Its session may have been full before it had anything to read.
                 if cx.is_paused(handle) {
                     let handles = vec![handle.0];
                     self.queue(PeerMessage::Pause(peer_message::Handles { handles }));

@@ -132,6 +132,12 @@ impl Forwarder {
         }
     }
 
+    /// Begins again with messages that the leader sends whole.
+    fn not_found(&mut self) {
+        self.broken = true;
+        self.lessons.no_lookup = true;
+    }
+
     /// Gives clients what is at hand, in order.
     pub(super) fn pass_on(&mut self, cx: &mut Context, group: &mut dyn Group) {
         if self.arriving.reading.is_some() || self.broken {
@@ -174,12 +180,6 @@ impl Forwarder {
                 }
             }
         }
-    }
-
-    /// What the leader referred to is not here: begin again, and have the messages sent.
-    fn not_found(&mut self) {
-        self.lookup_failed = true;
-        self.broken = true;
     }
 
     fn find(&self, group: &dyn Group, reference: &LogReference) -> Found {

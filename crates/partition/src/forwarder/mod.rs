@@ -47,6 +47,10 @@ const CONFIRMS_HELD: u64 = 64;
 /// Ticks after which a probe that is not answered ends the attachment.
 const PROBE_TICKS: u32 = 3;
 
+/// How long that may become where no probe is answered: a slow connection must not be sent
+/// everything again before it has passed once.
+const MAX_PROBE_TICKS: u32 = 48;
+
 /// The forwarder.
 pub(crate) struct Forwarder {
     leader: NodeId,
@@ -70,16 +74,31 @@ pub(crate) struct Forwarder {
     probing: Option<Probing>,
     /// A frame was lost: begin again at the same leader.
     broken: bool,
-    /// A message was not found in this node's log: the next attachment gets all of them sent.
-    lookup_failed: bool,
+    /// What the next attachment to the same leader does otherwise.
+    lessons: Lessons,
 }
 
 /// A probe.
 struct Probing {
-    /// Its number among the frames: the leader has received all up to it, or the answer is that of
-    /// no probe, or of an earlier one.
+    /// Its frame's number.
     number: u64,
+    /// Ticks since it was sent.
     ticks: u32,
+}
+
+/// What an attachment to a leader teaches the next one.
+#[derive(Clone, Copy)]
+pub(crate) struct Lessons {
+    /// Messages were not found in this node's log: the leader had better send them.
+    no_lookup: bool,
+    /// Ticks until a probe counts as lost.
+    patience: u32,
+}
+
+impl Default for Lessons {
+    fn default() -> Self {
+        Self { no_lookup: false, patience: PROBE_TICKS }
+    }
 }
 
 impl Forwarder {
@@ -88,7 +107,8 @@ impl Forwarder {
         cx: &mut Context,
         group: &mut dyn Group,
         (leader, term): (NodeId, Term),
-        (attachment, has_log): (AttachmentId, bool),
+        attachment: AttachmentId,
+        lessons: Lessons,
     ) -> Box<Self> {
         let mut forwarder = Box::new(Self {
             leader,
@@ -104,8 +124,9 @@ impl Forwarder {
             active: true,
             probing: None,
             broken: false,
-            lookup_failed: false,
+            lessons: Lessons { no_lookup: false, ..lessons },
         });
+        let has_log = !lessons.no_lookup;
         forwarder.queue(PeerMessage::Attach(Attach { term, has_log }));
         forwarder.tell_everything(cx);
         forwarder.send_outgoing(group);
@@ -122,10 +143,9 @@ impl Forwarder {
         self.broken
     }
 
-    /// Whether this node's log did not have what the leader referred to: asking again in the same
-    /// way would find the same.
-    pub(crate) fn lookup_failed(&self) -> bool {
-        self.lookup_failed
+    /// What the next attachment to the same leader should know.
+    pub(crate) fn lessons(&self) -> Lessons {
+        self.lessons
     }
 
     /// Whether more can be taken for the leader.
@@ -253,7 +273,9 @@ impl Forwarder {
         handles: &[HandleId],
         lost: bool,
     ) {
+        // What was published before must be answered before.
         self.flush_confirms(cx);
+        self.queue_puts(cx);
         let number = cx.pending.number();
         cx.pending.closes.insert(number, closing);
         self.queue_close(number, handles, lost);
@@ -369,6 +391,7 @@ impl Forwarder {
         if cx.pending.admin.len() >= MAX_ADMIN {
             return refuse(cx, request, "too many requests wait: try again");
         }
+        self.queue_puts(cx);
         let number = cx.pending.number();
         cx.pending.admin.insert(number, request);
         let (what, queue, unused_ms) = match request {
@@ -417,9 +440,14 @@ impl Forwarder {
     /// Once per tick: as long as something passes, it is made sure that nothing is missing.
     pub(crate) fn on_tick(&mut self, group: &mut dyn Group) {
         match &mut self.probing {
+            // It still waits for room.
+            Some(_) if !self.outgoing.is_empty() => {}
             Some(probing) => {
                 probing.ticks += 1;
-                self.broken |= probing.ticks >= PROBE_TICKS;
+                if probing.ticks >= self.lessons.patience && !self.broken {
+                    self.broken = true;
+                    self.lessons.patience = (2 * self.lessons.patience).min(MAX_PROBE_TICKS);
+                }
             }
             None if self.active => {
                 self.active = false;

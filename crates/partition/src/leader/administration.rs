@@ -21,7 +21,8 @@ impl Leader {
         requester: Requester,
         queue: QueueId,
     ) {
-        if cx.machine.settings(queue).is_none() {
+        // Behind a deletion that is under way nothing is left to be purged, and nothing tells of it.
+        if cx.machine.settings(queue).is_none() || cx.queues.was_deleted(queue) {
             return self.reply_purge(cx, group, requester, Err(AdminRefusal::NoSuchQueue));
         }
         self.builder.purge(queue, None);
@@ -53,6 +54,9 @@ impl Leader {
         } else if consumers + producers > 0 {
             let in_use = AdminRefusal::InUse { consumers, producers };
             self.reply_delete(cx, group, requester, Err(in_use));
+        } else if only_if == Removable::Closed && !self.knows_all(group, false) {
+            let why = "another node has not told yet what its clients have open: try again";
+            self.reply_delete(cx, group, requester, Err(AdminRefusal::Failed(why.to_owned())));
         } else if let Removable::UnusedFor(timeout) = only_if
             && !self.is_unused_for(cx, group.now(), queue, timeout)
         {
@@ -80,7 +84,9 @@ impl Leader {
         let since = cx.queues.unused_since(queue);
         since.is_some_and(|since| now.since(since) >= timeout)
             && self.is_attended()
-            && self.has_nothing_under_way()
+            && self.waiting.is_empty()
+            && self.is_empty()
+            && self.under_way.is_empty()
             && cx.machine.view(queue).is_some_and(|view| view.messages == 0)
     }
 

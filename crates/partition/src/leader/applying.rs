@@ -121,18 +121,12 @@ impl Leader {
         self.run_deferred(cx, group);
     }
 
-    /// Whether nothing that was taken waits for the log.
-    pub(super) fn has_nothing_under_way(&self) -> bool {
-        self.under_way.is_empty()
-            && self.refused.is_none()
-            && self.builder.is_empty()
-            && self.waiting.is_empty()
-    }
-
     /// Does what waited for what is done by now.
     pub(super) fn run_deferred(&mut self, cx: &mut Context, group: &mut dyn Group) {
-        if self.has_nothing_under_way() {
+        if self.under_way.is_empty() && self.is_empty() && self.waiting.is_empty() {
             self.done = self.taken;
+            // Those that confirmed nothing any more are in no entry.
+            cx.pending.confirmed(self.confirmed_upto);
         }
         let done = self.done;
         while self.deferred.front().is_some_and(|(after, _)| *after <= done)

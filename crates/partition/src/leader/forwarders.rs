@@ -49,6 +49,8 @@ pub(super) struct ServedForwarder {
     /// so these are one turn of deliveries, and answers to what it asked.
     outgoing: VecDeque<Bytes>,
     paused: bool,
+    /// All that its clients had open when it attached is known.
+    told_all: bool,
 }
 
 impl ServedForwarder {
@@ -65,6 +67,7 @@ impl ServedForwarder {
             answers: Vec::new(),
             outgoing: VecDeque::new(),
             paused: false,
+            told_all: false,
         }
     }
 
@@ -101,7 +104,11 @@ impl Leader {
     /// Once per tick: a forwarder that was sent something shows what it received. A frame may be
     /// lost although its sending was taken for a success.
     pub(super) fn check_forwarders(&mut self, cx: &mut Context, group: &mut dyn Group) {
-        let unsure = self.forwarders.iter().filter(|(_, served)| served.sent > served.confirmed);
+        // What waits for room is not lost.
+        let unsure = self
+            .forwarders
+            .iter()
+            .filter(|(_, served)| served.sent > served.confirmed && served.outgoing.is_empty());
         let unsure: Vec<NodeId> = unsure.map(|(node, _)| *node).collect();
         for node in unsure {
             if let Some(served) = self.forwarders.get_mut(&node) {
@@ -110,6 +117,12 @@ impl Leader {
             }
             self.send_outgoing(cx, group, node);
         }
+    }
+
+    /// Whether all nodes in reach have attached, and, if `fully`, told what their clients have open.
+    pub(super) fn knows_all(&self, group: &dyn Group, fully: bool) -> bool {
+        let knows = |served: &ServedForwarder| served.told_all || !fully;
+        group.peers_in_reach().iter().all(|peer| self.forwarders.get(peer).is_some_and(knows))
     }
 
     /// A node can be reached now, or not any more.
@@ -160,8 +173,11 @@ impl Leader {
         node: NodeId,
         frame: Frame,
     ) {
-        let (Some(attachment), Some(message)) = (frame.attachment, frame.message) else { return };
-        if let PeerMessage::Attach(attach) = message {
+        let Some(attachment) = frame.attachment else { return };
+        if frame.message.as_ref().is_some_and(PeerMessage::is_of_leader) {
+            return;
+        }
+        if let Some(PeerMessage::Attach(attach)) = frame.message {
             self.drop_forwarder(cx, node);
             self.forwarders.insert(node, ServedForwarder::new(attachment, attach.has_log));
             return;
@@ -185,7 +201,10 @@ impl Leader {
             let _repeated_by_a_probe = group.send(node, detached.frame(Some(attachment), 0));
             return;
         }
-        self.serve(cx, group, Attached { node, attachment }, message);
+        // A newer version's message counts, and means nothing here.
+        if let Some(message) = frame.message {
+            self.serve(cx, group, Attached { node, attachment }, message);
+        }
         self.send_outgoing(cx, group, node);
     }
 
@@ -246,6 +265,8 @@ impl Leader {
                 self.queue_deliveries(from.node);
                 if let Some(served) = self.served(from) {
                     served.queue(PeerMessage::Received(served.received));
+                    // The first comes behind all that it attached with.
+                    served.told_all = true;
                     // Whether that arrives is the forwarder's to notice: it waits for it.
                     served.confirmed = served.sent;
                 }

@@ -21,6 +21,11 @@ impl Leader {
     /// is delivered.
     pub(crate) fn on_stop_delivery(&mut self, cx: &mut Context, group: &dyn Group, ticket: Ticket) {
         cx.stopping = true;
+        let before =
+            self.handing_over.take().map(|(_, ticket)| ticket).or_else(|| self.draining.take());
+        if let Some(before) = before {
+            cx.answer(before, Answer::Idle(Vec::new()));
+        }
         if group.is_clustered() && group.successor().is_some() {
             self.handing_over = Some((group.now(), ticket));
         } else {

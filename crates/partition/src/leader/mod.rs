@@ -34,7 +34,7 @@ use crate::pending::AdminRequest;
 use crate::request::Ticket;
 use applying::Deferred;
 use forwarders::ServedForwarder;
-use publishing::{Collected, Proposed, ReadyEntry, WaitingPut};
+use publishing::{Collected, Finished, Proposed, WaitingPut};
 
 /// What administrators are told whose request came to nothing because the leadership moved.
 pub(crate) const LEADER_CHANGED: &str = "the leader changed meanwhile: look again";
@@ -69,6 +69,10 @@ pub(crate) struct Leader {
     collected: Vec<Collected>,
     /// When the first of them came.
     collecting_since: Option<Time>,
+    /// The entry before it, if the log did not take it yet.
+    finished: Option<Finished>,
+    /// What was collected waits for the log, whatever the time.
+    blocked: bool,
     /// PUTs that did not fit into it. Requests are not taken while there are any; those of
     /// forwarders are bounded by what their clients may have in flight.
     waiting: VecDeque<WaitingPut>,
@@ -78,8 +82,6 @@ pub(crate) struct Leader {
     confirms_due: Option<Time>,
     /// Proposed entries, at most [`publishing::MAX_UNDER_WAY`].
     under_way: VecDeque<Proposed>,
-    /// A finished entry that was not taken: nothing is proposed before it.
-    refused: Option<Box<ReadyEntry>>,
     /// Counts commands and PUTs in the order in which they were taken.
     taken: u64,
     /// Up to which count they are applied or answered.
@@ -122,11 +124,12 @@ impl Leader {
             builder: EntryBuilder::default(),
             collected: Vec::new(),
             collecting_since: None,
+            finished: None,
+            blocked: false,
             waiting: VecDeque::new(),
             confirmed_upto: 0,
             confirms_due: None,
             under_way: VecDeque::new(),
-            refused: None,
             taken: 0,
             done: 0,
             deferred: VecDeque::new(),
@@ -203,15 +206,16 @@ impl Leader {
             }
         }
         for (_, deferred) in self.deferred {
-            if let Deferred::Deleted(queue, _) = &deferred
-                && cx.machine.settings(*queue).is_some()
-            {
-                cx.queues.forget_deletion(*queue);
-            }
             match deferred {
                 Deferred::Settled(ticket) => cx.answer(ticket, Answer::Settled),
-                Deferred::Deleted(_, Requester::Here(ticket)) => {
-                    cx.answer(ticket, Answer::Deleted(Err(refusal())));
+                Deferred::Deleted(queue, requester) => {
+                    // If it is committed after all, it is remembered again.
+                    if cx.machine.settings(queue).is_some() {
+                        cx.queues.forget_deletion(queue);
+                    }
+                    if let Requester::Here(ticket) = requester {
+                        cx.answer(ticket, Answer::Deleted(Err(refusal())));
+                    }
                 }
                 // What concerns clients of this node is still pending; other nodes attach to the
                 // next leader and ask again.
@@ -226,7 +230,9 @@ impl Leader {
 
     /// Whether one more request may be taken.
     pub(crate) fn takes_requests(&self) -> bool {
-        self.waiting.is_empty() && self.builder.bytes() < publishing::MAX_ENTRY_BYTES
+        self.waiting.is_empty()
+            && self.finished.is_none()
+            && self.builder.bytes() < publishing::MAX_ENTRY_BYTES
     }
 
     /// The end of a turn. True when more could be delivered at once.
@@ -241,7 +247,7 @@ impl Leader {
 
     /// When [`Self::work`] is wanted next.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.confirms_due
+        self.confirms_due.filter(|_| !self.blocked)
     }
 
     /// Once per tick.
@@ -251,7 +257,7 @@ impl Leader {
         self.announce_again(group);
         self.check_forwarders(cx, group);
         cx.machine.retry_loads();
-        let attended = group.peers_in_reach().iter().all(|peer| self.forwarders.contains_key(peer));
+        let attended = self.knows_all(group, true);
         if attended != std::mem::replace(&mut self.attended, attended) {
             cx.queues.touch_all();
         }
@@ -264,10 +270,7 @@ impl Leader {
 
     /// Nothing is collected or under way.
     pub(crate) fn is_settled(&self, group: &dyn Group) -> bool {
-        self.builder.is_empty()
-            && self.waiting.is_empty()
-            && self.refused.is_none()
-            && group.under_way() == 0
+        self.is_empty() && self.waiting.is_empty() && group.under_way() == 0
     }
 }
 

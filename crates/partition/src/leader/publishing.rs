@@ -81,11 +81,11 @@ pub(super) struct Proposed {
     pub(super) since: Time,
 }
 
-/// A finished entry that was not taken yet.
-pub(super) struct ReadyEntry {
+/// An entry that is complete and was not taken by the log yet.
+pub(super) struct Finished {
     payload: Bytes,
     kind: AppendKind,
-    /// Its position is not known yet.
+    /// Its position is known once it is taken.
     proposed: Proposed,
 }
 
@@ -256,31 +256,32 @@ impl Leader {
     /// Proposes what was collected, as one entry unless it is large. While enough entries are under
     /// way it grows on.
     pub(super) fn propose(&mut self, cx: &mut Context, group: &mut dyn Group) {
-        if self.may_propose_at_all(group)
-            && let Some(ready) = self.refused.take()
-        {
-            self.propose_ready(group, *ready);
+        if self.may_propose(group) {
+            self.propose_finished(group);
         }
         let ageing = std::mem::take(&mut self.ageing_due);
-        if ageing && self.builder.is_empty() && self.may_propose(group) {
+        if ageing && self.is_empty() && self.may_propose(group) {
             self.propose_entry(group);
         }
-        if self.confirms_may_wait(cx, group.now()) {
+        self.blocked = self.finished.is_some();
+        if self.blocked || self.confirms_may_wait(cx, group.now()) {
             return;
         }
-        while !self.builder.is_empty() && self.may_propose(group) {
+        while self.finished.is_none() && !self.builder.is_empty() && self.may_propose(group) {
             self.confirms_due = None;
             self.propose_entry(group);
             self.fill_entry(cx, group);
         }
+        self.blocked = !self.is_empty();
+    }
+
+    /// Whether nothing waits to be proposed, beside PUTs that wait for room.
+    pub(super) fn is_empty(&self) -> bool {
+        self.builder.is_empty() && self.finished.is_none()
     }
 
     /// Whether one more entry may be under way.
     fn may_propose(&self, group: &dyn Group) -> bool {
-        self.refused.is_none() && self.may_propose_at_all(group)
-    }
-
-    fn may_propose_at_all(&self, group: &dyn Group) -> bool {
         group.takes_proposals()
             && group.under_way() < MAX_UNDER_WAY
             && group.bytes_under_way() < MAX_BYTES_UNDER_WAY
@@ -309,26 +310,29 @@ impl Leader {
             if self.builder.messages() > 0 { AppendKind::Growing } else { AppendKind::Relief };
         self.last_arrival_ms = self.last_arrival_ms.max(group.wall_ms());
         let built = self.builder.finish(self.last_arrival_ms);
+        let puts = std::mem::take(&mut self.collected);
         let proposed = Proposed {
             position: LogPosition::default(),
-            puts: std::mem::take(&mut self.collected),
+            puts,
             order: built.publish_order,
             confirmed_upto: self.confirmed_upto,
             done: self.waiting.front().map_or(self.taken, |next| next.taken - 1),
             since: self.collecting_since.take().unwrap_or(now),
         };
-        self.propose_ready(group, ReadyEntry { payload: built.payload, kind, proposed });
+        self.finished = Some(Finished { payload: built.payload, kind, proposed });
+        self.propose_finished(group);
     }
 
-    /// Proposes a finished entry. One that is not taken keeps its place: commands in it are on
-    /// their way already, and the PUTs in it are not answered.
-    fn propose_ready(&mut self, group: &mut dyn Group, mut ready: ReadyEntry) {
-        match group.propose(ready.payload.clone(), ready.kind) {
-            Ok(position) => {
-                ready.proposed.position = position;
-                self.under_way.push_back(ready.proposed);
+    /// Proposes the entry that is complete. The log may refuse it although little is under way: it
+    /// waits for the own disk. Nothing in it may get lost.
+    fn propose_finished(&mut self, group: &mut dyn Group) {
+        let Some(finished) = self.finished.take() else { return };
+        match group.propose(finished.payload.clone(), finished.kind) {
+            Ok(position) => self.under_way.push_back(Proposed { position, ..finished.proposed }),
+            Err(not_proposed) => {
+                tracing::debug!(group = group.id().0, ?not_proposed, "an entry waits for the log");
+                self.finished = Some(finished);
             }
-            Err(_) => self.refused = Some(Box::new(ready)),
         }
     }
 }
