@@ -14,8 +14,8 @@ use flintmq_shard::{Group, ReadError};
 
 use super::Forwarder;
 use crate::context::Context;
-use crate::pending::Closing;
 use crate::peer_message::{LogReference, WirePush, attributes_of, guid_of};
+use crate::pending::Closing;
 
 /// Bytes of applied entries that are kept at hand.
 const RECENT_BYTES: usize = 1 << 20;

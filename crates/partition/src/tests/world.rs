@@ -260,7 +260,9 @@ impl World {
         for index in &reads {
             let read = match group.entry(*index) {
                 Some(entry) => Ok(entry.payload.clone()),
-                None => Err(ReadError::Missing { group: flintmq_consensus::GroupId(1), index: *index }),
+                None => {
+                    Err(ReadError::Missing { group: flintmq_consensus::GroupId(1), index: *index })
+                }
             };
             engine.on_entry_read(group, *index, read);
         }
@@ -319,12 +321,6 @@ impl World {
 
     pub(super) fn messages(&self, at: usize, queue: u32) -> u64 {
         self.nodes[at].engine.machine().view(QueueId(queue)).map_or(0, |view| view.messages)
-    }
-
-    /// Frames on their way, decoded.
-    pub(super) fn on_wire(&self) -> Vec<(usize, usize, Frame)> {
-        let frames = self.wire.iter();
-        frames.map(|(from, to, f)| (*from, *to, Frame::decode(f.clone()).unwrap())).collect()
     }
 }
 
