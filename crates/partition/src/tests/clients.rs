@@ -18,8 +18,15 @@ use crate::{
 /// What a client of a node saw, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    Ack { message: u64, status: AckStatus },
-    Push { message: u64, subscription: u32, bytes: usize },
+    Ack {
+        message: u64,
+        status: AckStatus,
+    },
+    Push {
+        message: u64,
+        subscription: u32,
+        bytes: usize,
+    },
     /// The answer to a configure or close, by its number.
     Response(u8),
     Refused,
@@ -69,9 +76,11 @@ pub(super) fn decode(events: Bytes, seen: &mut Vec<Seen>) {
     while !bytes.is_empty() {
         let event = decoder.decode(&mut bytes).unwrap().unwrap().parse().unwrap();
         match event.event_type() {
-            EventType::Ack => seen.extend(AckMessages::parse(&event.body).unwrap().map(|ack| {
-                Seen::Ack { message: number(ack.guid), status: ack.status }
-            })),
+            EventType::Ack => seen.extend(
+                AckMessages::parse(&event.body)
+                    .unwrap()
+                    .map(|ack| Seen::Ack { message: number(ack.guid), status: ack.status }),
+            ),
             EventType::Push => seen.extend(PushMessages::new(&event.body).map(|push| {
                 let push = push.unwrap();
                 let subscription = push.subscription_ids().next().unwrap_or(0);

@@ -18,8 +18,9 @@ fn exchange(world: &mut World) {
     }
     world.ask(1, Request::SessionFull(SessionId(1)));
     world.ask(1, Request::SessionRoom(SessionId(1)));
-    world.ask(1, confirm(102, 1));
-    world.ask(1, confirm(102, 2));
+    for message in world.nodes[1].client.pushed(1).into_iter().take(2) {
+        world.ask(1, confirm(102, message));
+    }
 }
 
 #[test]
@@ -156,7 +157,7 @@ fn one_message_of_sixty_mebibytes_passes_among_small_ones_in_frames_of_bounded_s
 
 #[test]
 fn a_slow_connection_is_given_the_time_that_it_needs() {
-    // The connection takes one frame in ten seconds, and tells nothing of it.
+    // What the leader says takes a minute to arrive.
     let mut world = World::led(2);
     world.ask(1, open(1, 101, false));
     world.cut.insert((0, 1));
@@ -168,8 +169,8 @@ fn a_slow_connection_is_given_the_time_that_it_needs() {
         attached.push(world.frames - before);
     }
     // Attached again and again, it waits longer each time.
-    let again = attached.iter().filter(|frames| **frames >= 3).count();
-    assert!((2..=8).contains(&again), "{again} times in a minute: {attached:?}");
+    let again = attached.iter().filter(|frames| **frames >= 5).count();
+    assert!((2..=5).contains(&again), "{again} times in a minute: {attached:?}");
     world.cut.clear();
     world.ticks(70);
     assert_eq!(world.nodes[1].client.acked(1), [1]);

@@ -6,5 +6,7 @@ mod frames;
 mod group;
 mod leadership;
 mod order;
+mod turns;
 mod walk;
+mod walk_end;
 mod world;

@@ -1,14 +1,13 @@
 //! Random walks over requests, leaderships and lost frames. Whatever happened, in the end everybody
 //! is answered once, and no message waits beside a consumer with room.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flintmq_consensus::Index;
-use flintmq_protocol::ack::AckStatus;
-use flintmq_queue::{Admission, Guid, QueueId};
+use flintmq_queue::QueueId;
 
-use super::clients::{Seen, close, configure, confirm, end, guid, open, put};
+use super::clients::{configure, confirm, end, open, put};
 use super::world::World;
 use crate::{Answer, Removable, Request, SessionId, Ticket};
 
@@ -29,27 +28,27 @@ impl Random {
 }
 
 /// A session with one writer and one reader.
-struct Session {
-    node: usize,
-    number: u64,
-    writer: u64,
-    reader: u64,
+pub(super) struct Session {
+    pub(super) node: usize,
+    pub(super) number: u64,
+    pub(super) writer: u64,
+    pub(super) reader: u64,
     /// Messages that it published, all of which are to be answered if it lives.
-    published: Vec<u64>,
-    configures: u8,
-    confirmed: usize,
-    full: bool,
+    pub(super) published: Vec<u64>,
+    pub(super) configures: u8,
+    pub(super) confirmed: usize,
+    pub(super) full: bool,
 }
 
-struct Walk {
+pub(super) struct Walk {
     random: Random,
-    world: World,
-    sessions: Vec<Session>,
+    pub(super) world: World,
+    pub(super) sessions: Vec<Session>,
     /// Tickets that are to be answered, by node.
-    tickets: BTreeSet<(usize, u64)>,
+    pub(super) tickets: BTreeSet<(usize, u64)>,
     last: u64,
     /// Of sessions that said goodbye: node, number, what they published.
-    gone: Vec<(usize, u64, Vec<u64>)>,
+    pub(super) gone: Vec<(usize, u64, Vec<u64>)>,
 }
 
 impl Walk {
@@ -69,7 +68,7 @@ impl Walk {
         self.last
     }
 
-    fn is_open(&self, session: &Session, handle: u64) -> bool {
+    pub(super) fn is_open(&self, session: &Session, handle: u64) -> bool {
         matches!(self.world.answers(session.node, handle), [Answer::Opened(Ok(()))])
     }
 
@@ -114,7 +113,8 @@ impl Walk {
                 session.full = !session.full;
                 let id = SessionId(number);
                 let full = session.full;
-                let request = if full { Request::SessionFull(id) } else { Request::SessionRoom(id) };
+                let request =
+                    if full { Request::SessionFull(id) } else { Request::SessionRoom(id) };
                 self.world.give(node, request);
             }
             8 if self.random.below(4) == 0 => self.end_session(at),
@@ -122,7 +122,7 @@ impl Walk {
         }
     }
 
-    fn confirm_some(&mut self, at: usize) {
+    pub(super) fn confirm_some(&mut self, at: usize) {
         let session = &mut self.sessions[at];
         let pushed = self.world.nodes[session.node].client.pushed(session.number);
         let upto = pushed.len().min(session.confirmed + 4);
@@ -188,7 +188,7 @@ impl Walk {
         }
     }
 
-    fn mend_reach(&mut self) {
+    pub(super) fn mend_reach(&mut self) {
         for (at, peer) in pairs() {
             let peer_id = super::world::id(peer);
             if !self.world.nodes[at].group.in_reach.contains(&peer_id) {
@@ -228,108 +228,34 @@ impl Walk {
             _ => self.world.settle(),
         }
     }
-
-    /// All is well again, for long enough.
-    fn calm_down(&mut self) {
-        (self.world.commits, self.world.reads) = (true, true);
-        self.world.cut.clear();
-        self.world.lost.clear();
-        self.mend_reach();
-        for (from, to) in pairs() {
-            self.world.set_full(from, to, false);
-        }
-        let isolated: Vec<usize> = self.world.isolated.iter().copied().collect();
-        isolated.into_iter().for_each(|at| self.world.heal(at));
-        for at in 0..self.sessions.len() {
-            if std::mem::take(&mut self.sessions[at].full) {
-                let (node, number) = (self.sessions[at].node, self.sessions[at].number);
-                self.world.give(node, Request::SessionRoom(SessionId(number)));
-            }
-        }
-        for _ in 0..80 {
-            self.world.tick();
-        }
-    }
-
-    /// Consumers take all that there is; nothing may be left.
-    fn drain(&mut self) {
-        for at in 0..self.sessions.len() {
-            if self.is_open(&self.sessions[at], self.sessions[at].reader) {
-                let session = &mut self.sessions[at];
-                session.configures += 1;
-                let (number, id) = (session.number, session.configures.into());
-                let request = configure(number, session.reader, id, 1000);
-                self.world.ask(session.node, request);
-            }
-        }
-        for _ in 0..200 {
-            (0..self.sessions.len()).for_each(|at| self.confirm_some(at));
-            self.world.pass(Duration::from_millis(20));
-        }
-    }
-
-    fn check(&self) {
-        for (node, ticket) in &self.tickets {
-            let answers = self.world.answers(*node, *ticket);
-            assert_eq!(answers.len(), 1, "node={node} ticket={ticket} {answers:?}");
-        }
-        let lived = self.sessions.iter().map(|one| (one.node, one.number, &one.published));
-        let gone = self.gone.iter().map(|(node, number, published)| (*node, *number, published));
-        for (node, number, published) in lived.chain(gone) {
-            let seen = self.world.seen(node, number);
-            assert!(!seen.contains(&Seen::SessionEnds), "no queue was deleted");
-            let mut acks: BTreeMap<u64, usize> = BTreeMap::new();
-            for seen in seen {
-                if let Seen::Ack { message, status } = seen {
-                    assert_eq!(*status, AckStatus::Success, "message={message}");
-                    *acks.entry(*message).or_default() += 1;
-                }
-            }
-            for message in published {
-                let count = acks.get(message).copied().unwrap_or(0);
-                assert_eq!(count, 1, "node={node} session={number} message={message}");
-                let guid = Guid(guid(*message).0);
-                let stored = self.world.nodes[0].engine.machine().admit(QueueId(1), guid, 1);
-                assert_eq!(stored, Admission::Duplicate, "message={message}: success is a lie");
-            }
-        }
-        for session in &self.sessions {
-            let seen = self.world.seen(session.node, session.number);
-            let answers = seen.iter().filter(|seen| matches!(seen, Seen::Response(_))).count();
-            assert_eq!(answers, session.configures as usize, "session={}", session.number);
-        }
-        if self.sessions.iter().any(|session| self.is_open(session, session.reader)) {
-            let left = self.world.messages(0, 1);
-            let leader = self.world.leader().unwrap();
-            let view = self.world.nodes[leader].engine.machine().view(QueueId(1));
-            assert_eq!(left, 0, "messages wait beside a consumer with room: {view:?}");
-        }
-        for (at, node) in self.world.nodes.iter().enumerate() {
-            assert!(node.engine.is_idle(), "node={at} has work that nothing will end");
-        }
-    }
 }
 
-fn pairs() -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn pairs() -> impl Iterator<Item = (usize, usize)> {
     let pairs = (0..NODES).flat_map(|from| (0..NODES).map(move |to| (from, to)));
     pairs.filter(|(from, to)| from != to)
 }
 
 #[test]
 fn everybody_is_answered_once_whatever_happens() {
+    let mut answered = 0;
     for seed in seeds() {
         let walked = std::panic::catch_unwind(|| {
             let mut walk = Walk::new(seed);
             (0..STEPS).for_each(|_| walk.step());
             walk.calm_down();
             walk.drain();
-            walk.check();
+            walk.check()
         });
-        if let Err(panic) = walked {
-            eprintln!("the walk with FLINTMQ_SEED={seed} failed");
-            std::panic::resume_unwind(panic);
+        match walked {
+            Ok(count) => answered += count,
+            Err(panic) => {
+                eprintln!("the walk with FLINTMQ_SEED={seed} failed");
+                std::panic::resume_unwind(panic);
+            }
         }
     }
+    assert!(answered > 0, "the walks published nothing");
+    eprintln!("messages published in all walks: {answered}");
 }
 
 /// One seed of the environment, or the first few.
