@@ -47,6 +47,8 @@ pub struct PartitionEngine {
     announced: Option<(NodeId, Term)>,
     /// The leader that was forwarded to, until it got out of reach.
     unreached: Option<(NodeId, Term)>,
+    /// The newest term in which this node knows somebody to have led.
+    newest_term: Term,
     /// This process of the node, and its count of attachments.
     process: u64,
     attachments: u64,
@@ -75,6 +77,7 @@ impl PartitionEngine {
             checkpoints: Checkpoints::default(),
             announced: None,
             unreached: None,
+            newest_term: 0,
             process,
             attachments: 0,
             usage_due: false,
@@ -114,7 +117,13 @@ impl PartitionEngine {
         self.cx.report_usage();
     }
 
+    /// Never to a leader of a term that is over, which may not know that it leads no more, nor the
+    /// queues that clients opened since.
     fn attach(&mut self, group: &mut dyn Group, leader: (NodeId, Term)) {
+        if leader.1 < self.newest_term {
+            return;
+        }
+        self.newest_term = leader.1;
         self.attachments += 1;
         let attachment = AttachmentId { process: self.process, number: self.attachments };
         tracing::debug!(group = group.id().0, leader = leader.0.0, term = leader.1, "attaches");
@@ -519,6 +528,7 @@ impl Machine for PartitionEngine {
     fn take_leadership(&mut self, group: &mut dyn Group) {
         tracing::debug!(group = group.id().0, term = group.term(), "leads");
         (self.announced, self.unreached) = (None, None);
+        self.newest_term = self.newest_term.max(group.term());
         let leader = Leader::begin(&mut self.cx, group);
         self.role = Role::Leader(leader);
     }
