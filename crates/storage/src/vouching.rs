@@ -24,7 +24,8 @@ impl Vouching {
         self.witness.as_ref().map_or(Ok(()), |witness| witness.record_synced(sequence))
     }
 
-    /// Nothing vouches for this run any more: the page cache may have dropped what was acknowledged.
+    /// Nothing vouches for this run any more: the page cache may have dropped what was
+    /// acknowledged.
     pub(crate) fn withdraw(&self) {
         if let Some(witness) = &self.witness {
             return witness.remove();

@@ -1,5 +1,5 @@
-//! Fear: a data directory of which a part was lost, exchanged or restored from a backup is taken for
-//! whole, and the node votes twice.
+//! Fear: a data directory of which a part was lost, exchanged or restored from a backup is taken
+//! for whole, and the node votes twice.
 #![allow(clippy::unwrap_used)]
 
 mod damage;

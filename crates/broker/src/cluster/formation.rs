@@ -1,6 +1,7 @@
-//! How a cluster is formed, once: a majority of the configured nodes, all with new data directories,
-//! agrees on the founders ([`super::founding`]). The rest joins later. A node that comes with a new
-//! directory in place of a known one is refused, for it has forgotten what it voted for.
+//! How a cluster is formed, once: a majority of the configured nodes, all with new data
+//! directories, agrees on the founders ([`super::founding`]). The rest joins later. A node that
+//! comes with a new directory in place of a known one is refused, for it has forgotten what it
+//! voted for.
 //!
 //! Each node draws a number when its directory is new, and keeps it there, synced, before it sends
 //! it. The founders are nodes with the numbers of their directories. They alone are the first
