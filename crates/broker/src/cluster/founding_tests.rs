@@ -140,7 +140,7 @@ impl World {
 #[test]
 fn all_agree_on_one_set_whatever_happens() {
     let mut chosen_in_storm = 0;
-    for seed in 0..400 {
+    for seed in 0..200 {
         let nodes = 2 + (seed % 4) as u32;
         let mut world = World::new(seed, nodes);
         world.storm(400, &[]);
@@ -152,12 +152,12 @@ fn all_agree_on_one_set_whatever_happens() {
         assert!(founders.len() > nodes as usize / 2, "seed {seed}: {founders:?}");
         assert!(founders.iter().all(|(node, number)| *number == 100 + u64::from(*node)));
     }
-    assert!(chosen_in_storm > 60, "the storms must reach a choice: {chosen_in_storm}");
+    assert!(chosen_in_storm > 30, "the storms must reach a choice: {chosen_in_storm}");
 }
 
 #[test]
 fn a_majority_is_enough_and_a_node_that_comes_later_learns_of_it() {
-    for seed in 0..60 {
+    for seed in 0..30 {
         let mut world = World::new(seed, 5);
         world.storm(300, &[2, 5]);
         world.calm(&[2, 5]);
@@ -180,7 +180,7 @@ fn less_than_a_majority_decides_nothing() {
 
 #[test]
 fn a_new_directory_is_never_chosen_beside_an_old_one_that_is_remembered() {
-    for seed in 0..60 {
+    for seed in 0..30 {
         let mut world = World::new(seed, 3);
         world.calm(&[3]);
         assert_eq!(world.chosen.len(), 1);
@@ -205,4 +205,26 @@ fn nodes_with_other_lists_do_not_count() {
     assert!(!founding.tick(60_000), "the third may come");
     founding.hear(2, 8, same, 60_000 + GRACE_MS);
     assert!(founding.tick(60_000 + GRACE_MS));
+}
+
+#[test]
+fn a_promise_outlives_an_attempt_of_before() {
+    let nodes: BTreeSet<u32> = (1..=3).collect();
+    let new =
+        |node: u32| Founding::new(node, 100 + u64::from(node), nodes.clone(), Position::default());
+    let (mut one, mut two, mut three) = (new(1), new(2), new(3));
+    one.attempt(0);
+    two.hear(1, 101, one.showing(), 0);
+    one.hear(2, 102, two.showing(), 0);
+    assert_eq!(one.position().founders, Founders::from([(1, 101), (2, 102)]));
+    // Before node 2 hears of it, it promises a later attempt.
+    three.attempt(0);
+    three.attempt(0);
+    two.hear(3, 103, three.showing(), 0);
+    assert!(!two.hear(1, 101, one.showing(), 0) && two.position().founders.is_empty());
+    one.hear(2, 102, two.showing(), 0);
+    assert_eq!((one.chosen(), two.chosen()), (None, None));
+    three.hear(2, 102, two.showing(), 0);
+    two.hear(3, 103, three.showing(), 0);
+    assert_eq!(two.chosen(), Some(&Founders::from([(2, 102), (3, 103)])));
 }

@@ -1,4 +1,6 @@
 //! Directories whose last log file is cut as a power loss cuts it.
+// Each test program uses a part of it.
+#![allow(dead_code)]
 
 use flintmq_consensus::NodeId;
 use flintmq_storage::{NodeIdentity, StoreOptions};
