@@ -253,7 +253,9 @@ impl Forwarder {
         handles: &[HandleId],
         lost: bool,
     ) {
+        // Behind what was published before: its acknowledgements precede the answer.
         self.flush_confirms(cx);
+        self.queue_puts(cx);
         let number = cx.pending.number();
         cx.pending.closes.insert(number, closing);
         self.queue_close(number, handles, lost);

@@ -263,14 +263,14 @@ impl Leader {
         }
         let ageing = std::mem::take(&mut self.ageing_due);
         if ageing && self.builder.is_empty() && self.may_propose(group) {
-            self.propose_entry(cx, group);
+            self.propose_entry(group);
         }
         if self.confirms_may_wait(cx, group.now()) {
             return;
         }
         while !self.builder.is_empty() && self.may_propose(group) {
             self.confirms_due = None;
-            self.propose_entry(cx, group);
+            self.propose_entry(group);
             self.fill_entry(cx, group);
         }
     }
@@ -303,7 +303,7 @@ impl Leader {
         now < *self.confirms_due.get_or_insert(now + CONFIRMS_WAIT)
     }
 
-    fn propose_entry(&mut self, cx: &mut Context, group: &mut dyn Group) {
+    fn propose_entry(&mut self, group: &mut dyn Group) {
         let now = group.now();
         self.last_proposal = now;
         let kind =
