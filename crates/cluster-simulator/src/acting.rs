@@ -20,6 +20,9 @@ use crate::world::{Event, SessionInfo, Waits, World};
 /// PUTs of a client that may be on their way at once.
 const MOST_OUTSTANDING: usize = 200;
 
+/// Messages in a queue from which on none is added.
+const MOST_WAITING: u64 = 1_000;
+
 impl World {
     /// A client's turn.
     pub(crate) fn act(&mut self, number: usize) {
@@ -277,11 +280,34 @@ impl World {
         self.to_node(connection.session, group, Request::Confirm(confirms));
     }
 
+    /// Confirms all that it holds.
+    fn confirm_all(&mut self, number: usize) {
+        let places = self.clients.get(number).map_or(0, |client| client.uses.len());
+        for place in 0..places {
+            let one = self.clients.get(number).and_then(|client| client.uses.get(place));
+            let held = one.map_or(0, |one| one.held.len());
+            if held > 0 {
+                self.confirm(number, place, held);
+            }
+        }
+    }
+
+    /// Whether so much waits in a queue that nobody publishes more.
+    fn is_crowded(&self, slot: usize) -> bool {
+        let Some(slot) = self.slots.get(slot) else { return true };
+        let oracle = self.groups.get(&slot.group);
+        let view = oracle.and_then(|oracle| oracle.reference.view(slot.number));
+        view.is_some_and(|view| view.messages > MOST_WAITING)
+    }
+
     fn publish(&mut self, number: usize, place: usize) {
         let largest = self.profile.largest;
+        let Some(client) = self.clients.get(number) else { return };
+        let Some(slot) = client.uses.get(place).map(|one| one.slot) else { return };
+        if self.is_crowded(slot) {
+            return;
+        }
         let Some(client) = self.clients.get_mut(number) else { return };
-        let Some(one) = client.uses.get(place) else { return };
-        let slot = one.slot;
         let mut keys = Vec::new();
         let count = client.random.between(1, if largest > 100_000 { 2 } else { 6 });
         for _ in 0..count {
@@ -372,7 +398,7 @@ impl World {
             return Ok(());
         }
         match item {
-            Item::Lost | Item::Ended(_) => {
+            Item::Lost | Item::Ended => {
                 client.connection = None;
                 client.retry_at = now + client.random.skewed(1_000, 500_000);
             }
@@ -452,6 +478,9 @@ impl World {
                     return violation("RightContent", format!("message {key:x}"));
                 }
                 client.on_push(&push, key)?;
+                if client.settles {
+                    self.confirm_all(number);
+                }
             }
             Said::Response(response) => {
                 if let Answered::Closed(_) = client.on_response(response)? {}

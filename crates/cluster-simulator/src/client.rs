@@ -113,7 +113,7 @@ pub(crate) enum Item {
     Events(Bytes),
     Refused(&'static str),
     /// The broker ends the session.
-    Ended(&'static str),
+    Ended,
     /// A partition has closed everything, as was asked for.
     Left,
     /// The node is gone.

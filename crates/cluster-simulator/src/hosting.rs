@@ -428,7 +428,7 @@ impl World {
             Effect::EndSession { session, reason } => {
                 self.say(|| format!("node {} ends {session:?}: {reason}", id.0));
                 self.coverage.saw(Situation::SessionEnded);
-                self.end_session(session, reason);
+                self.end_session(session);
             }
             Effect::QueueOpened { .. }
             | Effect::QueueClosed { .. }
@@ -506,18 +506,18 @@ impl World {
             .map(|(session, _)| *session)
             .collect();
         for session in sessions {
-            self.end_session(session, "the node stops");
+            self.end_session(session);
         }
         self.tell_now(id, incarnation, ShardInput::Stop);
     }
 
     /// The broker ends a session: its client hears of it, every partition is told.
-    pub(crate) fn end_session(&mut self, session: flintmq_partition::SessionId, why: &'static str) {
+    pub(crate) fn end_session(&mut self, session: flintmq_partition::SessionId) {
         let Some(info) = self.sessions.get_mut(&session) else { return };
         if std::mem::replace(&mut info.over, true) {
             return;
         }
-        self.to_client(session, Item::Ended(why));
+        self.to_client(session, Item::Ended);
         self.tell_session_over(session, true);
     }
 
@@ -560,7 +560,7 @@ impl World {
     pub(crate) fn to_client(&mut self, session: flintmq_partition::SessionId, item: Item) {
         let delay = self.net_random.skewed(20, 2_000);
         let Some(info) = self.sessions.get_mut(&session) else { return };
-        if info.over && !matches!(item, Item::Ended(_)) {
+        if info.over && !matches!(item, Item::Ended) {
             return;
         }
         let at = (self.now + delay).max(info.last_to_client + 1);

@@ -82,7 +82,6 @@ pub(crate) fn key_of(guid: MessageGuid) -> Key {
 /// A message in a queue, as the log has it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stored {
-    pub(crate) index: Index,
     pub(crate) position: Position,
     /// When it was committed.
     pub(crate) since: u64,
@@ -174,7 +173,7 @@ impl GroupOracle {
         }
         for (outcome, place) in applied.outcomes.iter().zip(messages) {
             if let Outcome::Stored { position } = *outcome {
-                let stored = Stored { index: entry.index, position, since: now, gone: None };
+                let stored = Stored { position, since: now, gone: None };
                 self.stored.insert(place, stored);
             }
         }

@@ -131,8 +131,6 @@ pub(crate) struct World {
     /// Pushes of a message without the flag, under a leadership: queue and message.
     pub(crate) pushed: BTreeMap<GroupId, BTreeSet<(u64, QueueId, Key)>>,
     pub(crate) pushed_upto: BTreeMap<(u64, HandleId), u64>,
-    /// Closed handles' removals of queues that are expected.
-    pub(crate) idle_removals: BTreeSet<QueueId>,
     pub(crate) settling: Settling,
     pub(crate) coverage: Coverage,
     pub(crate) trace: Trace,
@@ -221,7 +219,6 @@ impl World {
             acknowledged: BTreeMap::new(),
             pushed: BTreeMap::new(),
             pushed_upto: BTreeMap::new(),
-            idle_removals: BTreeSet::new(),
             settling: Settling::default(),
             coverage: Coverage::default(),
             trace: Trace::default(),
