@@ -214,10 +214,12 @@ impl World {
     }
 
     fn use_queue(&mut self, number: usize, place: usize) {
+        let now = self.now;
         let Some(client) = self.clients.get_mut(number) else { return };
         let settles = client.settles;
         let Some(one) = client.uses.get_mut(place) else { return };
         match one.state {
+            UseState::Closed if one.rests_until > now && !settles => {}
             UseState::Closed => self.open(number, place),
             UseState::Opening | UseState::Closing => {}
             UseState::Open if !one.reads => {
@@ -483,7 +485,12 @@ impl World {
                 }
             }
             Said::Response(response) => {
-                if let Answered::Closed(_) = client.on_response(response)? {}
+                if let Answered::Closed(_) = client.on_response(response)? {
+                    let rest = client.random.below(self.profile.rest + 1);
+                    let until = self.now + rest;
+                    let closed = client.uses.iter_mut().filter(|one| one.queue_id == 0);
+                    closed.for_each(|one| one.rests_until = until);
+                }
             }
         }
         Ok(())

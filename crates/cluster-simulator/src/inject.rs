@@ -142,7 +142,11 @@ impl World {
                     self.tell_now(id, incarnation, ShardInput::GroupStalled { group });
                 }
             }
-            FaultKind::RemoveIdle => self.after(0, Event::Administer),
+            FaultKind::RemoveIdle => {
+                for look in 0..8 {
+                    self.after(look * 400_000, Event::Administer);
+                }
+            }
             FaultKind::Purge => self.purge(id, group, fault.choice),
             FaultKind::MoveMembers => self.move_members(group, fault.choice),
         }
@@ -358,6 +362,9 @@ impl World {
 
     /// Asks every node for queues that were idle for a while.
     pub(crate) fn administer(&mut self) {
+        if self.settling.healed_since.is_some() {
+            return;
+        }
         let unused_ms = self.admin_random.between(200, 2_500);
         let timeout = Duration::from_millis(unused_ms);
         let groups: Vec<GroupId> = self.groups.keys().copied().collect();

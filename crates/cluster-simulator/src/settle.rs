@@ -195,6 +195,7 @@ impl World {
         for node in self.nodes.values() {
             let (snapshots, _) = node.store.failed();
             self.coverage.saw_times(Situation::SnapshotFailed, snapshots);
+            self.coverage.saw_times(Situation::EntryReplaced, node.store.replaced());
         }
         Ok(())
     }

@@ -190,7 +190,7 @@ impl World {
         for group in &group_ids {
             for place in 0..profile.queues {
                 queues_made += 1;
-                let ttl_ms = if place == 0 { 0 } else { profile.ttl_ms };
+                let ttl_ms = if (group.0 + place) % 2 == 0 { 0 } else { profile.ttl_ms };
                 let number = QueueId(queues_made);
                 slots.push(Slot { group: *group, number, ttl_ms, removing: false });
             }
