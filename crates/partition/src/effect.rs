@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_consensus::GroupId;
-use flintmq_queue::{DomainId, Location, QueueId, QueueView};
+use flintmq_queue::{Location, QueueId, QueueView};
 
 use crate::request::{SessionId, Ticket};
 
@@ -73,17 +73,6 @@ pub enum Effect {
         /// The levels.
         levels: QueueLevels,
     },
-    /// What the partition holds of a domain changed.
-    Usage {
-        /// The domain.
-        domain: DomainId,
-        /// Messages.
-        messages: u64,
-        /// Bytes.
-        bytes: u64,
-    },
-    /// The partition begins with another state: what it told of domains and queues is void.
-    Reset,
     /// An entry was acknowledged this long after its first message came.
     PublishLatency(Duration),
     /// Messages were delivered for the first time this long after they came: milliseconds, and how

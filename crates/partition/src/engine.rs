@@ -82,6 +82,11 @@ impl PartitionEngine {
         &self.cx.machine
     }
 
+    /// Takes what is to be done for it, in order.
+    pub fn effects(&mut self) -> impl Iterator<Item = Effect> {
+        self.cx.effects.drain(..)
+    }
+
     /// Whether nothing that a client of this node asked for waits for an answer.
     pub fn is_idle(&self) -> bool {
         self.cx.pending.is_empty()

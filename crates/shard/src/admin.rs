@@ -45,6 +45,7 @@ pub struct Recovery {
 }
 
 /// Answer to a command.
+#[allow(clippy::large_enum_variant)] // There are as many as administrators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminAnswer {
     /// What [`AdminCommand::Inspect`] found.

@@ -75,6 +75,14 @@ impl Group for InGroup<'_> {
         self.told(Core::is_transferring)
     }
 
+    fn takes_proposals(&self) -> bool {
+        self.told(|core| {
+            core.is_serving()
+                && !core.is_transferring()
+                && self.replica.led_term == Some(core.term())
+        }) && !self.replica.own_writes.is_full()
+    }
+
     fn under_way(&self) -> usize {
         let entries = self.told(|core| core.last().index.saturating_sub(core.commit_index()));
         usize::try_from(entries).unwrap_or(usize::MAX)

@@ -179,6 +179,11 @@ pub trait Group {
     }
     /// True while the leadership is being handed over: nothing can be proposed.
     fn is_transferring(&self) -> bool;
+    /// Whether [`Self::propose`] takes an entry now. Not while the leadership is being handed over,
+    /// and not while this node's own disk is far behind.
+    fn takes_proposals(&self) -> bool {
+        self.is_serving() && !self.is_transferring()
+    }
     /// Entries proposed and not committed.
     fn under_way(&self) -> usize;
     /// Their bytes.

@@ -131,6 +131,11 @@ impl ClusterMembership {
         self.assignments.get(&group.0)
     }
 
+    /// What each planned group is to be held by.
+    pub fn assignments(&self) -> impl Iterator<Item = (GroupId, &ReplicaAssignment)> {
+        self.assignments.iter().map(|(group, assignment)| (GroupId(*group), assignment))
+    }
+
     /// Whether the node must not lead.
     pub fn is_barred(&self, node: NodeId) -> bool {
         self.node(node.0).is_some_and(|node| node.state != NodeState::Active)

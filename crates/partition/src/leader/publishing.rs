@@ -281,8 +281,7 @@ impl Leader {
     }
 
     fn may_propose_at_all(&self, group: &dyn Group) -> bool {
-        group.is_serving()
-            && !group.is_transferring()
+        group.takes_proposals()
             && group.under_way() < MAX_UNDER_WAY
             && group.bytes_under_way() < MAX_BYTES_UNDER_WAY
     }

@@ -220,7 +220,7 @@ impl Machine for Recorder {
 /// What a node sends.
 #[derive(Debug)]
 pub(super) enum Sent {
-    Packet(Class, Packet),
+    Packet(Packet),
     Message(NodeId, GroupId, Bytes),
 }
 
@@ -231,8 +231,8 @@ struct Wire {
 }
 
 impl Network for Wire {
-    fn send_packet(&mut self, class: Class, packet: Packet) {
-        let _test_is_over = self.sent.send(Sent::Packet(class, packet));
+    fn send_packet(&mut self, _: Class, packet: Packet) {
+        let _test_is_over = self.sent.send(Sent::Packet(packet));
     }
 
     fn send_message(&mut self, to: NodeId, group: GroupId, message: Bytes) -> Result<(), NotSent> {
@@ -513,7 +513,7 @@ impl Cluster {
 
     fn deliver(&mut self, from: NodeId, sent: Sent) {
         let to = match &sent {
-            Sent::Packet(_, packet) => packet.to,
+            Sent::Packet(packet) => packet.to,
             Sent::Message(to, ..) => *to,
         };
         if self.cut_off.contains(&from) || self.cut_off.contains(&to) {
@@ -521,7 +521,7 @@ impl Cluster {
         }
         let Some(node) = self.nodes.get_mut(&to) else { return };
         node.step(match sent {
-            Sent::Packet(_, packet) => ShardInput::Packet(packet),
+            Sent::Packet(packet) => ShardInput::Packet(packet),
             Sent::Message(_, group, bytes) => {
                 ShardInput::Message { from, process: incarnation(from), group, bytes }
             }
