@@ -434,8 +434,6 @@ impl World {
             | Effect::QueueClosed { .. }
             | Effect::Counted { .. }
             | Effect::Levels { .. }
-            | Effect::Usage { .. }
-            | Effect::Reset
             | Effect::PublishLatency(_)
             | Effect::DeliveryLatency(_) => {}
         }
