@@ -223,7 +223,9 @@ impl World {
             UseState::Closed => self.open(number, place),
             UseState::Opening | UseState::Closing => {}
             UseState::Open if !one.reads => {
-                if !settles && client.unacknowledged.len() < MOST_OUTSTANDING {
+                if settles || client.random.chance(100) {
+                    self.send_again(number, place);
+                } else if client.unacknowledged.len() < MOST_OUTSTANDING {
                     self.publish(number, place);
                 }
             }
@@ -444,8 +446,13 @@ impl World {
         if one.reads {
             return self.configure(number, place);
         }
-        // What was not answered is sent again, under the same GUIDs.
-        let slot = one.slot;
+        self.send_again(number, place);
+    }
+
+    /// Sends what was not answered, or refused and is tried again, under the same GUIDs.
+    fn send_again(&mut self, number: usize, place: usize) {
+        let Some(client) = self.clients.get_mut(number) else { return };
+        let Some(slot) = client.uses.get(place).map(|one| one.slot) else { return };
         let again = client.unacknowledged.iter().filter(|(_, put)| put.slot == slot);
         let keys: Vec<Key> = again.map(|(key, _)| *key).collect();
         let elsewhere: BTreeSet<Key> =
