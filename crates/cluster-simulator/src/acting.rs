@@ -153,8 +153,9 @@ impl World {
             }
             Request::Confirm(confirms) => {
                 for confirm in confirms {
-                    let place = info.open.get(&confirm.handle).copied();
-                    if let Some((group, queue)) = place
+                    let mut names = info.names.values();
+                    let place = names.find(|(handle, ..)| *handle == confirm.handle).copied();
+                    if let Some((_, group, queue)) = place
                         && let Some(oracle) = self.groups.get_mut(&group)
                     {
                         oracle.confirm_sent(queue, key_of(confirm.guid));
