@@ -310,9 +310,22 @@ impl World {
             let own = self.nodes.get(&id).map_or(0, |node| node.clock.wall_offset_ms);
             let offset_ms = majority - own;
             let clock = ShardInput::Clock { offset_ms, trusted: offset_ms.abs() < 2_000 };
-            let delay = self.host_random.between(10_000, 500_000);
-            self.after(delay, Event::Tell(id, incarnation, Box::new(clock)));
+            let delay = self.host_random.between(1_000, 300_000);
+            let now = self.now;
+            let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut())
+            else {
+                continue;
+            };
+            let at = (now + delay).max(process.last_clock_word + 1);
+            process.last_clock_word = at;
+            self.at(at, Event::Tell(id, incarnation, Box::new(clock)));
         }
+    }
+
+    /// Once in a while clocks are compared, whatever happened.
+    pub(crate) fn keep_comparing(&mut self) {
+        self.compare_clocks();
+        self.after(400_000, Event::Compare);
     }
 
     fn transfer(&mut self, group: GroupId, fault: &Fault) {

@@ -77,6 +77,7 @@ pub(crate) struct Process {
     /// When the last word of the liveness, and of the store, reaches the shard.
     pub(crate) last_word: u64,
     pub(crate) last_store_word: u64,
+    pub(crate) last_clock_word: u64,
     /// Committed entries that were looked at.
     pub(crate) seen: BTreeMap<GroupId, Index>,
     /// The leadership that its clients are served by.
@@ -143,6 +144,7 @@ impl Process {
             sync_at: None,
             last_word: 0,
             last_store_word: 0,
+            last_clock_word: 0,
             seen,
             served_by: BTreeMap::new(),
             stopping: Stopping::No,

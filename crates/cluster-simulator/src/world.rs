@@ -51,6 +51,8 @@ pub(crate) enum Event {
     Heal(Healing),
     /// Two nodes connect, if they can.
     Connect(NodeId, NodeId),
+    /// Nodes compare their clocks.
+    Compare,
     /// The administrator looks for idle queues.
     Administer,
     /// A queue is to be removed.
@@ -242,6 +244,7 @@ impl World {
             let at = self.faults[number].at;
             self.at(at, Event::Fault(number));
         }
+        self.after(300_000, Event::Compare);
         let lasts = self.profile.lasts;
         self.at(lasts, Event::Settle);
     }
@@ -330,6 +333,10 @@ impl World {
             }
             Event::Connect(a, b) => {
                 self.connect(a, b);
+                Ok(())
+            }
+            Event::Compare => {
+                self.keep_comparing();
                 Ok(())
             }
             Event::Administer => {
