@@ -204,6 +204,12 @@ impl World {
                 }
             }
             16..40 if !settles => self.close(number, place),
+            40..300 if !settles && self.profile.sparse => self.close(number, place),
+            300..600 if !settles && self.profile.sparse => {
+                if self.clients.get(number).is_some_and(|c| c.uses[place].reads) {
+                    self.use_queue(number, place);
+                }
+            }
             _ => self.use_queue(number, place),
         }
     }

@@ -135,6 +135,8 @@ pub struct Profile {
     pub pace: u64,
     /// Microseconds for which a client leaves a queue closed at most, before it opens it again.
     pub rest: u64,
+    /// Clients close queues more often than they use them.
+    pub sparse: bool,
     /// Bytes of the largest messages.
     pub largest: u64,
     /// Unconfirmed messages at which delivery to a consumer stops.
@@ -167,8 +169,12 @@ impl Profile {
         if random.chance(100) {
             largest = 400_000;
         }
-        let sparse = random.chance(300);
+        let sparse = random.chance(250);
+        if sparse && random.chance(700) {
+            kinds.extend([FaultKind::RemoveIdle; 4]);
+        }
         Self {
+            sparse,
             nodes,
             groups: random.pick(&[1, 1, 2, 4]).unwrap_or(1) as u32,
             replicas,
