@@ -81,7 +81,7 @@ fn caught(trial: &Trial) -> Option<(u64, &'static str)> {
 fn every_broken_rule_is_noticed() {
     let missed = std::thread::scope(|scope| {
         let halves = TRIALS.chunks(TRIALS.len().div_ceil(2)).map(|half| {
-            scope.spawn(|| {
+            scope.spawn(move || {
                 let mut missed = Vec::new();
                 for trial in half {
                     let found = caught(trial);
