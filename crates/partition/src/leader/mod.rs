@@ -76,6 +76,8 @@ pub(crate) struct Leader {
     confirmed_upto: u64,
     /// When confirmations are proposed at the latest, if nothing else is.
     confirms_due: Option<Time>,
+    /// They have waited for long enough.
+    confirms_overdue: bool,
     /// Proposed entries, at most [`publishing::MAX_UNDER_WAY`].
     under_way: VecDeque<Proposed>,
     /// A finished entry that was not taken: nothing is proposed before it.
@@ -125,6 +127,7 @@ impl Leader {
             waiting: VecDeque::new(),
             confirmed_upto: 0,
             confirms_due: None,
+            confirms_overdue: false,
             under_way: VecDeque::new(),
             refused: None,
             taken: 0,

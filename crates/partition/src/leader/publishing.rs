@@ -270,6 +270,7 @@ impl Leader {
         }
         while !self.builder.is_empty() && self.may_propose(group) {
             self.confirms_due = None;
+            self.confirms_overdue = false;
             self.propose_entry(group);
             self.fill_entry(cx, group);
         }
@@ -299,7 +300,16 @@ impl Leader {
             self.confirms_due = None;
             return false;
         }
-        now < *self.confirms_due.get_or_insert(now + CONFIRMS_WAIT)
+        if self.confirms_overdue {
+            return false;
+        }
+        if now < *self.confirms_due.get_or_insert(now + CONFIRMS_WAIT) {
+            return true;
+        }
+        // Nothing may be proposed at present, perhaps: what changes that wakes the partition.
+        self.confirms_due = None;
+        self.confirms_overdue = true;
+        false
     }
 
     fn propose_entry(&mut self, group: &mut dyn Group) {
