@@ -14,6 +14,7 @@ use crate::client::{
     Answered, Connection, Item, Outstanding, Said, Slot, Use, UseState, parse, response,
 };
 use crate::coverage::Situation;
+use crate::node::Stopping;
 use crate::oracle::{HEAD, Key, Violation, app_data, guid_of, key_of, key_of_data, violation};
 use crate::world::{Event, SessionInfo, Waits, World};
 
@@ -499,6 +500,15 @@ impl World {
                 }
             }
             Said::Response(response) => {
+                // A node that stops waits for nothing that cannot be committed.
+                let stops = client.connection.is_some_and(|connection| {
+                    let node = self.nodes.get(&connection.node);
+                    let process = node.and_then(|node| node.process.as_ref());
+                    process.is_none_or(|process| process.stopping != Stopping::No)
+                });
+                if stops {
+                    client.uses.iter_mut().for_each(|one| one.unanswered.clear());
+                }
                 if let Answered::Closed(_) = client.on_response(response)? {
                     let rest = client.random.below(self.profile.rest + 1);
                     let until = self.now + rest;

@@ -71,6 +71,9 @@ pub(crate) struct Process {
     pub(crate) inbox: VecDeque<ShardInput<Request>>,
     pub(crate) waiting: BTreeMap<GroupId, VecDeque<Request>>,
     pub(crate) wake_at: Option<u64>,
+    /// How often it ran in a row although nothing had happened, and when it did last.
+    pub(crate) ran_for_nothing: u32,
+    pub(crate) ran_at: u64,
     pub(crate) live_at: Option<u64>,
     pub(crate) disk_at: Option<u64>,
     pub(crate) sync_at: Option<u64>,
@@ -139,6 +142,8 @@ impl Process {
             inbox: VecDeque::new(),
             waiting: BTreeMap::new(),
             wake_at: None,
+            ran_for_nothing: 0,
+            ran_at: 0,
             live_at: None,
             disk_at: None,
             sync_at: None,
