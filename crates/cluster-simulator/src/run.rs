@@ -132,6 +132,10 @@ impl World {
                     }),
                     process.waiting.get(&group).map_or(0, |waiting| waiting.len()),
                 );
+                let machine = engine.map(|engine| engine.machine()).filter(|m| m.is_leading());
+                for view in machine.into_iter().flat_map(|m| m.queue_ids().map(|q| m.view(q))) {
+                    let _ = writeln!(text, "    {view:?}");
+                }
             }
         }
         for client in &self.clients {
