@@ -14,13 +14,15 @@ use crate::{comments, places, purity, setup, tidy, tla};
 /// The package of the whole-system tests: it runs the finished binary, so it comes last.
 const SYSTEM_TESTS: &str = "flintmq-system-tests";
 
-/// What only checks the replicated log. Tested by itself: its tests need a core whose rules can be
-/// broken, which must not get into the binary that the whole-system tests run.
-const CHECKERS: [&str; 2] = ["flintmq-consensus-model", "flintmq-consensus-simulator"];
+/// What only checks the replicated log and what is built on it. Tested by itself: its tests need
+/// crates whose rules can be broken, which must not get into the binary that the whole-system tests
+/// run.
+const CHECKERS: [&str; 3] =
+    ["flintmq-consensus-model", "flintmq-consensus-simulator", "flintmq-cluster-simulator"];
 
 /// The features that let tests break a rule of the protocol, and follow simulated groups in the
 /// model.
-const BROKEN_RULES: &str = "flintmq-consensus-simulator/model";
+const BROKEN_RULES: &str = "flintmq-consensus-simulator/model,flintmq-cluster-simulator/mutants";
 
 /// Runs everything. Does not change a file of the checkout.
 pub(crate) fn run() -> Result<()> {

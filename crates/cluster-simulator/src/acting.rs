@@ -14,11 +14,15 @@ use crate::client::{
     Answered, Connection, Item, Outstanding, Said, Slot, Use, UseState, parse, response,
 };
 use crate::coverage::Situation;
+use crate::node::Stopping;
 use crate::oracle::{HEAD, Key, Violation, app_data, guid_of, key_of, key_of_data, violation};
 use crate::world::{Event, SessionInfo, Waits, World};
 
 /// PUTs of a client that may be on their way at once.
 const MOST_OUTSTANDING: usize = 200;
+
+/// Messages in a queue from which on none is added.
+const MOST_WAITING: u64 = 1_000;
 
 impl World {
     /// A client's turn.
@@ -46,7 +50,7 @@ impl World {
             .values()
             .filter(|node| node.paused_until <= now)
             .filter_map(|node| Some((node.id, node.process.as_ref()?)))
-            .filter(|(_, process)| process.stopping == crate::node::Stopping::No)
+            .filter(|(_, process)| process.stopping == Stopping::No)
             .map(|(id, process)| (id, process.incarnation))
             .collect();
         let session = SessionId(self.name());
@@ -140,8 +144,9 @@ impl World {
             }
             Request::Confirm(confirms) => {
                 for confirm in confirms {
-                    let place = info.open.get(&confirm.handle).copied();
-                    if let Some((group, queue)) = place
+                    let mut names = info.names.values();
+                    let place = names.find(|(handle, ..)| *handle == confirm.handle).copied();
+                    if let Some((_, group, queue)) = place
                         && let Some(oracle) = self.groups.get_mut(&group)
                     {
                         oracle.confirm_sent(queue, key_of(confirm.guid));
@@ -190,6 +195,12 @@ impl World {
                 }
             }
             16..40 if !settles => self.close(number, place),
+            40..300 if !settles && self.profile.sparse => self.close(number, place),
+            300..600 if !settles && self.profile.sparse => {
+                if self.clients.get(number).is_some_and(|c| c.uses[place].reads) {
+                    self.use_queue(number, place);
+                }
+            }
             _ => self.use_queue(number, place),
         }
     }
@@ -201,14 +212,18 @@ impl World {
     }
 
     fn use_queue(&mut self, number: usize, place: usize) {
+        let now = self.now;
         let Some(client) = self.clients.get_mut(number) else { return };
         let settles = client.settles;
         let Some(one) = client.uses.get_mut(place) else { return };
         match one.state {
+            UseState::Closed if one.rests_until > now && !settles => {}
             UseState::Closed => self.open(number, place),
             UseState::Opening | UseState::Closing => {}
             UseState::Open if !one.reads => {
-                if !settles && client.unacknowledged.len() < MOST_OUTSTANDING {
+                if settles || client.random.chance(100) {
+                    self.send_again(number, place);
+                } else if client.unacknowledged.len() < MOST_OUTSTANDING {
                     self.publish(number, place);
                 }
             }
@@ -267,11 +282,34 @@ impl World {
         self.hand_to_node(connection.session, group, Request::Confirm(confirms));
     }
 
+    /// Confirms all that it holds.
+    fn confirm_all(&mut self, number: usize) {
+        let places = self.clients.get(number).map_or(0, |client| client.uses.len());
+        for place in 0..places {
+            let one = self.clients.get(number).and_then(|client| client.uses.get(place));
+            let held = one.map_or(0, |one| one.held.len());
+            if held > 0 {
+                self.confirm(number, place, held);
+            }
+        }
+    }
+
+    /// Whether so much waits in a queue that nobody publishes more.
+    fn is_crowded(&self, slot: usize) -> bool {
+        let Some(slot) = self.slots.get(slot) else { return true };
+        let oracle = self.groups.get(&slot.group);
+        let view = oracle.and_then(|oracle| oracle.reference.view(slot.number));
+        view.is_some_and(|view| view.messages > MOST_WAITING)
+    }
+
     fn publish(&mut self, number: usize, place: usize) {
         let largest = self.profile.largest;
+        let Some(client) = self.clients.get(number) else { return };
+        let Some(slot) = client.uses.get(place).map(|one| one.slot) else { return };
+        if self.is_crowded(slot) {
+            return;
+        }
         let Some(client) = self.clients.get_mut(number) else { return };
-        let Some(one) = client.uses.get(place) else { return };
-        let slot = one.slot;
         let mut keys = Vec::new();
         let count = client.random.between(1, if largest > 100_000 { 2 } else { 6 });
         for _ in 0..count {
@@ -406,8 +444,13 @@ impl World {
         if one.reads {
             return self.configure(number, place);
         }
-        // What was not answered is sent again, under the same GUIDs.
-        let slot = one.slot;
+        self.send_again(number, place);
+    }
+
+    /// Sends what was not answered, or refused and is tried again, under the same GUIDs.
+    fn send_again(&mut self, number: usize, place: usize) {
+        let Some(client) = self.clients.get_mut(number) else { return };
+        let Some(slot) = client.uses.get(place).map(|one| one.slot) else { return };
         let again = client.unacknowledged.iter().filter(|(_, put)| put.slot == slot);
         let keys: Vec<Key> = again.map(|(key, _)| *key).collect();
         let elsewhere: BTreeSet<Key> =
@@ -442,9 +485,27 @@ impl World {
                     return violation("RightContent", format!("message {key:x}"));
                 }
                 client.on_push(&push, key)?;
+                if client.settles {
+                    self.confirm_all(number);
+                }
             }
             Said::Response(response) => {
-                if let Answered::Closed(_) = client.on_response(response)? {}
+                // A node that stops waits for nothing that cannot be committed.
+                let stops = client.connection.is_some_and(|connection| {
+                    let node = self.nodes.get(&connection.node);
+                    let process = node.and_then(|node| node.process.as_ref());
+                    process.is_none_or(|process| process.stopping != Stopping::No)
+                });
+                if stops {
+                    let closed = client.uses.iter_mut().find(|one| one.closing == Some(response));
+                    closed.into_iter().for_each(|one| one.unanswered.clear());
+                }
+                if let Answered::Closed(_) = client.on_response(response)? {
+                    let rest = client.random.below(self.profile.rest + 1);
+                    let until = self.now + rest;
+                    let closed = client.uses.iter_mut().filter(|one| one.queue_id == 0);
+                    closed.for_each(|one| one.rests_until = until);
+                }
             }
         }
         Ok(())

@@ -94,7 +94,7 @@ impl World {
             self.coverage.saw_times(Situation::Expired, messages);
             let ttl_us =
                 self.slots.iter().find(|slot| slot.number == queue).map_or(0, |s| s.ttl_ms * 1000);
-            if age + EARLY < ttl_us {
+            if age.saturating_add(EARLY) < ttl_us {
                 let detail =
                     format!("group {group} queue {}: {messages} messages after {age} us", queue.0);
                 return violation("NothingExpiresEarly", detail);

@@ -38,6 +38,8 @@ pub(crate) struct Use {
     pub(crate) subscription: u32,
     pub(crate) configuring: Option<(u64, u32)>,
     pub(crate) closing: Option<u64>,
+    /// It stays closed until then.
+    pub(crate) rests_until: u64,
     pub(crate) held: VecDeque<Key>,
     /// PUTs that were sent through it in this session and not answered.
     pub(crate) unanswered: BTreeSet<Key>,
@@ -64,6 +66,7 @@ impl Use {
             subscription: 0,
             configuring: None,
             closing: None,
+            rests_until: 0,
             held: VecDeque::new(),
             unanswered: BTreeSet::new(),
         }

@@ -13,6 +13,9 @@ use crate::world::{Event, Waits, World};
 /// Turns that follow one another without an event between them, at most: more is a loop.
 const TURNS: u32 = 2_000;
 
+/// How often a shard may want to run in a row, microsecond by microsecond, with nothing to do.
+const MOST_FOR_NOTHING: u32 = 50;
+
 impl World {
     /// Starts a node's process.
     pub(crate) fn boot(&mut self, id: NodeId) -> Result<(), Violation> {
@@ -158,6 +161,13 @@ impl World {
         if held > now {
             self.wake_shard(id, held);
             return Ok(());
+        }
+        let for_nothing = process.inbox.is_empty() && now <= process.ran_at + 2;
+        process.ran_for_nothing = if for_nothing { process.ran_for_nothing + 1 } else { 0 };
+        process.ran_at = now;
+        if process.ran_for_nothing > MOST_FOR_NOTHING {
+            let detail = format!("node {}: {:?}", id.0, process.shard.next_deadline());
+            return violation("SleepsWithoutWork", detail);
         }
         let mut turns = 0;
         loop {

@@ -144,7 +144,11 @@ impl World {
                     self.tell_now(id, incarnation, ShardInput::GroupStalled { group });
                 }
             }
-            FaultKind::RemoveIdle => self.after(0, Event::Administer),
+            FaultKind::RemoveIdle => {
+                for look in 0..8 {
+                    self.after(look * 400_000, Event::Administer);
+                }
+            }
             FaultKind::Purge => self.purge(id, group, fault.choice),
             FaultKind::MoveMembers => self.move_members(group, fault.choice),
         }
@@ -308,9 +312,22 @@ impl World {
             let own = self.nodes.get(&id).map_or(0, |node| node.clock.wall_offset_ms);
             let offset_ms = majority - own;
             let clock = ShardInput::Clock { offset_ms, trusted: offset_ms.abs() < 2_000 };
-            let delay = self.host_random.between(10_000, 500_000);
-            self.after(delay, Event::Tell(id, incarnation, Box::new(clock)));
+            let delay = self.host_random.between(1_000, 300_000);
+            let now = self.now;
+            let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut())
+            else {
+                continue;
+            };
+            let at = (now + delay).max(process.last_clock_word + 1);
+            process.last_clock_word = at;
+            self.at(at, Event::Tell(id, incarnation, Box::new(clock)));
         }
+    }
+
+    /// Once in a while clocks are compared, whatever happened.
+    pub(crate) fn keep_comparing(&mut self) {
+        self.compare_clocks();
+        self.after(400_000, Event::Compare);
     }
 
     fn transfer(&mut self, group: GroupId, fault: &Fault) {
@@ -362,6 +379,9 @@ impl World {
 
     /// Asks every node for queues that were idle for a while.
     pub(crate) fn administer(&mut self) {
+        if self.settling.healed_since.is_some() {
+            return;
+        }
         let unused_ms = self.admin_random.between(200, 2_500);
         let timeout = Duration::from_millis(unused_ms);
         let groups: Vec<GroupId> = self.groups.keys().copied().collect();

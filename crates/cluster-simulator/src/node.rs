@@ -71,12 +71,16 @@ pub(crate) struct Process {
     pub(crate) inbox: VecDeque<ShardInput<Request>>,
     pub(crate) waiting: BTreeMap<GroupId, VecDeque<Request>>,
     pub(crate) wake_at: Option<u64>,
+    /// How often it ran in a row although nothing had happened, and when it did last.
+    pub(crate) ran_for_nothing: u32,
+    pub(crate) ran_at: u64,
     pub(crate) live_at: Option<u64>,
     pub(crate) disk_at: Option<u64>,
     pub(crate) sync_at: Option<u64>,
     /// When the last word of the liveness, and of the store, reaches the shard.
     pub(crate) last_word: u64,
     pub(crate) last_store_word: u64,
+    pub(crate) last_clock_word: u64,
     /// Committed entries that were looked at.
     pub(crate) seen: BTreeMap<GroupId, Index>,
     /// The leadership that its clients are served by.
@@ -143,11 +147,14 @@ impl Process {
             inbox: VecDeque::new(),
             waiting: BTreeMap::new(),
             wake_at: None,
+            ran_for_nothing: 0,
+            ran_at: 0,
             live_at: None,
             disk_at: None,
             sync_at: None,
             last_word: 0,
             last_store_word: 0,
+            last_clock_word: 0,
             seen,
             served_by: BTreeMap::new(),
             stopping: Stopping::No,

@@ -133,6 +133,10 @@ pub struct Profile {
     pub lasts: u64,
     /// Microseconds between two acts of a client, about.
     pub pace: u64,
+    /// Microseconds for which a client leaves a queue closed at most, before it opens it again.
+    pub rest: u64,
+    /// Clients close queues more often than they use them.
+    pub sparse: bool,
     /// Bytes of the largest messages.
     pub largest: u64,
     /// Unconfirmed messages at which delivery to a consumer stops.
@@ -165,20 +169,30 @@ impl Profile {
         if random.chance(100) {
             largest = 400_000;
         }
+        let sparse = random.chance(250);
+        if sparse && random.chance(700) {
+            kinds.extend([FaultKind::RemoveIdle; 4]);
+        }
         Self {
+            sparse,
             nodes,
             groups: random.pick(&[1, 1, 2, 4]).unwrap_or(1) as u32,
             replicas,
             queues: random.between(1, 2) as u32,
-            clients: random.between(2, 6) as u32,
-            lasts: random.between(4, 16) * 1_000_000,
-            pace: random.skewed(2_000, 60_000),
+            clients: random.between(2, if sparse { 3 } else { 6 }) as u32,
+            lasts: random.between(2, 8) * 1_000_000,
+            pace: if sparse {
+                random.between(40_000, 150_000)
+            } else {
+                random.skewed(5_000, 80_000)
+            },
+            rest: if sparse { 3_000_000 } else { random.pick(&[0, 200_000]).unwrap_or(0) },
             largest,
             max_unconfirmed: random.pick(&[1, 8, 64, 1024]).unwrap_or(64),
-            ttl_ms: if random.chance(200) { random.between(2_000, 6_000) } else { 0 },
+            ttl_ms: if random.chance(300) { random.between(500, 3_000) } else { 0 },
             quick_disks: random.chance(600),
             drift_ppm: random.pick(&[0, 50, 500]).unwrap_or(0),
-            faults: random.skewed(2, 24),
+            faults: random.between(3, 30),
             kinds,
         }
     }

@@ -130,6 +130,10 @@ impl World {
                     engine.and_then(|engine| { flintmq_shard::Machine::leader_elsewhere(engine) }),
                     process.waiting.get(&group).map_or(0, |waiting| waiting.len()),
                 );
+                let machine = engine.map(|engine| engine.machine()).filter(|m| m.is_leading());
+                for view in machine.into_iter().flat_map(|m| m.queue_ids().map(|q| m.view(q))) {
+                    let _ = writeln!(text, "    {view:?}");
+                }
             }
         }
         for client in &self.clients {

@@ -145,7 +145,8 @@ impl World {
         };
         let core_of = |id| {
             let process = self.nodes.get(&id).and_then(|node| node.process.as_ref())?;
-            Some((process.shard.core(group)?, process.shard.applied(group)?))
+            let engine = process.shard.machine(group)?;
+            Some((process.shard.core(group)?, engine.machine().applied()))
         };
         let Some((core, applied)) = core_of(leader) else { return };
         for member in core.config().members() {
@@ -195,6 +196,7 @@ impl World {
         for node in self.nodes.values() {
             let (snapshots, _) = node.store.failed();
             self.coverage.saw_times(Situation::SnapshotFailed, snapshots);
+            self.coverage.saw_times(Situation::EntryReplaced, node.store.replaced());
         }
         Ok(())
     }

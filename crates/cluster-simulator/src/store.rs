@@ -26,6 +26,7 @@ struct State {
     fail_reads: bool,
     snapshots_failed: u64,
     reads_failed: u64,
+    replaced: u64,
 }
 
 impl SimStore {
@@ -57,6 +58,11 @@ impl SimStore {
     pub(crate) fn failed(&self) -> (u64, u64) {
         let state = self.lock();
         (state.snapshots_failed, state.reads_failed)
+    }
+
+    /// How many entries made room for others.
+    pub(crate) fn replaced(&self) -> u64 {
+        self.lock().replaced
     }
 
     /// An entry as it was appended last, written or not.
@@ -102,11 +108,13 @@ impl LogStore for SimStore {
         let (from, entries) = (batch.truncate_from, batch.entries.clone());
         self.inner.try_append(group, batch)?;
         let mut state = self.lock();
+        let mut replaced = 0;
         let log = state.logs.entry(group).or_default();
         if let Some(from) = from {
-            log.split_off(&from);
+            replaced = log.split_off(&from).len() as u64;
         }
         log.extend(entries.into_iter().map(|entry| (entry.index, entry)));
+        state.replaced += replaced;
         Ok(())
     }
 

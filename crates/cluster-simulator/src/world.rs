@@ -51,6 +51,8 @@ pub(crate) enum Event {
     Heal(Healing),
     /// Two nodes connect, if they can.
     Connect(NodeId, NodeId),
+    /// Nodes compare their clocks.
+    Compare,
     /// The administrator looks for idle queues.
     Administer,
     /// A queue is to be removed.
@@ -193,7 +195,7 @@ impl World {
         for group in &group_ids {
             for place in 0..profile.queues {
                 queues_made += 1;
-                let ttl_ms = if place == 0 { 0 } else { profile.ttl_ms };
+                let ttl_ms = if (group.0 + place) % 2 == 0 { 0 } else { profile.ttl_ms };
                 let number = QueueId(queues_made);
                 slots.push(Slot { group: *group, number, ttl_ms, removing: false });
             }
@@ -245,6 +247,7 @@ impl World {
             let at = self.faults[number].at;
             self.at(at, Event::Fault(number));
         }
+        self.after(300_000, Event::Compare);
         let lasts = self.profile.lasts;
         self.at(lasts, Event::Settle);
     }
@@ -333,6 +336,10 @@ impl World {
             }
             Event::Connect(a, b) => {
                 self.connect(a, b);
+                Ok(())
+            }
+            Event::Compare => {
+                self.keep_comparing();
                 Ok(())
             }
             Event::Administer => {

@@ -5,15 +5,8 @@
 /// A rule that may be broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mutant {
-    /// A leader takes a committed entry for its own by its index alone, and learns that it leads no
-    /// more only after it was applied.
-    MatchByIndexOnly,
-    /// A forwarder passes a deletion on without its condition.
-    DropCondition,
     /// Checkpoints go to the store ahead of appends that wait.
     CheckpointsOvertake,
-    /// Peers that were never heard count as up.
-    PeersStartUp,
     /// A snapshot that cannot be opened or read is not tried again.
     SnapshotNotRetried,
     /// Answers to configure and close requests overtake messages that wait for a read.
@@ -24,11 +17,8 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::MatchByIndexOnly,
-        Self::DropCondition,
+    pub const ALL: [Self; 4] = [
         Self::CheckpointsOvertake,
-        Self::PeersStartUp,
         Self::SnapshotNotRetried,
         Self::AnswersOvertake,
         Self::GapsUnnoticed,

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::mutants::{Mutant, breaks};
 use bytes::Bytes;
 use flintmq_consensus::{GroupId, NodeId};
 use flintmq_log_store::DiskState;
@@ -46,7 +45,7 @@ impl Peers {
     /// Whether the node can be reached.
     pub(crate) fn is_up(&self, node: NodeId) -> bool {
         let known = self.peers.get(&node);
-        known.map_or(breaks(Mutant::PeersStartUp), |peer| peer.up)
+        known.is_some_and(|peer| peer.up)
     }
 
     /// The nodes that can be reached, ascending.

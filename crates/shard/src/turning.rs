@@ -5,7 +5,6 @@ use flintmq_consensus::{GroupId, Input, NodeInput, Time};
 use crate::effect::{Notice, ShardEffect, ShardError, Told};
 use crate::group::InGroup;
 use crate::machine::{Machine, MachineFailure};
-use crate::mutants::{Mutant, breaks};
 use crate::replica::{Replaced, StoredState};
 use crate::shard::{Hosted, Shard};
 
@@ -173,7 +172,6 @@ fn take_part<M: Machine>(machine: &mut M, group: &mut InGroup<'_>) -> Result<boo
     let serving = serves(group);
     if let Some(led) = group.replica.led_term
         && serving != Some(led)
-        && !breaks(Mutant::MatchByIndexOnly)
     {
         group.replica.led_term = None;
         group.host.notice(id, Notice::LeadershipLost { term: led });
@@ -201,13 +199,6 @@ fn take_part<M: Machine>(machine: &mut M, group: &mut InGroup<'_>) -> Result<boo
         group.replica.step_members(group.core, group.host);
     }
     let serving = serves(group);
-    if breaks(Mutant::MatchByIndexOnly)
-        && let Some(led) = group.replica.led_term
-        && serving != Some(led)
-    {
-        group.replica.led_term = None;
-        machine.lose_leadership(group);
-    }
     let is_up_to_date = !more && !group.replica.replaced.is_pending();
     if group.replica.led_term.is_none() && serving.is_some() && is_up_to_date {
         group.replica.led_term = serving;

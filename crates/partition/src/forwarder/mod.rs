@@ -15,7 +15,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use flintmq_consensus::{NodeId, Term, Time};
 use flintmq_queue::{HandleId, QueueId, QueueSettings};
-use flintmq_shard::mutants::{Mutant, breaks};
 use flintmq_shard::{Group, NotSent};
 
 use crate::context::Context;
@@ -396,7 +395,6 @@ impl Forwarder {
         cx.pending.admin.insert(number, request);
         let (what, queue, unused_ms) = match request {
             AdminRequest::Purge { queue, .. } => (1, queue, 0),
-            AdminRequest::Delete { queue, .. } if breaks(Mutant::DropCondition) => (2, queue, 0),
             AdminRequest::Delete { queue, only_if: Removable::Closed, .. } => (2, queue, 0),
             AdminRequest::Delete { queue, only_if: Removable::UnusedFor(time), .. } => {
                 (3, queue, u64::try_from(time.as_millis()).unwrap_or(u64::MAX))

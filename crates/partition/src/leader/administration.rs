@@ -21,7 +21,8 @@ impl Leader {
         requester: Requester,
         queue: QueueId,
     ) {
-        // Behind a deletion that is under way nothing is left to be purged, and nothing tells of it.
+        // Behind a deletion that is under way nothing is left to be purged, and nothing tells of
+        // it.
         if cx.machine.settings(queue).is_none() || cx.queues.was_deleted(queue) {
             return self.reply_purge(cx, group, requester, Err(AdminRefusal::NoSuchQueue));
         }

@@ -4,9 +4,7 @@ use flintmq_consensus::{LogPosition, Time};
 use flintmq_protocol::ack::AckStatus;
 use flintmq_queue::{HandleId, Outcome, QueueId};
 use flintmq_shard::Group;
-use flintmq_shard::mutants::{Mutant, breaks};
 
-use super::publishing::Proposed;
 use super::{LEADER_CHANGED, Leader, Requester};
 use crate::context::Context;
 use crate::effect::{AdminRefusal, Answer, Effect, Purged, RejectReason};
@@ -57,11 +55,7 @@ impl Leader {
     /// An entry is applied: answers the PUTs in it. One that stands at the same index but was
     /// appended under another term is not the one that was proposed here.
     pub(crate) fn on_applied(&mut self, cx: &mut Context, now: Time, position: LogPosition) {
-        let by_index = breaks(Mutant::MatchByIndexOnly);
-        let is_next = |proposed: &Proposed| {
-            proposed.position == position || (by_index && proposed.position.index == position.index)
-        };
-        if !self.under_way.front().is_some_and(is_next) {
+        if self.under_way.front().is_none_or(|proposed| proposed.position != position) {
             return;
         }
         let Some(proposed) = self.under_way.pop_front() else { return };

@@ -119,7 +119,8 @@ impl Leader {
         }
     }
 
-    /// Whether all nodes in reach have attached, and, if `fully`, told what their clients have open.
+    /// Whether all nodes in reach have attached, and, if `fully`, told what their clients have
+    /// open.
     pub(super) fn knows_all(&self, group: &dyn Group, fully: bool) -> bool {
         let knows = |served: &ServedForwarder| served.told_all || !fully;
         group.peers_in_reach().iter().all(|peer| self.forwarders.get(peer).is_some_and(knows))
