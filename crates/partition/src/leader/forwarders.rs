@@ -179,6 +179,10 @@ impl Leader {
             return;
         }
         if let Some(PeerMessage::Attach(attach)) = frame.message {
+            // It means a leadership of before, perhaps of this node's previous process.
+            if attach.term != self.term {
+                return self.announce(group, Some(node));
+            }
             self.drop_forwarder(cx, node);
             self.forwarders.insert(node, ServedForwarder::new(attachment, attach.has_log));
             return;

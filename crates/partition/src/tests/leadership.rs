@@ -63,6 +63,24 @@ fn an_entry_of_another_term_at_the_same_index_acknowledges_nothing_even_to_a_lea
 }
 
 #[test]
+fn a_restarted_leader_is_not_followed_under_its_former_term() {
+    use flintmq_shard::Machine as _;
+    let mut world = World::led(3);
+    world.ask(2, open(1, 31, false));
+    // The third node hears neither of the new process's leadership nor of its announcement.
+    world.isolated.insert(2);
+    world.cut.insert((0, 2));
+    world.restart(0, false);
+    world.peer(2, 0, false);
+    world.elect(0);
+    world.cut.clear();
+    world.peer(2, 0, true);
+    world.settle();
+    let followed = world.nodes[2].engine.leader_elsewhere();
+    assert_eq!(followed, Some((super::world::id(0), world.term)));
+}
+
+#[test]
 fn what_was_under_way_is_stored_once_when_the_next_leader_has_it() {
     let mut world = World::led(3);
     world.ask(2, open(1, 31, false));
