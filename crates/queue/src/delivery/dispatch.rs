@@ -153,7 +153,7 @@ impl Engine {
         let mut asked = 0;
         let again = app_lane.redelivery.iter().take(REDELIVERY_AHEAD);
         let again = again.filter_map(|&at| queue.extents.find(at).filter(|e| e.live > 0));
-        let next = app.pending.next(app_lane.cursor);
+        let next = app_lane.next_new(app);
         let ahead = next.into_iter().flat_map(|at| queue.extents.live_from(at));
         let wanted: Vec<&Extent> = again.chain(ahead.take(AHEAD_EXTENTS)).collect();
         for extent in wanted {
@@ -276,11 +276,16 @@ impl AppLane {
             }
             self.redelivery.pop_front();
         }
+        self.next_new(app).map(|position| (position, false))
+    }
+
+    /// The first message that was not offered yet.
+    fn next_new(&self, app: &App) -> Option<Position> {
         let mut from = self.cursor;
         loop {
             let position = app.pending.next(from)?;
             if !self.confirming.contains(&position) {
-                return Some((position, false));
+                return Some(position);
             }
             from = position.checked_add(1)?;
         }

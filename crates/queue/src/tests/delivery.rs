@@ -112,6 +112,25 @@ fn a_new_leader_offers_everything_again_and_late_confirms_count() {
 }
 
 #[test]
+fn what_follows_many_late_confirms_is_read_and_offered() {
+    let mut host = Host::with(&settings());
+    for n in 0..60 {
+        host.publish_all(n..n + 1);
+    }
+    host.partition.follow();
+    host.partition.lead();
+    host.reader(1, 0, 1);
+    assert_eq!(host.sent(), ["1:m0"]);
+    // Of what another leader gave it: more entries than are read ahead, all on their way.
+    let late: Vec<ConfirmItem> =
+        (0..50).map(|n| host.partition.confirm(HandleId(1), guid(n)).unwrap()).collect();
+    assert_eq!(host.sent(), ["1:m50"]);
+    late.into_iter().for_each(|item| host.builder.confirm(item));
+    host.commit();
+    assert_eq!(host.view().messages, 10);
+}
+
+#[test]
 fn two_messages_with_one_guid_are_not_out_together() {
     let mut host = Host::with(&QueueSettings { dedup_window_ms: 0, ..settings() });
     host.reader(1, 0, 10);
