@@ -91,8 +91,8 @@ fn force_one_that_is_far_behind(consumed: bool) {
         until_within(FAR, "the leader to reach the node again, and to take the order", || {
             let seen = group(&cluster, leader);
             let member = &seen["members"][target - 1];
-            // The two dial each other, and one of two connections goes again: both have seen it when
-            // the node that was away knows the leader's to be up.
+            // The two dial each other, and one of two connections goes again: both have seen it
+            // when the node that was away knows the leader's to be up.
             let back = &group(&cluster, target)["members"][leader - 1];
             if member["state"] == "unreachable" || back["state"] == "unreachable" {
                 return None;
