@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_consensus::{NodeId, Term, Time};
-use flintmq_queue::{HandleId, QueueId, QueueSettings};
+use flintmq_queue::{HandleId, QueueId, QueueSettings, Subscription};
 use flintmq_shard::{Group, NotSent};
 
 use crate::context::Context;
@@ -170,14 +170,12 @@ impl Forwarder {
         self.queue_confirms(cx);
         for (handle, open) in &local {
             if !open.subscriptions.is_empty() {
-                let subscriptions = open.subscriptions.iter().map(WireSubscription::from).collect();
-                let configure =
-                    peer_message::Configure { number: 0, handle: handle.0, subscriptions };
-                self.queue(PeerMessage::Configure(configure));
+                // Nobody waits for the answer.
+                self.queue_configure(0, *handle, &open.subscriptions);
             }
         }
         for (number, configure) in &cx.pending.configures {
-            self.queue_configure(*number, configure);
+            self.queue_configure(*number, configure.handle, &configure.subscriptions);
         }
         self.queue_puts(cx);
         let closes: Vec<(u64, Vec<HandleId>, bool)> = cx
@@ -232,15 +230,14 @@ impl Forwarder {
         if let Some(number) = cx.keep_configure(configure)
             && let Some(configure) = cx.pending.configures.get(&number)
         {
-            self.queue_configure(number, configure);
+            self.queue_configure(number, configure.handle, &configure.subscriptions);
             self.send_outgoing(group);
         }
     }
 
-    fn queue_configure(&mut self, number: u64, configure: &Configure) {
-        let subscriptions = configure.subscriptions.iter().map(WireSubscription::from).collect();
-        let handle = configure.handle.0;
-        let configure = peer_message::Configure { number, handle, subscriptions };
+    fn queue_configure(&mut self, number: u64, handle: HandleId, subscriptions: &[Subscription]) {
+        let subscriptions = subscriptions.iter().map(WireSubscription::from).collect();
+        let configure = peer_message::Configure { number, handle: handle.0, subscriptions };
         self.queue(PeerMessage::Configure(configure));
     }
 

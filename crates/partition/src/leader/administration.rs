@@ -85,9 +85,7 @@ impl Leader {
         let since = cx.queues.unused_since(queue);
         since.is_some_and(|since| now.since(since) >= timeout)
             && self.is_attended()
-            && self.waiting.is_empty()
-            && self.is_empty()
-            && self.under_way.is_empty()
+            && self.has_nothing_under_way()
             && cx.machine.view(queue).is_some_and(|view| view.messages == 0)
     }
 

@@ -117,7 +117,7 @@ impl Leader {
 
     /// Does what waited for what is done by now.
     pub(super) fn run_deferred(&mut self, cx: &mut Context, group: &mut dyn Group) {
-        if self.under_way.is_empty() && self.is_empty() && self.waiting.is_empty() {
+        if self.has_nothing_under_way() {
             self.done = self.taken;
             // Those that confirmed nothing any more are in no entry.
             cx.pending.confirmed(self.confirmed_upto);

@@ -270,7 +270,7 @@ impl Leader {
 
     /// Nothing is collected or under way.
     pub(crate) fn is_settled(&self, group: &dyn Group) -> bool {
-        self.is_empty() && self.waiting.is_empty() && group.under_way() == 0
+        self.has_nothing_collected() && group.under_way() == 0
     }
 }
 

@@ -280,6 +280,16 @@ impl Leader {
         self.builder.is_empty() && self.finished.is_none()
     }
 
+    /// Whether nothing that was taken is still to be proposed.
+    pub(super) fn has_nothing_collected(&self) -> bool {
+        self.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Whether nothing that was taken is still to be proposed or to be applied.
+    pub(super) fn has_nothing_under_way(&self) -> bool {
+        self.has_nothing_collected() && self.under_way.is_empty()
+    }
+
     /// Whether one more entry may be under way.
     fn may_propose(&self, group: &dyn Group) -> bool {
         group.takes_proposals()
