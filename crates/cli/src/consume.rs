@@ -129,7 +129,7 @@ async fn print_messages(
 
 /// Why no more messages are printed.
 enum End {
-    /// There are as many as were asked for, or no more, or nobody reads them.
+    /// There are as many as were asked for, or no more, or the reader of the output is gone.
     Done,
     /// The program was asked to stop.
     Interrupted,

@@ -1,4 +1,4 @@
-//! What clients do, and what they make of what they are told.
+//! What clients do, and how they handle responses.
 
 use std::collections::BTreeSet;
 
@@ -294,7 +294,7 @@ impl World {
         }
     }
 
-    /// Whether so much waits in a queue that nobody publishes more.
+    /// Whether a queue holds so much that clients stop publishing to it.
     fn is_crowded(&self, slot: usize) -> bool {
         let Some(slot) = self.slots.get(slot) else { return true };
         let oracle = self.groups.get(&slot.group);

@@ -34,7 +34,7 @@ situations! {
     CutBothWays,
     /// A link was cut in one direction.
     CutOneWay,
-    /// A connection was replaced, and frames were lost with nobody told.
+    /// A connection was replaced, and frames were lost without an error.
     FramesLostSilently,
     /// A connection was lost, as both ends were told.
     ConnectionLost,

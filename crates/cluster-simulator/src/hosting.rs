@@ -519,7 +519,7 @@ impl World {
         self.tell_now(id, incarnation, ShardInput::Stop);
     }
 
-    /// The broker ends a session: its client hears of it, every partition is told.
+    /// The broker ends a session: its client and every partition are notified.
     pub(crate) fn end_session(&mut self, session: flintmq_partition::SessionId) {
         let Some(info) = self.sessions.get_mut(&session) else { return };
         if std::mem::replace(&mut info.over, true) {

@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    /// A connection is made anew below the nodes: what was on it is lost.
+    /// The transport replaces a connection: what was in flight on it is lost.
     fn replace_connection(&mut self, a: NodeId, b: NodeId) {
         if !self.net.is_open(a, b) {
             return;

@@ -1,8 +1,8 @@
 //! The other nodes of the cluster: the way to them, what comes from them, and whether they live.
 //!
 //! One connection to each carries everything. `links` is the way out; `arrivals` sorts what comes
-//! in; `liveness` greets the others and notices their silence, once for all groups. Who the others
-//! are is told by the configuration at first, and by the cluster's membership from then on
+//! in; `liveness` greets the others and notices their silence, once for all groups. The peers come
+//! from the configuration at first, and from the cluster membership afterwards
 //! (`peers`, `admission`).
 
 mod admission;

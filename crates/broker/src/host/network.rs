@@ -61,7 +61,7 @@ impl Network for ShardNetwork {
             Err(SendError::Full { .. }) => {
                 let (links, shard) = (links.clone(), self.shard.clone());
                 self.runtime.spawn(async move {
-                    // A connection that ends is told as a node that is gone.
+                    // A connection that ends counts as an unreachable node.
                     let _gone: Result<(), SendError> = links.gateway_room(to, group).await;
                     shard.signal(Signal::Room { peer: to });
                 });

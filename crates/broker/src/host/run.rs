@@ -27,7 +27,7 @@ use crate::metrics::{END_TO_END, Metrics, PUBLISH_ACK};
 /// Requests of one partition, and things of other nodes, taken before the shard's turn.
 const MAX_PER_TURN: usize = 256;
 
-/// How often all groups' statuses are told, whatever happens.
+/// How often the statuses of all groups are published, changed or not.
 const STATUS: Duration = Duration::from_secs(1);
 
 /// What the host is made of.

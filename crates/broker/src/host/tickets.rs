@@ -35,7 +35,7 @@ impl<A> Tickets<A> {
         }
     }
 
-    /// No answer will ever come: all who wait are told so.
+    /// No answer will ever come: all who wait get an error.
     pub(crate) fn close(&self) {
         self.lock().clear();
     }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 /// soon as they have read the answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Bytes read at a time of what a client still sends and nobody needs.
+/// Bytes read at a time of what a client still sends and the broker discards.
 const DROPPED_BYTES: usize = 4096;
 
 /// Waits until the client closes the connection, and drops what it sends before. Ends at the latest

@@ -183,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_this_machine_does_not_have_is_refused() {
-        // Documentation's addresses: nobody has them.
+        // Documentation's addresses: no host uses them.
         let url: ListenUrl = "tcp://192.0.2.1:0".parse().unwrap();
         assert!(Listener::bind(&url, None).await.is_err());
     }
