@@ -11,7 +11,8 @@ use flintmq_partition::{DomainUsage, PartitionEngine, PartitionUsage};
 use flintmq_queue::Partition;
 use flintmq_shard::{ReplicaStatus, Shard, ShardParts, StoredGroup};
 use flintmq_storage::{GroupRecord, LogStore, NewGroup, ReadError, RefusedReason, Report};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cluster::PeerLinks;
@@ -79,6 +80,10 @@ pub(crate) struct GroupsContext {
     /// The first members of a cluster; this node alone otherwise. Empty for a node that comes
     /// later: it is no member of a group until the group's leader makes it one.
     pub(crate) members: Vec<NodeId>,
+    /// Tells the groups to write what they have and to end.
+    pub(crate) stopping: CancellationToken,
+    /// What uses the store: it is closed after these have ended.
+    pub(crate) tasks: TaskTracker,
 }
 
 /// Which groups a directory has.
@@ -187,7 +192,6 @@ impl Groups {
         let replicas = replicas.collect();
         let reader = EntryReader::start(&context.store)
             .map_err(|error| GroupsError::Failed(format!("no thread to read the log: {error}")))?;
-        let tasks = TaskTracker::new();
         let host = ShardHost::new(HostParts {
             shard,
             clock: context.clock,
@@ -203,7 +207,13 @@ impl Groups {
             metrics: Arc::clone(&context.metrics),
             fatal: context.fatal.clone(),
         });
-        run_on_its_own_thread(host, context.fatal.clone(), &tasks)?;
+        let (tasks, stopping, to_shard) = (context.tasks, context.stopping, sender.clone());
+        tasks.spawn(async move {
+            stopping.cancelled().await;
+            // It may have ended already.
+            let _gone = to_shard.signal(Signal::Stop);
+        });
+        tasks.spawn(context.fatal.clone().guard("the shard", host.run()));
         // Others may be waited for: clients wait with their requests, not the node with its start.
         if context.peers.is_none() {
             for mut status in watched.into_values() {
@@ -221,34 +231,6 @@ impl Groups {
         let controller = Controller::new(handle, policy);
         Ok(Self { controller, partitions: handles, replicas, shard: sender, tasks })
     }
-}
-
-/// Runs the shard on a thread of its own: a disk write that takes long holds up this node's groups,
-/// and neither its sessions nor the beats by which other nodes know that it lives.
-fn run_on_its_own_thread(
-    host: ShardHost,
-    fatal: FatalSignal,
-    tasks: &TaskTracker,
-) -> Result<(), GroupsError> {
-    let failed =
-        |error: std::io::Error| GroupsError::Failed(format!("no thread for the shard: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let runtime = runtime.map_err(failed)?;
-    let (ended, end) = oneshot::channel::<()>();
-    let thread = std::thread::Builder::new().name("shard".to_owned());
-    thread
-        .spawn(move || {
-            runtime.block_on(fatal.guard("the shard's thread", host.run()));
-            // What is read beside it ends with the process.
-            runtime.shutdown_background();
-            drop(ended);
-        })
-        .map_err(failed)?;
-    tasks.spawn(async move {
-        // An error is the end of the thread.
-        let _ended = end.await;
-    });
-    Ok(())
 }
 
 /// All groups as the store has them: the controller first, then partitions by number.

@@ -48,6 +48,7 @@ mod queue_removal;
 mod server;
 mod session;
 mod telemetry;
+mod thread;
 pub mod tls;
 
 pub use admin::AdminError;

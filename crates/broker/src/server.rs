@@ -25,12 +25,13 @@ use crate::domain::DomainDefinition;
 use crate::domain_settings::{keep_domain_settings, send_domain_settings};
 use crate::fatal::FatalSignal;
 use crate::groups::{Groups, GroupsContext, GroupsError, Inventory};
-use crate::host::{CoreClock, Signal};
+use crate::host::CoreClock;
 use crate::metrics::Metrics;
 use crate::queue_removal;
 use crate::session::listener::{ListenError, Listener};
 use crate::session::{BrokerIdentity, SessionContext};
 use crate::telemetry::Telemetry;
+use crate::thread::OwnThread;
 use crate::tls::{TlsError, TlsFiles, TlsIdentity};
 
 /// Bytes that may wait for the log writer: room for the largest message twice, so that none is
@@ -94,6 +95,8 @@ struct Neighbours {
 pub struct Broker {
     urls: Vec<String>,
     admin: SocketAddr,
+    /// Ends with the node.
+    _admin_thread: OwnThread,
     store: Arc<Store>,
     groups: Groups,
     neighbours: Option<Neighbours>,
@@ -188,7 +191,9 @@ impl Broker {
         stopped: impl Future<Output = ()>,
     ) -> Result<Self, StartError> {
         let identity = tls_identity(&config)?;
-        let admin = AdminServer::bind(&config.admin, Arc::clone(&metrics)).await?;
+        let admin_thread = OwnThread::start("admin").map_err(AdminError::Thread)?;
+        let binding = AdminServer::bind(config.admin.clone(), Arc::clone(&metrics));
+        let admin = admin_thread.run(binding).await?;
         let fatal = FatalSignal::default();
         let ending = CancellationToken::new();
         let services = TaskTracker::new();
@@ -197,7 +202,7 @@ impl Broker {
         let starting = admin.starting();
         let handed_on = admin.router_for_nodes();
         services.spawn(admin.forget_leaving(ending.clone()));
-        services.spawn(admin.run(ending.clone()));
+        services.spawn_on(admin.run(ending.clone()), admin_thread.handle());
         services.spawn(tell_of_unserved(node_cell.clone(), ending.clone()));
 
         let clock = CoreClock::start();
@@ -266,7 +271,7 @@ impl Broker {
             let peers = Peers::new(neighbours.links.clone(), neighbours.reachable.clone());
             let hearing =
                 peers.clone().run(neighbours.administration.take()?, handed_on, ending.clone());
-            services.spawn(hearing);
+            services.spawn_on(hearing, admin_thread.handle());
             Some(peers)
         });
         services.close();
@@ -288,6 +293,7 @@ impl Broker {
         Ok(Self {
             urls,
             admin: admin_address,
+            _admin_thread: admin_thread,
             store,
             groups,
             neighbours,
@@ -357,7 +363,6 @@ impl Broker {
         self.context.tasks().close();
         within(END, self.context.tasks().wait(), "sessions").await;
         self.stopping.cancel();
-        self.groups.shard.signal(Signal::Stop);
         self.groups.tasks.close();
         within(END, self.groups.tasks.wait(), "groups").await;
         if let Some(neighbours) = &self.neighbours {
@@ -406,7 +411,8 @@ impl Broker {
         let opened = open_store(start.config).await?;
         let (store, directory) = OpenedDirectory::of(start.config, opened);
         let stopping = CancellationToken::new();
-        let serving = Self::serve(start, (&store, &directory), &stopping);
+        let tasks = TaskTracker::new();
+        let serving = Self::serve(start, (&store, &directory), (&stopping, &tasks));
         let result = tokio::select! {
             result = serving => result,
             () = stopped => Err(StartError::Stopped),
@@ -417,6 +423,8 @@ impl Broker {
                 // What was opened is closed as it should be, so that a mistake in the configuration
                 // costs nothing.
                 stopping.cancel();
+                tasks.close();
+                within(END, tasks.wait(), "groups").await;
                 let closed = tokio::task::spawn_blocking(move || store.close()).await;
                 if let Ok(Err(error)) = closed {
                     tracing::warn!(%error, "the data directory was not closed cleanly");
@@ -429,7 +437,7 @@ impl Broker {
     async fn serve(
         Start { config, metrics, fatal, clock, identity, entrance }: Start<'_>,
         (store, directory): (&Arc<Store>, &OpenedDirectory),
-        stopping: &CancellationToken,
+        (stopping, tasks): (&CancellationToken, &TaskTracker),
     ) -> Result<(Groups, Option<Neighbours>, Vec<String>), StartError> {
         let mut listeners = Vec::new();
         for url in &config.clients.listen {
@@ -458,6 +466,8 @@ impl Broker {
             sessions: Arc::clone(entrance.context.sessions()),
             peers: cluster.as_ref().map(|(cluster, _)| cluster.links()),
             members,
+            stopping: stopping.clone(),
+            tasks: tasks.clone(),
             metrics: Arc::clone(metrics),
             fatal: fatal.clone(),
             inventory,
@@ -473,7 +483,7 @@ impl Broker {
             let links = cluster.links();
             let removed = CancellationToken::new();
             let first = first_nodes(&config.cluster(), |id| formation.directory(NodeId(id)));
-            let (controller, tasks) = (groups.controller.clone(), &groups.tasks);
+            let controller = groups.controller.clone();
             let (administration, heard) = cluster::administration();
             let (reaching, reachable) = watch::channel(BTreeSet::new());
             cluster.deliver(

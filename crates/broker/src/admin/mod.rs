@@ -44,6 +44,9 @@ pub(crate) use unserved::tell as tell_of_unserved;
 /// Why the admin address cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
+    /// The system gives no thread.
+    #[error("no thread to answer administrators: {0}")]
+    Thread(std::io::Error),
     /// The address cannot be bound.
     #[error(
         "cannot listen for administration: is the port in use by another process? address={address} reason={source}"
@@ -115,10 +118,10 @@ pub(crate) struct AdminServer {
 
 impl AdminServer {
     pub(crate) async fn bind(
-        section: &AdminSection,
+        section: AdminSection,
         metrics: Arc<Metrics>,
     ) -> Result<Self, AdminError> {
-        let access = Arc::new(Access::load(section)?);
+        let access = Arc::new(Access::load(&section)?);
         let failed = |source| AdminError::Listen { address: section.listen, source };
         let listener = TcpListener::bind(section.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
