@@ -2,7 +2,7 @@
 //! node.
 //!
 //! A message passes through the modules in this order: `session` reads it from a client and hands
-//! it to `host`, whose thread runs the node's shard (`flintmq_shard`): the partition's engine
+//! it to `host`, whose task runs the node's shard (`flintmq_shard`): the partition's engine
 //! (`flintmq_partition`) proposes it to its group's log, applies the committed entry, acknowledges
 //! it to the producer, and gives the message to a consumer's session. `controller` knows which
 //! queue lives in which partition, `admin` answers operators, `server` starts and stops all of it.

@@ -17,7 +17,8 @@ use crate::host::{Alarm, CoreClock, ShardSender, Signal};
 
 /// Greets the others and tells all groups who can be reached.
 pub(super) struct Liveness {
-    /// Without groups: they are in the shard, which runs on a thread of its own.
+    /// Without groups: they are in the shard, whose turns may wait for the disk. This runs on a
+    /// thread that they cannot hold up.
     core: NodeCore,
     links: PeerLinks,
     clock: CoreClock,

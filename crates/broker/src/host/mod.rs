@@ -1,6 +1,6 @@
-//! The thread that owns the node's shard, and the ways to it.
+//! The task that owns the node's shard, and the ways to it.
 //!
-//! One thread runs all groups of the node: it collects what sessions, other nodes and the store
+//! One task runs all groups of the node: it collects what sessions, other nodes and the store
 //! have for them, lets the shard take a turn, and does what comes out. What decides is in
 //! `flintmq_shard`, `flintmq_partition` and `flintmq_controller`; here are channels, clocks and
 //! sockets.

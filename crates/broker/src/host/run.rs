@@ -104,7 +104,7 @@ impl ShardHost {
         let mut more = true;
         while !self.ended {
             if more {
-                // Others have their turn on this thread, too.
+                // Sessions have their turn on this thread, too.
                 tokio::task::yield_now().await;
             } else {
                 tokio::select! {
