@@ -79,8 +79,14 @@ fn a_domain_from_definition_to_deletion() {
     let shown = admin.get_json("/api/v1/domains/orders");
     assert!(shown.to_string().contains("\"messageTtl\":86400"), "{shown}");
 
+    let eventual = priority_with("orders", "/consistency", json!({"eventual": {}}));
+    let answer = admin.must("PUT", "/api/v1/domains/orders", &eventual.to_string());
+    let warning = answer.json()["warnings"][0].as_str().unwrap_or_default().to_owned();
+    assert!(warning.starts_with("consistency: eventual is not served yet"), "{}", answer.body);
+
     let changed = priority_with("orders", "/messageTtl", json!(77));
-    admin.must("PUT", "/api/v1/domains/orders", &changed.to_string());
+    let answer = admin.must("PUT", "/api/v1/domains/orders", &changed.to_string());
+    assert_eq!(answer.json()["warnings"], json!([]), "{}", answer.body);
     broker.kill();
     broker.restart();
     let shown = admin.get_json("/api/v1/domains/orders").to_string();

@@ -1,9 +1,11 @@
-//! The developer's commands: `cargo xtask setup | serve | verify | fix | measure | spec`.
+//! The developer's commands: `cargo xtask setup | serve | verify | fix | …`.
 //!
 //! One command builds and runs the broker, one command checks everything; the same ones are used
 //! on a laptop and by continuous integration. `verify` never writes to the checkout, `fix` does.
 
 mod comments;
+mod how_to;
+mod layers;
 mod measure;
 mod places;
 mod purity;
@@ -12,6 +14,7 @@ mod setup;
 mod steps;
 mod tidy;
 mod tidy_links;
+mod tidy_references;
 mod tla;
 mod tla_table;
 mod tla_tools;
@@ -35,7 +38,8 @@ Commands:
   measure          release-only measurements: large backlogs, disk bounds, throughput (minutes)
   spec [SIZE] [NAME]
                    model-check the protocol: small (minutes), medium, large, or the run NAME
-  tidy             only the rules about files, names, line lengths and links
+  tidy             only the rules about files, names, line lengths, links and references
+  layers           make the figure of layers in docs/ARCHITECTURE.md from what the crates use
 
 The target directory is cargo's own (CARGO_TARGET_DIR is honoured).
 ";
@@ -73,6 +77,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "comments" => verify::fix_comments(&places::checkout()?)?,
         "measure" => measure::run()?,
         "spec" => tla::run(rest)?,
+        "layers" => layers::write(&places::checkout()?)?,
         "tidy" => {
             let found = tidy::check(&places::checkout()?)?;
             if !found.is_empty() {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::places;
 
-/// Crates that take bytes, time and seeds as arguments (docs/ARCHITECTURE.md, "Layers").
+/// Crates that take bytes, time and seeds as arguments (docs/ARCHITECTURE.md#layers).
 const PURE: [&str; 8] = [
     "flintmq-protocol",
     "flintmq-consensus",
@@ -50,6 +50,11 @@ const FORBIDDEN: [&str; 25] = [
     "tokio",
 ];
 
+/// The folders of the pure crates in `crates`.
+pub(crate) fn folders() -> impl Iterator<Item = &'static str> {
+    PURE.iter().map(|package| package.strip_prefix("flintmq-").unwrap_or(package))
+}
+
 /// Fails with one line per forbidden dependency, or when a crate's lints are not those of the
 /// others.
 pub(crate) fn check(root: &Path) -> Result<()> {
@@ -84,8 +89,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 /// crate; a crate without the file would be held to nothing.
 fn check_lints(root: &Path) -> Result<()> {
     let mut first: Option<(String, String)> = None;
-    for package in PURE {
-        let folder = package.strip_prefix("flintmq-").unwrap_or(package);
+    for folder in folders() {
         let file = format!("crates/{folder}/clippy.toml");
         let lints = fs::read_to_string(root.join(&file))
             .with_context(|| format!("cannot read {file}, which keeps the crate pure"))?;

@@ -1,5 +1,5 @@
 //! Rules that no compiler checks: sizes and names of files, line lengths, words that mark
-//! unfinished work, and links that lead nowhere.
+//! unfinished work, links and references that lead nowhere, figures and lists that are out of date.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{comments, tidy_links};
+use crate::{comments, how_to, layers, tidy_links, tidy_references};
 
 /// Longest line of a comment, in characters, where it can be broken.
 pub(crate) const MAX_LINE: usize = 100;
@@ -53,8 +53,13 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>> {
         check_lines(file, text, &mut found);
         if has_extension(file, &["md"]) {
             tidy_links::check(root, file, text, &mut found);
+            tidy_references::check_paths(root, file, text, &mut found);
+        } else {
+            tidy_references::check(root, file, text, &mut found);
         }
     }
+    how_to::check(root, &files, &mut found)?;
+    layers::check(root, &mut found)?;
     println!("    {} files looked at", files.len());
     Ok(found)
 }

@@ -58,7 +58,7 @@ fn links(text: &str) -> Vec<(usize, &str)> {
 }
 
 /// The anchors that a page offers, as the usual Markdown renderers make them from headings.
-fn headings(text: &str) -> Vec<String> {
+pub(crate) fn headings(text: &str) -> Vec<String> {
     prose(text)
         .filter_map(|(_, line)| {
             let title = line.trim_start_matches('#');

@@ -652,6 +652,9 @@ async fn define_domains(config: &NodeConfig, controller: &Controller) -> Result<
             .map_err(|e| failed(file.clone(), e.to_string()))?;
         definition.check_supported().map_err(|e| failed(file.clone(), e.to_string()))?;
         tracing::info!(domain = name, "domain defined");
+        for problem in definition.without_effect() {
+            tracing::warn!(domain = name, %problem, "a field of the domain has no effect");
+        }
         definitions.push(definition);
     }
     let defined = controller.define_first(definitions).await;

@@ -28,8 +28,8 @@ pub(crate) struct ConsumeArgs {
     /// End after so many messages
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<u64>,
-    /// Only messages for which this expression over their properties is true, e.g. 'region ==
-    /// "eu"'
+    /// Only messages for which this expression over their properties is true. FlintMQ refuses
+    /// expressions for now; BlazingMQ's brokers take them, e.g. 'region == "eu"'
     #[arg(long, default_value = "", hide_default_value = true, value_name = "EXPR")]
     filter: String,
     /// Print only; the messages stay in the queue and are delivered again
@@ -54,7 +54,7 @@ pub(crate) struct ConsumeArgs {
 
 const EXAMPLES: &str = "Examples:
   flintmq consume bmq://demo/greetings
-  flintmq consume --follow --json bmq://demo/orders --filter 'amount > 100'
+  flintmq consume --follow --json bmq://demo/orders
   flintmq consume --no-confirm --count 5 bmq://demo/orders";
 
 /// Runs the command.

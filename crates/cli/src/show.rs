@@ -39,8 +39,16 @@ impl Show {
             _ => Vec::new(),
         };
         eprintln!("{said}{}{}", if facts.is_empty() { "" } else { " " }, facts.join(" "));
+        for warning in warnings(answer) {
+            eprintln!("warning: {warning}");
+        }
         Ok(())
     }
+}
+
+/// What the node carried out and has something to say about.
+fn warnings(answer: &Value) -> impl Iterator<Item = &str> {
+    answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
 /// Writes to standard output; a reader that has gone away (`| head`) is no error.

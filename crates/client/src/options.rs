@@ -171,8 +171,9 @@ impl Default for ConsumerOptions {
 /// One selection of messages with its own limits. A message goes to the first subscription, by
 /// priority, whose expression is true for it.
 ///
-/// The broker compiles the expression: properties, integers, double-quoted strings, `==`, `<`,
-/// `&&`, `!`, `exists(name)` and so on. FlintMQ and BlazingMQ share the language.
+/// BlazingMQ's brokers compile the expression: properties, integers, double-quoted strings, `==`,
+/// `<`, `&&`, `!`, `exists(name)` and so on. FlintMQ's refuse every expression but the empty one
+/// for now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     /// For instance `region == "eu" && amount > 100`; empty means every message.

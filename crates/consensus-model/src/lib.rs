@@ -1,8 +1,8 @@
 //! Models of the consensus protocol, for development only: nothing that runs depends on this crate.
 //!
 //! * [`protocol`]: the protocol as a stateright model, all interleavings within small bounds, and
-//!   random walks within larger ones. Every wrong shortcut (design, section 17) is a switch that
-//!   must be refuted.
+//!   random walks within larger ones. Every wrong shortcut
+//!   (docs/internals/verification.md#the-broken-rules) is a switch that must be refuted.
 //! * [`harness`]: the real core, with disks and a network, in all interleavings within small
 //!   bounds.
 //! * [`search`]: runs a model and tells what was found.

@@ -1,5 +1,6 @@
-//! A node's disk, as the storage contract describes it (design, section 1): one history of versions
-//! of everything that is not fsynced, and the hard states beside it.
+//! A node's disk, as the storage contract describes it
+//! (docs/internals/consensus.md#what-is-written-where): one history of versions of everything that
+//! is not fsynced, and the hard states beside it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -44,7 +45,8 @@ type HardStates = Vec<(GroupId, CreationId, HardState)>;
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
-    /// Raised durably at each start that follows an unclean stop (design, section 2.1).
+    /// Raised durably at each start that follows an unclean stop
+    /// (docs/internals/storage.md#what-an-unclean-stop-leaves).
     pub(crate) loss_epoch: Epoch,
     /// The last stop was a clean one, so nothing can be missing.
     pub(crate) clean: bool,

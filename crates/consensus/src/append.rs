@@ -1,4 +1,4 @@
-//! The follower's side of replication (design, sections 7.1 and 7.2).
+//! The follower's side of replication (docs/internals/consensus.md#replication).
 
 use crate::core::{Core, Turn};
 use crate::durability::After;

@@ -1,4 +1,5 @@
-//! Giving leadership up, to somebody or to whoever wins (design, sections 5.4 and 5.5).
+//! Giving leadership up, to somebody or to whoever wins
+//! (docs/internals/consensus.md#giving-leadership-up).
 
 use crate::core::{Core, Turn};
 use crate::leading::Transfer;

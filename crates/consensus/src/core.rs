@@ -17,8 +17,8 @@ use crate::{
     Input, LogPosition, LogTerms, Message, NodeId, Progress, Settings, StopReason, Term, Time,
 };
 
-/// What a replica is doing in its group (design, section 4). Orthogonal to it, a replica may be
-/// recovering: [`Core::recovering`].
+/// What a replica is doing in its group (docs/internals/consensus.md#roles). Orthogonal to it, a
+/// replica may be recovering: [`Core::recovering`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Not leading.
@@ -52,8 +52,9 @@ pub struct Restored {
     pub log: LogTerms,
     /// Up to where the state machine's checkpoint has applied the log.
     pub applied: Index,
-    /// The node's loss epoch, when an unclean stop may have cost the tail of this log (design,
-    /// section 2). Never for groups of synchronous durability.
+    /// The node's loss epoch, when an unclean stop may have cost the tail of this log
+    /// (docs/internals/storage.md#what-an-unclean-stop-leaves). Never for groups of synchronous
+    /// durability.
     pub recovering: Option<Epoch>,
 }
 

@@ -95,7 +95,8 @@ pub enum Effect {
         epoch: Epoch,
     },
     /// Nobody can tell any more what was acknowledged: the group goes on with the best log there
-    /// is, under a new history number. An operator must hear of it (design, section 9).
+    /// is, under a new history number. An operator must hear of it
+    /// (docs/internals/consensus.md#when-a-majority-has-lost-its-tail).
     HistoryForked {
         /// The new history number.
         history: History,

@@ -1,4 +1,4 @@
-//! Scouting, votes, and loyalty to a living leader (design, section 5).
+//! Scouting, votes, and loyalty to a living leader (docs/internals/consensus.md#election).
 
 use std::sync::Arc;
 use std::time::Duration;

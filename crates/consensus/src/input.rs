@@ -77,9 +77,9 @@ pub enum Input {
     /// Give the leadership up, if there is one (clean stop, failing host).
     Cede,
     /// Operator: go on without the voters named, which are off for good, even if nobody can tell
-    /// what was acknowledged (design, section 9). The order holds until somebody leads; the voters
-    /// leave the configuration once the others have everything. A leader that stops before that
-    /// leaves it to a new order.
+    /// what was acknowledged (docs/internals/consensus.md#when-a-majority-has-lost-its-tail). The
+    /// order holds until somebody leads; the voters leave the configuration once the others have
+    /// everything. A leader that stops before that leaves it to a new order.
     ForceRecover {
         /// Voters that will never answer again. They come back as new members only.
         dead: BTreeSet<NodeId>,

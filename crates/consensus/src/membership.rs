@@ -1,5 +1,5 @@
 //! The configuration register: members change one at a time, or several at once through a joint
-//! configuration (design, section 10).
+//! configuration (docs/internals/consensus.md#members).
 
 use crate::core::{Core, Turn};
 use crate::mutants::broken;

@@ -1,4 +1,4 @@
-//! What replicas of a group tell each other (design, section 3).
+//! What replicas of a group tell each other (docs/internals/consensus.md#messages).
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub struct Message {
 }
 
 /// Proof that a leadership ended: whoever follows exactly this leader in exactly this term need not
-/// be loyal to it any more (design, section 5.4).
+/// be loyal to it any more (docs/internals/consensus.md#giving-leadership-up).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cession {
     /// Who led.
@@ -37,7 +37,8 @@ pub struct Cession {
     pub term: Term,
 }
 
-/// What a recovering replica has to hold before it counts again (design, section 8).
+/// What a recovering replica has to hold before it counts again
+/// (docs/internals/consensus.md#lost-tails).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RejoinTarget {
     /// The loss that this is about.
@@ -70,7 +71,7 @@ pub enum FetchOutcome {
     Gone,
 }
 
-/// Vote and answer to a sync request in one (design, sections 5.2 and 6).
+/// Vote and answer to a sync request in one (docs/internals/consensus.md#sync-phase).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Answer {
     /// Whether this is also a vote for the receiver.
@@ -174,7 +175,8 @@ pub enum Body {
     },
     /// Answer to [`Body::Append`], sent after the write returned.
     Ack {
-        /// Up to where the log equals the leader's (rule 7.1), or where to probe next.
+        /// Up to where the log equals the leader's (docs/internals/consensus.md#replication), or
+        /// where to probe next.
         outcome: Result<Index, LogPosition>,
         /// Up to where the own log is fsynced.
         synced: Index,

@@ -2,7 +2,8 @@
 //!
 //! Without the feature `mutants` this is a constant `false` and costs nothing.
 
-/// A tempting shortcut that loses data or elects two leaders (design, section 17).
+/// A tempting shortcut that loses data or elects two leaders
+/// (docs/internals/verification.md#the-broken-rules).
 #[cfg(feature = "mutants")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]

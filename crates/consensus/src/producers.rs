@@ -1,4 +1,4 @@
-//! A retried proposal is applied once (design, section 13).
+//! A retried proposal is applied once (docs/internals/consensus.md#retried-proposals).
 
 use std::collections::{BTreeMap, VecDeque};
 

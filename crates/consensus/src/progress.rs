@@ -1,4 +1,5 @@
-//! What a leader knows of one member, and how much may be on the way to it (design, section 15).
+//! What a leader knows of one member, and how much may be on the way to it
+//! (docs/internals/consensus.md#flow-control).
 
 use std::collections::VecDeque;
 
@@ -24,7 +25,7 @@ pub struct Progress {
     /// The member.
     pub node: NodeId,
     /// Greatest index that it acknowledged in this term. Never falls: what was acknowledged goes on
-    /// counting even if the member lost it since (design, 7.1).
+    /// counting even if the member lost it since (docs/internals/consensus.md#replication).
     pub matched: Index,
     /// Where its log ends for sure now; starts again at zero when its process does.
     pub acked: Index,

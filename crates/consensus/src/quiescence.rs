@@ -1,4 +1,5 @@
-//! Groups in which nothing happens need no timer and no message (design, section 14).
+//! Groups in which nothing happens need no timer and no message
+//! (docs/internals/consensus.md#quiescence).
 
 use crate::core::{Core, Turn};
 use crate::durability::After;

@@ -1,4 +1,4 @@
-//! Reads of what is decided, without an entry in the log (design, section 12).
+//! Reads of what is decided, without an entry in the log (docs/internals/consensus.md#reads).
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Replicas whose log may have lost its tail: how they come to count again (design, sections 8 and
-//! 9).
+//! Replicas whose log may have lost its tail: how they come to count again
+//! (docs/internals/consensus.md#lost-tails).
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! The leader's side of replication: what goes to whom, and what is decided (design, sections 7 and
-//! 15).
+//! The leader's side of replication: what goes to whom, and what is decided
+//! (docs/internals/consensus.md#replication).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -392,7 +392,8 @@ impl Core {
         }
     }
 
-    /// A leader that cannot reach a majority cedes after a while (design, section 5.6).
+    /// A leader that cannot reach a majority cedes after a while
+    /// (docs/internals/consensus.md#giving-leadership-up).
     pub(crate) fn watch_quorum(&mut self, turn: &mut Turn<'_>) {
         let reachable = self.reaches_quorum();
         let deadline = turn.now + self.settings.election_timeout;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// What a group does when more voters have lost their tails than a majority can spare (design,
-/// section 9).
+/// What a group does when more voters have lost their tails than a majority can spare
+/// (docs/internals/consensus.md#when-a-majority-has-lost-its-tail).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RecoveryPolicy {
     /// Go on by itself once *every* voter has told what it has: whatever survives on any disk is
@@ -15,7 +15,7 @@ pub enum RecoveryPolicy {
 }
 
 /// Reads without a round of messages, for a stated price: the clocks of all nodes must run at rates
-/// that differ by no more than the drift (design, section 12).
+/// that differ by no more than the drift (docs/internals/consensus.md#reads).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// How long a voter stays loyal after it confirmed a leader.

@@ -1,5 +1,5 @@
 //! Snapshots for replicas whose next entry is compacted: offered, taken piece by piece, checked,
-//! and switched to at once (design, section 11).
+//! and switched to at once (docs/internals/consensus.md#snapshots).
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! From elected to ready: whatever was acknowledged before has to be here first (design, section
-//! 6).
+//! From elected to ready: whatever was acknowledged before has to be here first
+//! (docs/internals/consensus.md#sync-phase).
 
 use crate::append::follow_each_other;
 use crate::core::{Core, Turn};

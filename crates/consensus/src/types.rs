@@ -34,7 +34,8 @@ pub type Term = u64;
 /// The place of an entry in its group's log, counted from 1. 0 is before the first entry.
 pub type Index = u64;
 
-/// How often a forced recovery has changed the past of a group (design, section 9).
+/// How often a forced recovery has changed the past of a group
+/// (docs/internals/consensus.md#when-a-majority-has-lost-its-tail).
 pub type History = u32;
 
 /// Term and index of an entry: what two logs are compared by, term first.
@@ -52,10 +53,11 @@ pub struct LogPosition {
 pub struct CreationId(pub u64);
 
 /// How often a node's store may have lost its tail; raised durably before the node says anything
-/// (design, section 2.1).
+/// (docs/internals/storage.md#what-an-unclean-stop-leaves).
 pub type Epoch = u64;
 
-/// One proposal of a producer: the same pair is applied once per history (design, section 13).
+/// One proposal of a producer: the same pair is applied once per history
+/// (docs/internals/consensus.md#retried-proposals).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProducerSequence {
     /// Who proposes; unique for the life of the group.
@@ -99,7 +101,8 @@ impl Entry {
     }
 }
 
-/// The stamp that orders configurations of a group: greater wins (design, section 10).
+/// The stamp that orders configurations of a group: greater wins
+/// (docs/internals/consensus.md#members).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConfigStamp {
     /// Term of the leader that wrote the configuration.
@@ -108,7 +111,7 @@ pub struct ConfigStamp {
     pub version: u64,
 }
 
-/// The members of a group, kept beside the log (design, section 10).
+/// The members of a group, kept beside the log (docs/internals/consensus.md#members).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConfigRegister {
     /// Orders this configuration among all others of the group.

@@ -5,7 +5,8 @@ use std::fmt;
 
 /// Why writing ended. Final: the writer acknowledges nothing after it, for one group
 /// ([`StorageError::BrokenLog`]) or for the whole node (the others). A failed write or fsync is
-/// never tried again, because the page cache may have dropped the data (consensus design, 2.1).
+/// never tried again, because the page cache may have dropped the data
+/// (docs/internals/storage.md#rules-of-order).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
     /// A write to the log failed.

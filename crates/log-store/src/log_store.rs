@@ -126,8 +126,8 @@ pub trait LogStore: Send + Sync {
         batch: CheckpointBatch,
     ) -> Result<(), Refused<CheckpointBatch>>;
 
-    /// Records that the group has everything again that it may have lost (consensus design, section
-    /// 8). Reports [`crate::Report::Rejoined`].
+    /// Records that the group has everything again that it may have lost
+    /// (docs/internals/consensus.md#lost-tails). Reports [`crate::Report::Rejoined`].
     fn mark_rejoined(&self, group: GroupId) -> Result<(), Refused<()>>;
 
     /// Keeps a piece of a snapshot aside. The pieces of one snapshot come in their order, each

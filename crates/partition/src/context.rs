@@ -74,7 +74,7 @@ impl Context {
 
     /// The subscriptions of a handle are in force, or its queue is gone. The answer leaves behind
     /// the last message under the old ones and ahead of the first under the new: any other order
-    /// crashes clients (docs/protocol, data events, section 6).
+    /// crashes clients (docs/protocol/messages.md#push).
     pub(crate) fn configured(&mut self, configure: Configure, done: bool) {
         let session = configure.session;
         self.sessions.flush_session(session, &mut self.effects);
@@ -110,8 +110,8 @@ impl Context {
     }
 
     /// Answers a PUT of a client of this node: success only if asked for, failure always, nothing
-    /// for a queue that the client has closed: an answer then would crash it (docs/protocol, data
-    /// events, section 7).
+    /// for a queue that the client has closed: an answer then would crash it
+    /// (docs/protocol/messages.md#ack).
     pub(crate) fn answer_put(
         &mut self,
         number: u64,

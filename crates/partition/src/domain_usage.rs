@@ -80,7 +80,7 @@ impl PartitionUsage {
     }
 
     /// Whether the domain is over a limit with what all partitions hold. One more is taken at the
-    /// limit itself, as in each queue (semantics: quotas, section 8).
+    /// limit itself, as in each queue (docs/domains.md#limits).
     pub fn check(&self, domain: DomainId, limits: Limits) -> Result<(), DomainFull> {
         let Some(part) = self.parts.get(&domain) else { return Ok(()) };
         if part.total.messages.load(Ordering::Acquire) > limits.messages {

@@ -170,8 +170,8 @@ fn append(builder: &mut PushBuilder<'_>, push: &OutgoingPush, old_properties: bo
     }
 }
 
-/// The message as clients read it that know only the older layout of properties (docs/protocol,
-/// data events, section 4.4). What cannot be converted is sent as it is.
+/// The message as clients read it that know only the older layout of properties
+/// (docs/protocol/messages.md#properties). What cannot be converted is sent as it is.
 fn old_layout(app_data: &Bytes, head: &mut PushHead) -> Bytes {
     let mut inflater = Inflater::default();
     match rewrite_for_old_consumer(app_data, head.compression, &mut inflater, MAX_APP_DATA_SIZE) {

@@ -33,7 +33,7 @@ pub type Position = u64;
 /// The index of a log entry, as the log counts.
 pub type Index = u64;
 
-/// The identity of a message, 16 bytes, made by the producer (protocol: data events, section 5).
+/// The identity of a message, 16 bytes, made by the producer (docs/protocol/messages.md#guids).
 ///
 /// Layout, big-endian: 2 bits version, 22 bits counter, 56 bits timer, 48 bits client id. Any bytes
 /// are legal; the layout only decides how compactly the history of a queue remembers them.

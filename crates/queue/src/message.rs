@@ -6,7 +6,7 @@ use crate::codec::{Malformed, Reader, malformed};
 use crate::ids::{Guid, QueueId};
 
 /// The longest application data of one message: properties and payload at their protocol limits
-/// (semantics: hard protocol limits, section 8).
+/// (docs/protocol/framing.md#sizes).
 pub const MAX_APP_DATA_BYTES: usize = 128 * 1024 * 1024;
 
 /// What a PUT says about a message besides its identity and data; kept as it came.

@@ -53,7 +53,7 @@ pub enum Consistency {
 }
 
 /// Upper bounds of what may wait. A message is admitted while the current value is at most the
-/// limit, so a limit of 10 messages holds 11 (semantics: quotas, section 8: clients rely on it).
+/// limit, so a limit of 10 messages holds 11 (docs/domains.md#limits): clients rely on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Waiting messages.

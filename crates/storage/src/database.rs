@@ -198,7 +198,8 @@ fn database_options(tuning: &Tuning, create: bool, counters: &Arc<Counters>) -> 
     let mut options = Options::default();
     options.create_if_missing(create);
     options.create_missing_column_families(create);
-    // What "some earlier state of its own history" rests on (consensus design, section 1).
+    // What "some earlier state of its own history" rests on
+    // (docs/internals/consensus.md#what-is-written-where).
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_unordered_write(false);
     // A log file that is written over costs a quarter less CPU than a new one, whose pages and

@@ -1,5 +1,5 @@
 //! The marker: a small file that says whose the directory is and how it was left, replaced durably
-//! as a whole (consensus design, section 2.1).
+//! as a whole (docs/internals/storage.md#what-an-unclean-stop-leaves).
 
 use crate::open_error::OpenError;
 use flintmq_consensus::Epoch;

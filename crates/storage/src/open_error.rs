@@ -54,7 +54,8 @@ pub enum OpenError {
         /// Newest format that this program can read.
         supported: u32,
     },
-    /// The directory has content but no marker: a lost or foreign disk (consensus design, 2.4).
+    /// The directory has content but no marker: a lost or foreign disk
+    /// (docs/internals/storage.md#parts-of-a-directory).
     #[error(
         "the data directory has content but no marker of ours, so the node may have lost its votes; restore the directory, or replace the node on purpose dir={}", dir.display()
     )]

@@ -1,5 +1,5 @@
-//! Opening a directory: whose is it, how was it left, and may its tail be lost (consensus design,
-//! section 2.1)?
+//! Opening a directory: whose is it, how was it left, and may its tail be lost
+//! (docs/internals/storage.md#what-an-unclean-stop-leaves)?
 //!
 //! The order of the steps matters. Whose it is comes before anything is changed. A raised loss
 //! epoch is on the disk before the marker's new run can be vouched for. The new witness exists

@@ -20,7 +20,7 @@ pub struct NodeIdentity {
 pub enum Durability {
     /// Reported once it is in the page cache; fsynced in the background every
     /// [`StoreOptions::flush_interval`]. Survives a crash of the process, not of the machine; the
-    /// consensus protocol covers the latter (consensus design, section 0, P3).
+    /// consensus protocol covers the latter (docs/internals/consensus.md#what-is-promised).
     #[default]
     Background,
     /// One fsync per batch before anything in it is reported. Survives a power loss.
@@ -44,7 +44,8 @@ pub struct StoreOptions {
     pub disk_check_interval: Duration,
     /// Where the witness lives: a directory in RAM (tmpfs or ramfs) that outlives the process but
     /// not the machine. Default: `/dev/shm`. `None`, a directory on a disk, and one that cannot be
-    /// written: boot id and mount id decide instead (consensus design, section 2.1).
+    /// written: boot id and mount id decide instead
+    /// (docs/internals/storage.md#what-an-unclean-stop-leaves).
     pub witness_dir: Option<PathBuf>,
     /// False where the page cache does not survive a process crash (FUSE, 9p, NFS): then every stop
     /// that was not clean counts as a lost tail. Default: true.

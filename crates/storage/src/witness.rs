@@ -1,5 +1,5 @@
 //! The witness: how far the store had acknowledged and synced, kept in RAM that outlives the
-//! process but not the machine (consensus design, section 2.1).
+//! process but not the machine (docs/internals/storage.md#what-an-unclean-stop-leaves).
 //!
 //! One small positioned write per batch, into a file of a RAM-backed file system: a killed process
 //! leaves either the old or the new number. The file is named after node and run, so that a new

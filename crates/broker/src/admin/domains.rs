@@ -41,9 +41,11 @@ pub(super) async fn create(
     let node = state.node()?;
     let name = definition.name.clone();
     fresh::fresh_metadata(node).await?;
+    let warnings = warnings(&definition);
     node.controller.create_domain(definition).await?;
     tracing::info!(domain = name, "domain created");
-    Ok((StatusCode::CREATED, Json(json!({ "name": name }))).into_response())
+    let answer = json!({ "name": name, "warnings": warnings });
+    Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 
 /// `PUT /api/v1/domains/{name}`: replaces a definition; queues that are open go on under the new
@@ -56,10 +58,11 @@ pub(super) async fn update(
     let definition = DomainDefinition::from_json_named(&name, &body)?;
     let node = state.node()?;
     fresh::fresh_metadata(node).await?;
+    let warnings = warnings(&definition);
     node.controller.update_domain(definition).await?;
     send_domain_settings(&node.controller, &node.partitions, Some(&name)).await;
     tracing::info!(domain = name, "domain updated");
-    Ok(Json(json!({ "name": name })))
+    Ok(Json(json!({ "name": name, "warnings": warnings })))
 }
 
 /// `DELETE /api/v1/domains/{name}`: with its queues, unless a client has one of them open.
@@ -82,6 +85,15 @@ pub(super) async fn remove(State(state): State<AdminState>, Path(name): Path<Str
     node.controller.remove_domain(&name).await?;
     tracing::info!(domain = name, queues = queues.len(), "domain deleted");
     Ok(Json(json!({ "name": name, "queues_deleted": queues.len() })))
+}
+
+/// What the definition asks for in vain, for the answer; the log has it too.
+fn warnings(definition: &DomainDefinition) -> Vec<String> {
+    let found = definition.without_effect();
+    for problem in &found {
+        tracing::warn!(domain = definition.name, %problem, "a field of the domain has no effect");
+    }
+    found.iter().map(ToString::to_string).collect()
 }
 
 fn shown(record: &DomainRecord, metadata: &Metadata) -> Value {

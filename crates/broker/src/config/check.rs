@@ -25,7 +25,7 @@ impl fmt::Display for Problem {
 /// The smallest event limit that leaves room for a message of a few hundred kilobytes; below it no
 /// client is usable.
 const MIN_EVENT: ByteSize = ByteSize::mib(1);
-/// The largest event that official clients build (docs: wire framing, sizes).
+/// The largest event that official clients build (docs/protocol/framing.md#sizes).
 const MAX_EVENT: ByteSize = ByteSize::mib(512);
 /// Room that RocksDB needs to work at all.
 const MIN_RESERVE: ByteSize = ByteSize::mib(64);

@@ -100,7 +100,7 @@ pub enum UndefinedDomain {
     Refuse,
 }
 
-/// `[limits]`: bounds on what clients can make the node hold.
+/// `[limits]`: bounds on what clients can make the node do and hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsSection {
@@ -113,8 +113,8 @@ pub struct LimitsSection {
     /// Published and not yet acknowledged bytes per session, above which the node stops reading
     /// from it. An event of any allowed size is taken when nothing else is in flight.
     pub session_in_flight_bytes: ByteSize,
-    /// The same for all sessions together, with events that have arrived in part. The bound on what
-    /// clients can make the node hold.
+    /// The same for all sessions together, with events that have arrived in part. What waits to be
+    /// sent to clients, and confirms, are not in it.
     pub node_in_flight_bytes: ByteSize,
     /// Bytes waiting to be sent to one client, above which deliveries to it pause.
     pub session_outbox_bytes: ByteSize,

@@ -209,7 +209,7 @@ metrics_list! {
     GROUP_FOLLOWER_LAG = Kind::Gauge, Count, &["group", "peer"], "group_follower_lag_entries",
         "Entries of the group's log that the peer has not acknowledged to this node, its leader.";
     GROUP_RECOVERING = Kind::Gauge, Count, &["group"], "group_recovering",
-        "1 while this node's replica lacks what it lost and does not vote, else 0.";
+        "1 while this node's replica lacks what it lost with its machine's power, else 0.";
     LEADER_TRANSFERS = Kind::Counter, Count, &["result"], "leader_transfers_total",
         "Leaderships that this node was asked to hand over, by result.";
     HISTORY_FORKS = Kind::Counter, Count, &["group"], "history_forks_total",

@@ -1,5 +1,5 @@
 //! CONFIRM events: sorted by partition. There is no answer to a confirmation, and unknown ones are
-//! ignored (protocol: data events, section 8).
+//! ignored (docs/protocol/messages.md#confirm).
 
 use flintmq_partition::Confirm;
 use flintmq_protocol::confirm::ConfirmMessages;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use flintmq_queue::{HandleId, QueueId};
 
 /// A queue that the client has open, by its qId. All sub-streams of one URI share the qId
-/// (protocol: sessions, section 1).
+/// (docs/protocol/sessions.md#identifiers).
 #[derive(Debug)]
 pub(crate) struct OpenedQueue {
     /// Canonical URI.

@@ -10,7 +10,7 @@ use flintmq_protocol::event::{Event, EventType, HEARTBEAT_RESPONSE};
 use flintmq_protocol::features::Features;
 
 /// What this broker offers. The order inside a field matters to one client, which looks for a
-/// substring (protocol: control messages, section 7).
+/// substring (docs/protocol/control.md#features).
 const FEATURES: &str =
     "PROTOCOL_ENCODING:BER,JSON;MPS:MESSAGE_PROPERTIES_EX;SUBSCRIPTIONS:CONFIGURE_STREAM";
 
@@ -64,8 +64,8 @@ pub(crate) fn step(event: &Event, broker: &BrokerIdentity) -> Step {
     }
 }
 
-/// Answers an authentication in the middle of a session: as at its start (protocol: control
-/// messages, section 8). `Err` carries the reason to close with.
+/// Answers an authentication in the middle of a session: as at its start
+/// (docs/protocol/control.md#authentication). `Err` carries the reason to close with.
 pub(crate) fn reauthenticate(event: &Event) -> Result<Bytes, (Bytes, String)> {
     match authenticate(event) {
         Step::Reply(answer) | Step::Done(answer, _) => Ok(answer),

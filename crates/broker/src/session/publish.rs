@@ -180,7 +180,7 @@ fn check(message: &PutMessage) -> Result<(), &'static str> {
 }
 
 /// What is kept of a message. Old-style properties inside a compressed stream are taken out of it,
-/// so that every kind of consumer can read them (protocol: data events, section 2).
+/// so that every kind of consumer can read them (docs/protocol/messages.md#compression).
 fn stored_form(
     message: PutMessage,
     inflater: &mut Inflater,

@@ -4,7 +4,7 @@
 //! Timers do not run: a replica stands when the search says so, and is taken for dead by those who
 //! are asked for a vote. A message stays in the network until it can have no effect any more, so it
 //! is lost, delayed, doubled and reordered. A disk keeps every version of its log that a power loss
-//! may bring back (the storage contract, design, section 1).
+//! may bring back (docs/internals/consensus.md#what-is-written-where).
 
 mod checks;
 mod disk;

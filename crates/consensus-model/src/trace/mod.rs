@@ -1,6 +1,6 @@
 //! Replays what real cores do against the model: each change of a replica must be explained by a
 //! few steps that the model would have let it take, and each message that promises something by
-//! the step that makes the promise (verification design, section 5).
+//! the step that makes the promise (docs/internals/verification.md#trace-validation).
 //!
 //! Finds a core that is too permissive, and one that does what the model does not know of. It is
 //! independent of the checks of what must always be true, which only see the harm once it is done.

@@ -1,5 +1,5 @@
 //! Many groups on one node: what they share is done once per pair of nodes, not once per group
-//! (design, sections 4, 14 and 15).
+//! (docs/internals/nodes.md).
 //!
 //! - **Life** (`liveness`): one beat per pair of nodes and interval stands for all groups. A peer
 //!   is up when packets get through in both directions; that it goes down, comes up or comes back

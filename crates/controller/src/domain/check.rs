@@ -1,14 +1,14 @@
 //! Rules for the values of a definition, for its changes, and what this version serves.
 
-use super::document::{Limits, Mode, StorageKind, Subscription};
+use super::document::{Consistency, Limits, Mode, StorageKind, Subscription};
 use super::name::{check_app_id, check_domain_name};
 use super::{DomainDefinition, DomainError, FieldProblem};
 use std::collections::BTreeSet;
 use thiserror::Error;
 
-/// Deliveries are counted in six bits on the wire (docs: semantics, section 9).
+/// Deliveries are counted in six bits on the wire (docs/protocol/messages.md#options).
 const MAX_DELIVERY_ATTEMPTS: u32 = 63;
-/// Longest text of a subscription, in bytes (docs: semantics, section 10.1).
+/// Longest text of a subscription, in bytes: BlazingMQ's own bound.
 const MAX_EXPRESSION_BYTES: usize = 128;
 /// Most apps of one fanout domain.
 const MAX_APPS: usize = 1_000;
@@ -63,6 +63,41 @@ pub(super) fn check_supported(definition: &DomainDefinition) -> Result<(), NotSe
         return refuse("subscriptions", "filtering by application", "remove the field");
     }
     Ok(())
+}
+
+/// What the definition asks for and this version keeps without acting on it.
+pub(super) fn without_effect(definition: &DomainDefinition) -> Vec<FieldProblem> {
+    let mut found = Vec::new();
+    let mut add = |path: &str, text: String| {
+        found.push(FieldProblem { path: path.to_owned(), text });
+    };
+    // A broadcast domain is eventual by nature; it is refused elsewhere.
+    if definition.consistency == Consistency::Eventual && definition.mode != Mode::Broadcast {
+        let text = "eventual is not served yet; an acknowledgement waits for a majority, as with \
+                    {\"strong\": {}}";
+        add("consistency", text.to_owned());
+    }
+    let storage = &definition.storage;
+    for (path, limits) in
+        [("domainLimits", storage.domain_limits), ("queueLimits", storage.queue_limits)]
+    {
+        let usual = Limits::new(limits.messages, limits.bytes);
+        let messages = (limits.messages_watermark_ratio, usual.messages_watermark_ratio);
+        let bytes = (limits.bytes_watermark_ratio, usual.bytes_watermark_ratio);
+        for (kind, (value, usual)) in [("messages", messages), ("bytes", bytes)] {
+            if value != usual {
+                let text =
+                    format!("no alarm is raised yet; watch flintmq_backlog_{kind} value={value}");
+                add(&format!("storage.{path}.{kind}WatermarkRatio"), text);
+            }
+        }
+    }
+    let seconds = definition.max_idle_time;
+    if seconds != 0 {
+        let text = "no alarm is raised yet; watch flintmq_oldest_message_age_seconds";
+        add("maxIdleTime", format!("{text} value={seconds}"));
+    }
+    found
 }
 
 pub(super) fn check_update(

@@ -1,5 +1,5 @@
-//! The shape of the JSON document, with BlazingMQ's field names and defaults (docs: semantics,
-//! section 2.2).
+//! The shape of the JSON document, with BlazingMQ's field names and defaults
+//! (docs/domains.md#fields).
 
 use super::wording::reworded;
 use super::{DomainDefinition, DomainError, FieldProblem, MAX_DOCUMENT_BYTES};

@@ -159,6 +159,12 @@ impl DomainDefinition {
         check::check_supported(self)
     }
 
+    /// What the definition asks for and this version keeps without acting on it, by field: eventual
+    /// consistency, watermarks, idle times. Such a domain is served; say so where it is defined.
+    pub fn without_effect(&self) -> Vec<FieldProblem> {
+        check::without_effect(self)
+    }
+
     /// Whether a living domain may change from `self` to `next`. Name, mode and storage are fixed
     /// for life; the list of apps and everything else may change.
     ///

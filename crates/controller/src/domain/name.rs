@@ -1,4 +1,5 @@
-//! What domains and apps may be called: the parts of a queue's URI (docs: semantics, URIs).
+//! What domains and apps may be called: the parts of a queue's URI
+//! (docs/protocol/control.md#queue-uris).
 
 use thiserror::Error;
 

@@ -296,6 +296,29 @@ fn what_is_not_served_yet_says_what_to_use_instead() {
 }
 
 #[test]
+fn what_has_no_effect_yet_is_named() {
+    let said = |text: &str| -> Vec<String> {
+        let domain = DomainDefinition::from_json(text).unwrap();
+        domain.without_effect().iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        said(BLAZINGMQ_FILE),
+        [
+            "consistency: eventual is not served yet; an acknowledgement waits for a majority, as \
+             with {\"strong\": {}}",
+            "storage.domainLimits.messagesWatermarkRatio: no alarm is raised yet; watch \
+             flintmq_backlog_messages value=0.7",
+            "storage.domainLimits.bytesWatermarkRatio: no alarm is raised yet; watch \
+             flintmq_backlog_bytes value=0.9",
+            "maxIdleTime: no alarm is raised yet; watch flintmq_oldest_message_age_seconds value=4",
+        ]
+    );
+    assert_eq!(said(SMALLEST), [""; 0]);
+    assert_eq!(said(&template().to_json()), [""; 0]);
+    assert_eq!(said(&SMALLEST.replace("priority", "broadcast")), [""; 0]);
+}
+
+#[test]
 fn a_living_domain_keeps_name_mode_and_storage() {
     let now = template();
     let refusal = |change: &dyn Fn(&mut DomainDefinition)| {

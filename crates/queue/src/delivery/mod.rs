@@ -40,8 +40,9 @@ pub struct Subscription {
     pub filter: Filter,
 }
 
-/// The most unconfirmed messages of one subscription, whatever the client asks for: it bounds what
-/// the leader must remember.
+/// The most unconfirmed messages of one subscription, whatever the client asks for. How many
+/// subscriptions a client has is not bounded, so this alone does not bound what the leader must
+/// remember.
 pub const MAX_UNCONFIRMED: u64 = 1_000_000;
 
 /// Which messages a subscription wants.

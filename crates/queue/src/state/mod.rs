@@ -121,7 +121,7 @@ impl State {
 }
 
 /// Whether a message must be refused: the queue's limits first, then the domain's, messages before
-/// bytes, and only when a value is already above its limit (semantics: quotas, section 8).
+/// bytes, and only when a value is already above its limit (docs/domains.md#limits).
 fn refusal(settings: &QueueSettings, queue: Meter, domain: Meter) -> Option<Admission> {
     for (limits, meter) in [(&settings.queue_limits, queue), (&settings.domain_limits, domain)] {
         if meter.messages > limits.messages {
