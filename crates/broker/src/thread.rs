@@ -1,9 +1,8 @@
 //! Threads for work that nothing else on the node may hold up.
 //!
-//! Most of the node shares one runtime, on which a turn of the shard may wait for the disk. Two
-//! jobs must go on meanwhile, so each has a thread of its own: speaking with other nodes, which
-//! take a node for dead that is silent; and answering administrators and probes, who want to know
-//! what holds the node up.
+//! Most of the node shares one runtime, on which a turn of the shard may wait for the disk.
+//! Administrators and probes want to know then what holds the node up, and what they ask for, such
+//! as a list of all queues, must not hold up messages: they are answered by a thread of their own.
 
 use std::io;
 

@@ -7,25 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use flintmq_consensus::{GroupId, NodeId, Packet};
 use flintmq_transport::{CertificateError, Frame, Lane, SendError, Transport, wire};
-use tokio::runtime::Handle;
-
-use crate::thread::OwnThread;
 
 /// The connections to all other nodes; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct PeerLinks {
     transport: Arc<Transport>,
-    thread: Arc<OwnThread>,
 }
 
 impl PeerLinks {
-    pub(super) fn new(transport: Transport, thread: OwnThread) -> Self {
-        Self { transport: Arc::new(transport), thread: Arc::new(thread) }
-    }
-
-    /// The thread that the connections live on.
-    pub(super) fn thread(&self) -> &Handle {
-        self.thread.handle()
+    pub(super) fn new(transport: Transport) -> Self {
+        Self { transport: Arc::new(transport) }
     }
 
     /// Sends a packet as it is.

@@ -17,8 +17,7 @@ use crate::host::{Alarm, CoreClock, ShardSender, Signal};
 
 /// Greets the others and tells all groups who can be reached.
 pub(super) struct Liveness {
-    /// Without groups: they are in the shard, whose turns may wait for the disk. This runs on a
-    /// thread that they cannot hold up.
+    /// Without groups: they are in the shard, whose turns may wait for the disk.
     core: NodeCore,
     links: PeerLinks,
     clock: CoreClock,

@@ -30,7 +30,6 @@ pub(crate) use links::PeerLinks;
 use crate::config::TimingSection;
 use crate::controller::Controller;
 use crate::host::{CoreClock, ShardSender};
-use crate::thread::OwnThread;
 
 /// Batches of frames that may wait for one of the tasks that sort them.
 const BATCHES: usize = 256;
@@ -92,12 +91,10 @@ impl Cluster {
         }
         let (routes, inbound) = Routes::by_class(BATCHES);
         let quic = QuicSettings::new(settings.listen, settings.certificates);
-        let thread = OwnThread::start("peers")
-            .map_err(|source| BindError::Listen { address: settings.listen, source })?;
-        let transport = thread.run(Transport::bind(transport, quic, routes)).await?;
+        let transport = Transport::bind(transport, quic, routes).await?;
         let mut liveness = NodeSettings::new(settings.node, settings.incarnation, names);
         settings.timing.apply(&mut liveness);
-        let links = PeerLinks::new(transport, thread);
+        let links = PeerLinks::new(transport);
         Ok(Self { links, inbound, liveness, clock, formation })
     }
 
@@ -152,21 +149,20 @@ impl Cluster {
             removed: removed.clone(),
             formation: formation.clone(),
         };
-        let thread = links.thread().clone();
-        tasks.spawn_on(peers.run(stop.clone()), &thread);
+        tasks.spawn(peers.run(stop.clone()));
         tasks.spawn(remember_removal(formation.clone(), removed.clone(), stop.clone()));
         let (controller, removed) = (controller.clone(), removed.clone());
         let formed = admission::Answering::new(formation, links.clone(), controller, removed);
         let flintmq_transport::Inbound { urgent, append, gateway, bulk, events } = inbound;
         let (beats, heard) = mpsc::channel(BATCHES);
-        tasks.spawn_on(arrivals::sort(urgent, shard.clone(), Some(beats), stop.clone()), &thread);
+        tasks.spawn(arrivals::sort(urgent, shard.clone(), Some(beats), stop.clone()));
         for messages in [append, bulk] {
-            tasks.spawn_on(arrivals::sort(messages, shard.clone(), None, stop.clone()), &thread);
+            tasks.spawn(arrivals::sort(messages, shard.clone(), None, stop.clone()));
         }
         let messages = arrivals::Messages { shard: shard.clone(), administration, formed };
-        tasks.spawn_on(arrivals::sort_messages(gateway, messages, stop.clone()), &thread);
+        tasks.spawn(arrivals::sort_messages(gateway, messages, stop.clone()));
         let watching = liveness::Liveness::new(liveness, links, clock, shard, reachable);
-        tasks.spawn_on(watching.run(heard, events, changed, stop.clone()), &thread);
+        tasks.spawn(watching.run(heard, events, changed, stop.clone()));
     }
 }
 
