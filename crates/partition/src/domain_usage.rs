@@ -73,10 +73,24 @@ impl PartitionUsage {
         (part.messages, part.bytes) = (messages, bytes);
     }
 
+    /// Forgets domains that are gone from this partition, which holds `count` of them. Costs
+    /// nothing when none is.
+    pub fn keep_only(&mut self, count: usize, has: impl Fn(DomainId) -> bool) {
+        if self.parts.len() == count {
+            return;
+        }
+        let gone: Vec<DomainId> = self.parts.keys().copied().filter(|id| !has(*id)).collect();
+        for domain in gone {
+            self.set(domain, 0, 0);
+            self.parts.remove(&domain);
+            self.shared.forget_unused(domain);
+        }
+    }
+
     /// Tells the others that this partition holds nothing.
     pub fn clear(&mut self) {
-        let domains: Vec<DomainId> = self.parts.keys().copied().collect();
-        domains.into_iter().for_each(|domain| self.set(domain, 0, 0));
+        // Never the number of its domains, so that all are looked at.
+        self.keep_only(usize::MAX, |_| false);
     }
 
     /// Whether the domain is over a limit with what all partitions hold. One more is taken at the
@@ -98,9 +112,19 @@ impl DomainUsage {
         let mut domains = self.domains.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(domains.entry(domain).or_default())
     }
+
+    /// Forgets a domain that no partition holds.
+    fn forget_unused(&self, domain: DomainId) {
+        let mut domains = self.domains.write().unwrap_or_else(PoisonError::into_inner);
+        // Parts are made under the same lock.
+        if domains.get(&domain).is_some_and(|total| Arc::strong_count(total) == 1) {
+            domains.remove(&domain);
+        }
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -121,5 +145,23 @@ mod tests {
         a.set(other, 100, 100);
         a.set(domain, 0, 0);
         assert_eq!(b.check(domain, limits), Ok(()));
+    }
+
+    #[test]
+    fn a_domain_that_is_gone_everywhere_is_forgotten() {
+        let shared = Arc::<DomainUsage>::default();
+        let (mut a, mut b) =
+            (PartitionUsage::new(Arc::clone(&shared)), PartitionUsage::new(Arc::clone(&shared)));
+        let (domain, other) = (DomainId(1), DomainId(2));
+        let limits = Limits { messages: 3, bytes: u64::MAX };
+        for part in [&mut a, &mut b] {
+            part.set(domain, 2, 2);
+            part.set(other, 1, 1);
+        }
+        a.keep_only(1, |id| id == other);
+        assert_eq!(b.check(domain, limits), Ok(()), "what it held is gone");
+        assert_eq!(shared.domains.read().unwrap().len(), 2);
+        b.clear();
+        assert_eq!(shared.domains.read().unwrap().keys().collect::<Vec<_>>(), [&other]);
     }
 }

@@ -354,8 +354,8 @@ fn admit(cx: &Context, queue: QueueId, guid: Guid, bytes: usize) -> Admission {
     if here != Admission::Admit {
         return here;
     }
-    let Some(settings) = cx.machine.settings(queue) else { return here };
-    match cx.usage.check(settings.domain, settings.domain_limits) {
+    let Some((domain, limits)) = cx.machine.domain_limits(queue) else { return here };
+    match cx.usage.check(domain, limits) {
         Ok(()) => Admission::Admit,
         Err(DomainFull::Messages) => Admission::RefusedMessages,
         Err(DomainFull::Bytes) => Admission::RefusedBytes,

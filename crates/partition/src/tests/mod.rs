@@ -2,6 +2,7 @@
 
 mod administration;
 mod clients;
+mod domains;
 mod frames;
 mod group;
 mod leadership;
