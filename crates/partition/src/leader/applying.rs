@@ -87,6 +87,9 @@ impl Leader {
             self.answer_put(cx, put.origin, put.queue, status, rejected);
         }
         cx.applied.outcomes = outcomes;
+        for taken in &proposed.of_domains {
+            cx.usage.arrived(taken.domain, taken.messages, taken.bytes);
+        }
         cx.pending.confirmed(proposed.confirmed_upto);
         if !proposed.puts.is_empty() {
             cx.effects.push(Effect::PublishLatency(now.since(proposed.since)));

@@ -17,7 +17,7 @@ mod delivering;
 mod forwarders;
 mod handover;
 mod opening;
-mod publishing;
+pub(crate) mod publishing;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,7 +33,7 @@ use crate::pending::AdminRequest;
 use crate::request::Ticket;
 use applying::Deferred;
 use forwarders::ServedForwarder;
-use publishing::{Collected, Finished, Proposed, WaitingPut};
+use publishing::{Collected, Finished, Proposed, TakenOfDomain, WaitingPut};
 
 /// What administrators are told whose request came to nothing because the leadership moved.
 pub(crate) const LEADER_CHANGED: &str = "the leader changed meanwhile: look again";
@@ -66,6 +66,8 @@ pub(crate) struct Leader {
     builder: EntryBuilder,
     /// The PUTs in it.
     collected: Vec<Collected>,
+    /// The same by domain.
+    of_domains: Vec<TakenOfDomain>,
     /// When the first of them came.
     collecting_since: Option<Time>,
     /// The entry before it, if the log did not take it yet.
@@ -125,6 +127,7 @@ impl Leader {
             since: now,
             builder: EntryBuilder::default(),
             collected: Vec::new(),
+            of_domains: Vec::new(),
             collecting_since: None,
             finished: None,
             blocked: false,
@@ -201,6 +204,7 @@ impl Leader {
     /// clients wait for.
     pub(crate) fn end(self, cx: &mut Context) {
         cx.machine.follow();
+        cx.usage.forget_taken();
         cx.queues.touch_all();
         let refusal = || AdminRefusal::Failed(LEADER_CHANGED.to_owned());
         for (_, requester) in self.purges {

@@ -2,6 +2,7 @@
 
 mod administration;
 mod clients;
+mod domain_limits;
 mod domains;
 mod frames;
 mod group;
