@@ -7,6 +7,7 @@ mod domains;
 mod frames;
 mod group;
 mod leadership;
+mod noise;
 mod order;
 mod turns;
 mod walk;
