@@ -196,7 +196,8 @@ impl State {
         effects: &mut Vec<Effect>,
     ) -> Vec<QueueId> {
         let known = self.domains.get(domain).map(|known| &*known.settings);
-        let settings = known.or(carried.as_ref().map(|carried| &carried.settings));
+        let carried_settings = carried.as_ref().map(|carried| &carried.settings);
+        let settings = known.or(carried_settings);
         let reason = match settings {
             _ if self.queues.contains_key(&id) => Some(CreateRefusal::Exists),
             None => Some(CreateRefusal::UnknownDomain),
