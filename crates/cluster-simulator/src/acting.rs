@@ -1,6 +1,7 @@
 //! What clients do, and how they handle responses.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use flintmq_consensus::GroupId;
 use flintmq_partition::{
@@ -8,7 +9,9 @@ use flintmq_partition::{
     Ticket,
 };
 use flintmq_protocol::ack::AckStatus;
-use flintmq_queue::{Attributes, DomainId, Filter, HandleId, QueueSettings, Subscription};
+use flintmq_queue::{
+    Attributes, Domain, DomainId, DomainSettings, DomainVersion, Filter, HandleId, Subscription,
+};
 
 use crate::client::{
     Answered, Connection, Item, Outstanding, Said, Slot, Use, UseState, parse, response,
@@ -107,15 +110,18 @@ impl World {
             handle,
             queue,
             uri: format!("bmq://simulated.domain/q{}", queue.0),
-            settings: self.settings_of(slot),
+            domain: Arc::new(self.domain_of(slot)),
             role,
         };
         self.hand_to_node(session, group, Request::Open(Box::new(open)));
     }
 
-    pub(crate) fn settings_of(&self, slot: usize) -> QueueSettings {
-        let ttl = self.slots.get(slot).map_or(0, |slot| slot.ttl_ms);
-        QueueSettings { message_ttl_ms: ttl, ..QueueSettings::priority(DomainId(1)) }
+    /// Queues with the same time to live share a domain.
+    pub(crate) fn domain_of(&self, slot: usize) -> Domain {
+        let message_ttl_ms = self.slots.get(slot).map_or(0, |slot| slot.ttl_ms);
+        let settings = DomainSettings { message_ttl_ms, ..DomainSettings::priority() };
+        let id = DomainId(u32::try_from(message_ttl_ms).unwrap_or(u32::MAX));
+        Domain { id, version: DomainVersion { term: 1, index: 1 }, settings }
     }
 
     /// Sends something to the session's node, behind all that was sent before.

@@ -442,6 +442,7 @@ impl World {
             }
             Effect::QueueOpened { .. }
             | Effect::QueueClosed { .. }
+            | Effect::QueueCreated { .. }
             | Effect::Counted { .. }
             | Effect::Levels { .. }
             | Effect::PublishLatency(_)

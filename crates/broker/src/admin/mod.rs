@@ -37,7 +37,7 @@ use crate::host::{CoreClock, GroupAdmin, PartitionHandle, partition_of};
 use crate::metrics::Metrics;
 use crate::session::SessionDirectory;
 use flintmq_shard::ReplicaStatus;
-pub(crate) use peers::{ADMINISTRATION, Peers};
+pub(crate) use peers::Peers;
 use token::Access;
 pub(crate) use unserved::tell as tell_of_unserved;
 
