@@ -97,6 +97,9 @@ impl World {
         } else {
             HandleRole::Writer { queue_id }
         };
+        if one.reads {
+            self.readers.entry((group, queue)).or_default().insert(handle);
+        }
         let session = connection.session;
         let waits = Waits::Open { session, handle, group, queue, queue_id };
         self.tickets.insert(ticket, (connection.node, connection.incarnation, waits));

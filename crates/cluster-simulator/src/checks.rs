@@ -6,6 +6,7 @@ use flintmq_partition::SessionId;
 use flintmq_protocol::ack::{AckMessage, AckStatus};
 use flintmq_protocol::flags::PushFlags;
 use flintmq_protocol::push::PushMessage;
+use flintmq_queue::{HandleId, Position, QueueId};
 
 use crate::client::{Said, parse};
 use crate::coverage::Situation;
@@ -204,6 +205,7 @@ impl World {
             self.coverage.saw(Situation::DeliveredThroughForwarder);
         }
         let redelivered = push.flags.contains(PushFlags::OUT_OF_ORDER);
+        self.check_lone_consumer((group, queue), handle, stored.position, redelivered)?;
         if redelivered {
             self.coverage.saw(Situation::Redelivered);
             return Ok(());
@@ -223,6 +225,33 @@ impl World {
             return violation("FirstDeliveriesInOrder", detail);
         }
         *upto = stored.position + 1;
+        Ok(())
+    }
+
+    /// A consumer that never shared its queue gets no message for the first time behind a newer
+    /// one, whatever is delivered to it again and how often.
+    fn check_lone_consumer(
+        &mut self,
+        place: (GroupId, QueueId),
+        handle: HandleId,
+        position: Position,
+        redelivered: bool,
+    ) -> Result<(), Violation> {
+        let got = self.got.entry(handle).or_default();
+        let newest = got.last().copied().unwrap_or_default();
+        let is_first = got.insert(position);
+        if self.readers.get(&place).is_none_or(|readers| readers.len() > 1) {
+            return Ok(());
+        }
+        if is_first && position < newest {
+            let (group, queue) = (place.0, place.1.0);
+            let detail =
+                format!("group {group} queue {queue} {handle:?}: {position} after {newest}");
+            return violation("LoneConsumerInOrder", detail);
+        }
+        if redelivered {
+            self.coverage.saw(Situation::RedeliveredToLoneConsumer);
+        }
         Ok(())
     }
 

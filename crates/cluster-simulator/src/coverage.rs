@@ -98,6 +98,8 @@ situations! {
     DeliveredThroughForwarder,
     /// A message was delivered again.
     Redelivered,
+    /// A message was delivered again to a consumer that never shared its queue.
+    RedeliveredToLoneConsumer,
     /// A message was looked up in the store for delivery.
     EntryRead,
     /// A message was confirmed.

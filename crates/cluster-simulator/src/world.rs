@@ -7,7 +7,7 @@ use flintmq_consensus::ConfigRegister;
 use flintmq_consensus::{GroupId, HardState, Index, NodeId, NodeInput, Packet};
 use flintmq_log_store::{LogStore as _, ReadError};
 use flintmq_partition::{Request, SessionId, Ticket};
-use flintmq_queue::{HandleId, QueueId};
+use flintmq_queue::{HandleId, Position, QueueId};
 use flintmq_shard::ShardInput;
 
 use crate::client::{Client, Item, Slot, Use};
@@ -133,6 +133,10 @@ pub(crate) struct World {
     /// Pushes of a message without the flag, under a leadership: queue and message.
     pub(crate) pushed: BTreeMap<GroupId, BTreeSet<(u64, QueueId, Key)>>,
     pub(crate) pushed_upto: BTreeMap<(u64, HandleId), u64>,
+    /// Consumers that ever opened a queue.
+    pub(crate) readers: BTreeMap<(GroupId, QueueId), BTreeSet<HandleId>>,
+    /// Positions of the messages that each consumer got, flagged or not.
+    pub(crate) got: BTreeMap<HandleId, BTreeSet<Position>>,
     pub(crate) settling: Settling,
     pub(crate) coverage: Coverage,
     pub(crate) trace: Trace,
@@ -224,6 +228,8 @@ impl World {
             acknowledged: BTreeMap::new(),
             pushed: BTreeMap::new(),
             pushed_upto: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            got: BTreeMap::new(),
             settling: Settling::default(),
             coverage: Coverage::default(),
             trace: Trace::default(),

@@ -45,6 +45,8 @@ pub struct PartitionEngine {
     checkpoints: Checkpoints,
     /// Who said last that it leads, while this node did not know that it leads no more.
     announced: Option<(NodeId, Term)>,
+    /// The leader that was forwarded to, until it got out of reach.
+    unreached: Option<(NodeId, Term)>,
     /// The newest term in which this node knows somebody to have led.
     newest_term: Term,
     /// This process of the node, and its count of attachments.
@@ -74,6 +76,7 @@ impl PartitionEngine {
             role: Role::Leaderless,
             checkpoints: Checkpoints::default(),
             announced: None,
+            unreached: None,
             newest_term: 0,
             process,
             attachments: 0,
@@ -124,6 +127,7 @@ impl PartitionEngine {
         self.attachments += 1;
         let attachment = AttachmentId { process: self.process, number: self.attachments };
         tracing::debug!(group = group.id().0, leader = leader.0.0, term = leader.1, "attaches");
+        self.unreached = None;
         let lessons = match &self.role {
             Role::Forwarder(before) if before.leader() == leader => before.lessons(),
             _ => Lessons::default(),
@@ -436,9 +440,19 @@ impl Machine for PartitionEngine {
         match &mut self.role {
             Role::Leader(leader) => leader.on_peer(&mut self.cx, group, peer, up),
             Role::Forwarder(forwarder) if forwarder.leader().0 == peer => {
+                self.unreached = Some(forwarder.leader());
                 self.role = Role::Leaderless;
             }
             Role::Forwarder(_) | Role::Leaderless => {}
+        }
+        // It may not have noticed, and so announces nothing. If it leads no more, another announces
+        // itself.
+        if up
+            && matches!(self.role, Role::Leaderless)
+            && !group.is_serving()
+            && let Some(leader) = self.unreached.take_if(|(node, _)| *node == peer)
+        {
+            self.attach(group, leader);
         }
         if !up && self.announced.is_some_and(|(node, _)| node == peer) {
             self.announced = None;
@@ -512,7 +526,7 @@ impl Machine for PartitionEngine {
 
     fn take_leadership(&mut self, group: &mut dyn Group) {
         tracing::debug!(group = group.id().0, term = group.term(), "leads");
-        self.announced = None;
+        (self.announced, self.unreached) = (None, None);
         self.newest_term = self.newest_term.max(group.term());
         let leader = Leader::begin(&mut self.cx, group);
         self.role = Role::Leader(leader);

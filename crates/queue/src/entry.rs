@@ -70,7 +70,7 @@ pub struct AttemptItem {
     pub queue: QueueId,
     /// The app whose delivery failed.
     pub app: AppKey,
-    /// The messages in the order of their delivery; they are redelivered in it.
+    /// The messages.
     pub positions: Vec<Position>,
 }
 

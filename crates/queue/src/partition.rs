@@ -229,8 +229,8 @@ impl Partition {
         engine.release(&self.state, handle, roles)
     }
 
-    /// Closes a handle in good order: its unconfirmed messages are delivered to others, in the
-    /// order in which it got them; no failed delivery is counted.
+    /// Closes a handle in good order: its unconfirmed messages are delivered to others, oldest
+    /// first and before new ones; no failed delivery is counted.
     pub fn close(&mut self, handle: HandleId) -> Result<(), UnknownHandle> {
         let engine = self.engine.as_mut().ok_or(UnknownHandle { handle })?;
         engine.close(&self.state, handle)

@@ -75,7 +75,7 @@ fn a_restarted_leader_is_not_followed_under_its_former_term() {
     world.elect(0);
     world.cut.clear();
     world.peer(2, 0, true);
-    world.tick();
+    world.settle();
     let followed = world.nodes[2].engine.leader_elsewhere();
     assert_eq!(followed, Some((super::world::id(0), world.term)));
 }

@@ -12,4 +12,5 @@ mod order;
 mod turns;
 mod walk;
 mod walk_end;
+mod walk_faults;
 mod world;

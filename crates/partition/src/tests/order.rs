@@ -64,6 +64,48 @@ fn an_entry_that_cannot_be_read_here_is_fetched_from_the_leader() {
     assert_eq!(world.nodes[1].client.pushed(2), [1, 2, 3, 4, 5]);
 }
 
+/// Node 1 has a consumer with room for all of thirty messages, each in an entry of its own. It gets
+/// none of them: what the leader sends is lost.
+fn with_lost_deliveries() -> World {
+    let mut world = World::led(2);
+    world.nodes[0].group.no_references = true;
+    world.ask(0, open(1, 11, false));
+    world.ask(1, open(2, 21, true));
+    world.ask(1, configure(2, 21, 1, 100));
+    world.cut.insert((0, 1));
+    for message in 1..=30 {
+        world.ask(0, put(1, 11, message));
+    }
+    assert_eq!(world.seen(1, 2), [Seen::Response(1)]);
+    world
+}
+
+#[test]
+fn attachments_in_quick_succession_change_nothing_in_the_order_of_first_deliveries() {
+    for read_before in 0..=4 {
+        let mut world = with_lost_deliveries();
+        // The leader reads messages again that nobody has confirmed, a few at a time.
+        world.reads = false;
+        world.cut.clear();
+        world.peer(0, 1, true);
+        world.settle();
+        assert_eq!(world.seen(1, 2), [Seen::Response(1)]);
+        // What it has read is sent to the second attachment and arrives nowhere.
+        world.cut.insert((0, 1));
+        for _ in 0..read_before {
+            world.read(0);
+            world.settle();
+        }
+        world.cut.clear();
+        world.peer(0, 1, true);
+        world.reads = true;
+        world.settle();
+        world.ask(0, put(1, 11, 31));
+        let pushed = world.nodes[1].client.pushed(2);
+        assert_eq!(pushed, (1..=31).collect::<Vec<_>>(), "read_before={read_before}");
+    }
+}
+
 #[test]
 fn a_close_in_the_same_turn_as_publishes_is_answered_behind_their_acknowledgements() {
     for node in [0, 1] {

@@ -9,7 +9,7 @@ use prost::Message as _;
 use super::clients::{Client, Seen, decode};
 use super::world::{Node, World, id};
 use crate::Effect;
-use crate::peer_message::Frame;
+use crate::peer_message::{Frame, PeerMessage, Seek};
 
 /// Turns of all nodes after which a test has run away.
 const TOO_MANY: usize = 20_000;
@@ -79,7 +79,16 @@ impl World {
 
     /// Everything that is on its way arrives, and what follows from it, until nothing moves.
     pub(super) fn settle(&mut self) {
-        for _ in 0..TOO_MANY {
+        if self.run(TOO_MANY) {
+            return;
+        }
+        let last = self.wire.iter().map(|(from, to, f)| (from, to, Frame::decode(f.clone())));
+        panic!("it never ends; on the wire: {:?}", last.take(4).collect::<Vec<_>>());
+    }
+
+    /// Up to so many turns of all nodes, each with one frame. True: nothing moves any more.
+    pub(super) fn run(&mut self, turns: usize) -> bool {
+        for _ in 0..turns {
             let mut more = false;
             for at in 0..self.nodes.len() {
                 more |= self.turn(at);
@@ -92,17 +101,40 @@ impl World {
                 let group = &self.nodes[at].group;
                 more |= group.applied.index < group.commit || !group.sent.is_empty();
             }
-            if let Some((from, to, frame)) = self.wire.pop_front() {
+            let mut wire = self.wire.iter();
+            let next = wire.position(|(from, to, _)| !self.late.contains(&(*from, *to)));
+            if let Some((from, to, frame)) = next.and_then(|next| self.wire.remove(next)) {
                 let node = &mut self.nodes[to];
                 node.engine.on_message(&mut node.group, id(from), frame);
                 more = true;
             }
             if !more {
-                return;
+                return true;
             }
         }
-        let last = self.wire.iter().map(|(from, to, f)| (from, to, Frame::decode(f.clone())));
-        panic!("it never ends; on the wire: {:?}", last.take(4).collect::<Vec<_>>());
+        false
+    }
+
+    /// A frame that is on its way is overtaken by all others.
+    pub(super) fn overtake(&mut self, at: usize) {
+        let frame = self.wire.remove(at);
+        self.wire.extend(frame);
+    }
+
+    /// A node asks another whether it leads, which a leader answers with an announcement.
+    pub(super) fn seek(&mut self, from: usize, to: usize) {
+        self.wire.push_back((from, to, PeerMessage::Seek(Seek {}).frame(None, 0)));
+    }
+
+    /// Answers the first read of a node.
+    pub(super) fn read_one(&mut self, at: usize) {
+        let group = &mut self.nodes[at].group;
+        if group.reads.is_empty() {
+            return;
+        }
+        let later = group.reads.split_off(1);
+        self.read(at);
+        self.nodes[at].group.reads.splice(0..0, later);
     }
 
     /// Answers the reads of a node; true if there were any.

@@ -1,26 +1,25 @@
 //! Random walks over requests, leaderships and lost frames. Whatever happened, in the end everybody
 //! is answered once, and no message waits beside a consumer with room.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flintmq_consensus::Index;
 use flintmq_queue::{DomainSettings, QueueId};
 
 use super::clients::{configure, confirm, domain, end, open, put};
 use super::world::World;
 use crate::{Answer, Removable, Request, SessionId, Ticket};
 
-const NODES: usize = 3;
+pub(super) const NODES: usize = 3;
 const WALKS: u64 = 150;
 const STEPS: u64 = 120;
 
 /// A small generator; the same seed makes the same walk.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -42,7 +41,9 @@ pub(super) struct Session {
 }
 
 pub(super) struct Walk {
-    random: Random,
+    pub(super) random: Random,
+    /// Only the first session has a reader, and it stays.
+    one_consumer: bool,
     pub(super) world: World,
     pub(super) sessions: Vec<Session>,
     /// Tickets that are to be answered, by node.
@@ -50,17 +51,21 @@ pub(super) struct Walk {
     last: u64,
     /// Of sessions that said goodbye: node, number, what they published.
     pub(super) gone: Vec<(usize, u64, Vec<u64>)>,
+    /// The session that published each message.
+    pub(super) producers: BTreeMap<u64, u64>,
 }
 
 impl Walk {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, one_consumer: bool) -> Self {
         Self {
             random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            one_consumer,
             world: World::led(NODES),
             sessions: Vec::new(),
             tickets: BTreeSet::new(),
             last: 1000,
             gone: Vec::new(),
+            producers: BTreeMap::new(),
         }
     }
 
@@ -74,9 +79,15 @@ impl Walk {
     }
 
     fn begin_session(&mut self) {
+        if self.one_consumer && self.sessions.len() >= 3 {
+            return;
+        }
         let node = self.random.below(NODES);
         let (number, writer, reader) = (self.next(), self.next(), self.next());
-        for (handle, reads) in [(writer, false), (reader, true)] {
+        let reads = !self.one_consumer || self.sessions.is_empty();
+        for (handle, reads) in
+            [(writer, false), (reader, true)].into_iter().take(1 + usize::from(reads))
+        {
             self.world.give(node, open(number, handle, reads));
             self.tickets.insert((node, handle));
         }
@@ -99,10 +110,11 @@ impl Walk {
                     let message = self.next();
                     self.world.give(node, put(number, self.sessions[at].writer, message));
                     self.sessions[at].published.push(message);
+                    self.producers.insert(message, number);
                 }
             }
             4 if self.is_open(&self.sessions[at], self.sessions[at].reader) => {
-                let room = self.random.below(6) as u64;
+                let room = [0, 1, 2, 5, 30, 100][self.random.below(6)];
                 let session = &mut self.sessions[at];
                 session.configures += 1;
                 let request = configure(number, session.reader, session.configures.into(), room);
@@ -118,7 +130,9 @@ impl Walk {
                     if full { Request::SessionFull(id) } else { Request::SessionRoom(id) };
                 self.world.give(node, request);
             }
-            8 if self.random.below(4) == 0 => self.end_session(at),
+            8 if self.random.below(4) == 0 && !(self.one_consumer && at == 0) => {
+                self.end_session(at)
+            }
             _ => {}
         }
     }
@@ -164,63 +178,8 @@ impl Walk {
         self.tickets.insert((node, ticket));
     }
 
-    /// Something happens to the cluster.
-    fn disturb(&mut self) {
-        let (one, other) = (self.random.below(NODES), self.random.below(NODES));
-        match self.random.below(9) {
-            // A frame or two of the next ones are lost.
-            0 | 1 => {
-                let lost = self.world.frames + 1 + self.random.below(10) as u64;
-                self.world.lost.insert(lost);
-            }
-            2 if one != other => drop(self.world.cut.insert((one, other))),
-            3 => self.world.cut.clear(),
-            4 => self.move_leadership(one),
-            5 => {
-                self.world.peer(one, other, false);
-                if self.random.below(2) == 0 {
-                    self.world.peer(one, other, true);
-                }
-            }
-            6 => self.mend_reach(),
-            7 if one != other => self.world.set_full(one, other, true),
-            _ => {
-                for (from, to) in pairs() {
-                    self.world.set_full(from, to, false);
-                }
-            }
-        }
-    }
-
-    pub(super) fn mend_reach(&mut self) {
-        for (at, peer) in pairs() {
-            let peer_id = super::world::id(peer);
-            if !self.world.nodes[at].group.in_reach.contains(&peer_id) {
-                self.world.peer(at, peer, true);
-            }
-        }
-    }
-
-    /// Another node leads; often the old leader does not know for a while.
-    fn move_leadership(&mut self, to: usize) {
-        let old = self.world.leader();
-        let healed: Vec<usize> = self.world.isolated.iter().copied().collect();
-        healed.into_iter().for_each(|at| self.world.heal(at));
-        if let Some(old) = old
-            && old != to
-            && self.random.below(2) == 0
-        {
-            self.world.isolated.insert(old);
-        }
-        let commit = |at: usize| self.world.nodes[at].group.commit;
-        let most: Index = (0..NODES).map(commit).max().unwrap_or(0);
-        if commit(to) == most {
-            self.world.elect(to);
-        }
-    }
-
     fn step(&mut self) {
-        match self.random.below(20) {
+        match self.random.below(22) {
             0 | 1 => self.begin_session(),
             2..=10 => self.use_session(),
             11 => self.administer(),
@@ -229,6 +188,14 @@ impl Walk {
             15 => self.world.reads = !self.world.reads,
             16 => self.world.tick(),
             17 => self.world.pass(Duration::from_millis(5)),
+            18 => {
+                let at = self.random.below(NODES);
+                self.world.read_one(at);
+            }
+            19 => {
+                let turns = self.random.below(20);
+                self.world.run(turns);
+            }
             _ => self.world.settle(),
         }
     }
@@ -240,15 +207,28 @@ pub(super) fn pairs() -> impl Iterator<Item = (usize, usize)> {
 }
 
 #[test]
-#[expect(clippy::disallowed_macros, reason = "tells how to replay a failure")]
 fn everybody_is_answered_once_whatever_happens() {
+    assert!(walk_all(false) > 0, "the walks published nothing");
+}
+
+#[test]
+fn a_consumer_that_is_alone_and_stays_gets_first_deliveries_in_order() {
+    assert!(walk_all(true) > 0, "the walks published nothing");
+}
+
+/// Walks with every seed; tells how many messages were answered.
+#[expect(clippy::disallowed_macros, reason = "tells how to replay a failure")]
+fn walk_all(one_consumer: bool) -> usize {
     let mut answered = 0;
     for seed in seeds() {
         let walked = std::panic::catch_unwind(|| {
-            let mut walk = Walk::new(seed);
+            let mut walk = Walk::new(seed, one_consumer);
             (0..STEPS).for_each(|_| walk.step());
             walk.calm_down();
             walk.drain();
+            if one_consumer {
+                walk.check_order();
+            }
             walk.check()
         });
         match walked {
@@ -259,7 +239,7 @@ fn everybody_is_answered_once_whatever_happens() {
             }
         }
     }
-    assert!(answered > 0, "the walks published nothing");
+    answered
 }
 
 /// One seed of the environment, or the first few.

@@ -1,6 +1,6 @@
 //! How a [`Walk`] ends: all is well again, and then nothing may be missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use flintmq_protocol::ack::AckStatus;
@@ -16,6 +16,7 @@ impl Walk {
         (self.world.commits, self.world.reads) = (true, true);
         self.world.cut.clear();
         self.world.lost.clear();
+        self.world.late.clear();
         self.mend_reach();
         for (from, to) in pairs() {
             self.world.set_full(from, to, false);
@@ -47,6 +48,19 @@ impl Walk {
         for _ in 0..200 {
             (0..self.sessions.len()).for_each(|at| self.confirm_some(at));
             self.world.pass(Duration::from_millis(20));
+        }
+    }
+
+    /// The first session, which alone reads, got each producer's messages in their order, however
+    /// often they were delivered again.
+    pub(super) fn check_order(&self) {
+        let Some(session) = self.sessions.first() else { return };
+        let (mut known, mut last) = (BTreeSet::new(), BTreeMap::new());
+        for message in self.world.nodes[session.node].client.pushed(session.number) {
+            if known.insert(message) {
+                let before = last.insert(self.producers[&message], message);
+                assert!(before < Some(message), "first delivered behind {before:?}: {message}");
+            }
         }
     }
 

@@ -33,6 +33,8 @@ pub(super) struct World {
     pub(super) lost: BTreeSet<u64>,
     /// Of all these, every frame from one node to another is lost.
     pub(super) cut: BTreeSet<(usize, usize)>,
+    /// Of all these, what is on its way stays there.
+    pub(super) late: BTreeSet<(usize, usize)>,
     /// Nodes that get no entries.
     pub(super) isolated: BTreeSet<usize>,
     /// Whether the leader's entries are committed after each turn, and reads answered.
@@ -60,6 +62,7 @@ impl World {
             frames: 0,
             lost: BTreeSet::new(),
             cut: BTreeSet::new(),
+            late: BTreeSet::new(),
             isolated: BTreeSet::new(),
             commits: true,
             reads: true,

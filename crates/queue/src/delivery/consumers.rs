@@ -22,8 +22,6 @@ pub(super) struct Handle {
     /// Messages that carry the GUID of a held one: two messages can, when the second came after the
     /// history's window. The client could not tell them apart, so they wait here, not sent.
     twins: Vec<(Guid, Position)>,
-    /// Messages sent so far: orders what is held.
-    sequence: u64,
 }
 
 /// The most twins of one handle; a handle with more gets nothing until it confirms something.
@@ -45,7 +43,6 @@ pub(super) struct Live {
 #[derive(Debug, Clone, Copy)]
 struct Held {
     position: Position,
-    sequence: u64,
     size: u32,
     subscription: u32,
 }
@@ -73,7 +70,6 @@ impl Handle {
             subscriptions: Vec::new(),
             held: HashMap::default(),
             twins: Vec::new(),
-            sequence: 0,
         }
     }
 
@@ -130,9 +126,7 @@ impl Handle {
         live.messages += 1;
         live.bytes += u64::from(size);
         let subscription = live.subscription.id;
-        self.sequence += 1;
-        let held = Held { position, sequence: self.sequence, size, subscription };
-        self.held.insert(guid, held);
+        self.held.insert(guid, Held { position, size, subscription });
         Some((subscription, live.subscription.count))
     }
 
@@ -157,15 +151,16 @@ impl Handle {
         (self.held.len() + self.twins.len()) as u64
     }
 
-    /// Gives up everything that is held, in the order of delivery.
+    /// Gives up everything that is held, in the order of the queue.
     pub(super) fn drop_held(&mut self) -> Vec<Position> {
-        let mut held: Vec<Held> = self.held.drain().map(|(_, held)| held).collect();
-        held.sort_unstable_by_key(|held| held.sequence);
+        let twins = std::mem::take(&mut self.twins).into_iter().map(|(_, position)| position);
+        let mut held: Vec<Position> =
+            self.held.drain().map(|(_, held)| held.position).chain(twins).collect();
+        held.sort_unstable();
         for live in &mut self.subscriptions {
             live.messages = 0;
             live.bytes = 0;
         }
-        let twins = std::mem::take(&mut self.twins);
-        held.into_iter().map(|held| held.position).chain(twins.into_iter().map(|t| t.1)).collect()
+        held
     }
 }

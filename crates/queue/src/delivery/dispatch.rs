@@ -270,11 +270,11 @@ impl Engine {
 impl AppLane {
     /// The message to offer next, and whether it was offered before.
     fn next(&mut self, app: &App) -> Option<(Position, bool)> {
-        while let Some(&position) = self.redelivery.front() {
+        while let Some(&position) = self.redelivery.first() {
             if app.pending.contains(position) && !self.confirming.contains(&position) {
                 return Some((position, true));
             }
-            self.redelivery.pop_front();
+            self.redelivery.pop_first();
         }
         self.next_new(app).map(|position| (position, false))
     }
@@ -294,7 +294,7 @@ impl AppLane {
     /// The message was sent.
     fn took(&mut self, position: Position, again: bool) {
         if again {
-            self.redelivery.pop_front();
+            self.redelivery.remove(&position);
         } else {
             self.cursor = position + 1;
         }

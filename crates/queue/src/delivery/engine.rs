@@ -295,7 +295,7 @@ impl Engine {
         for position in positions {
             // Others' failed deliveries, from before this leadership, are not ours to redeliver.
             if lane.counting.remove(position) && share.pending.contains(*position) {
-                lane.redelivery.push_back(*position);
+                lane.redelivery.insert(*position);
             }
         }
         self.wake(queue.id);

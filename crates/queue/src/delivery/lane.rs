@@ -1,12 +1,12 @@
 //! Lanes: how far each queue and each of its apps has been delivered.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::routing::Ring;
 use super::window::Window;
 use crate::ids::{AppKey, HandleId, Position};
 
-/// How many messages of a redelivery list are looked at when entries are read or let go.
+/// How many messages that were given back are looked at when entries are read or let go.
 pub(super) const REDELIVERY_AHEAD: usize = 64;
 
 /// Delivery of one queue.
@@ -27,8 +27,10 @@ pub(super) struct Lane {
 pub(super) struct AppLane {
     /// Everything before it was offered; pending messages from here on were not.
     pub(super) cursor: Position,
-    /// Offered, given back, to be offered again in this order, before new ones.
-    pub(super) redelivery: VecDeque<Position>,
+    /// Offered and given back, to be offered again before new ones, oldest first. Not in the order
+    /// in which they were given back: a consumer that goes while it gets them again would put what
+    /// it had behind what it had not, and the next one would see the queue out of order.
+    pub(super) redelivery: BTreeSet<Position>,
     /// Given back by consumers that died; they wait until the log has counted the failed delivery.
     pub(super) counting: BTreeSet<Position>,
     /// Confirmed by somebody who does not hold them; not offered while the log has not said so.

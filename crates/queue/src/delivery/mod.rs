@@ -2,10 +2,10 @@
 //! anew, empty, whenever a replica starts to lead.
 //!
 //! Per queue there is a *lane*, per app of it an *app lane*: the cursor behind the last message
-//! that was offered, the list of messages to deliver again, and the ring of consumers whose turn it
-//! is. A message of an app is in exactly one of four places: after the cursor, held by one handle,
-//! in the redelivery list, or waiting for a command in the log. That is why nothing is sent twice
-//! while it is out.
+//! that was offered, the messages to deliver again, and the ring of consumers whose turn it is. A
+//! message of an app is in exactly one of four places: after the cursor, held by one handle, among
+//! those to deliver again, or waiting for a command in the log. That is why nothing is sent twice
+//! while it is out. Of those that are in none of the last places the oldest is always the next.
 
 mod consumers;
 mod dispatch;

@@ -76,6 +76,47 @@ fn what_a_closed_consumer_held_comes_first_and_in_its_order() {
 }
 
 #[test]
+fn what_is_given_back_twice_comes_in_the_order_of_the_queue() {
+    let mut host = Host::with(settings());
+    // Each in an entry of its own, so that few are read ahead.
+    (0..40).for_each(|n| drop(host.publish_all(n..n + 1)));
+    host.reader(1, 0, 100);
+    assert_eq!(host.sent().len(), 40);
+    host.partition.close(HandleId(1)).unwrap();
+    // The next consumer goes when it has got a part of it.
+    host.reader(2, 0, 10);
+    assert_eq!(host.sent().len(), 10);
+    host.partition.close(HandleId(2)).unwrap();
+    host.publish_all(40..41);
+    host.reader(3, 0, 100);
+    let positions: Vec<_> = host.deliver().iter().map(|d| d.position).collect();
+    assert_eq!(positions, (0..=40).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_two_consumers_held_in_turns_comes_in_the_order_of_the_queue() {
+    for lost in [false, true] {
+        let max_delivery_attempts = 5 * u8::from(lost);
+        let mut host = Host::with(DomainSettings { max_delivery_attempts, ..settings() });
+        host.reader(1, 0, 10);
+        host.reader(2, 0, 10);
+        host.publish_all(0..4);
+        assert_eq!(host.sent(), ["1:m0", "2:m1", "1:m2", "2:m3"]);
+        for handle in [2, 1].map(HandleId) {
+            if lost {
+                let attempts = host.partition.lost(handle).unwrap().unwrap();
+                host.builder.attempt(&attempts);
+            } else {
+                host.partition.close(handle).unwrap();
+            }
+        }
+        host.commit();
+        host.reader(3, 0, 10);
+        assert_eq!(host.sent(), ["3:m0", "3:m1", "3:m2", "3:m3"], "lost={lost}");
+    }
+}
+
+#[test]
 fn reconfiguring_keeps_what_is_outstanding_and_none_stops_delivery() {
     let mut host = Host::with(settings());
     host.reader(1, 0, 2);

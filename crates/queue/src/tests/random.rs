@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::model::Model;
+use super::model::{Model, ModelMessage};
 use crate::ids::Stamp;
 use crate::*;
 
@@ -486,6 +486,10 @@ impl World {
         } else {
             assert!(delivery.redelivered, "new messages come in order");
         }
+        let mut before = queue.pending(delivery.app).take_while(|m| m.position < delivery.position);
+        let passed_over = before.find(|message| !self.is_kept_back(key, message));
+        let passed_over = passed_over.map(|message| message.position);
+        assert_eq!(passed_over, None, "the oldest comes first, not {delivery:?}");
         let consumer = self.consumers.get_mut(&delivery.handle).unwrap();
         assert_eq!((consumer.queue, &consumer.app_name), (delivery.queue, app_name));
         let subscription = consumer.subscription.as_ref().expect("configured");
@@ -516,26 +520,31 @@ impl World {
                 if !has_room {
                     continue;
                 }
-                let counting: BTreeSet<Position> = self
-                    .puts
-                    .iter()
-                    .filter_map(|put| match put {
-                        Put::Attempt(item) if item.queue == id && item.app == app => {
-                            Some(item.positions.iter().copied())
-                        }
-                        _ => None,
-                    })
-                    .flatten()
-                    .collect();
                 for message in queue.pending(app) {
-                    let at = message.position;
-                    let out = mine().any(|c| c.held.iter().any(|held| held.0 == at));
-                    let wait = counting.contains(&at) || self.proposed.contains(&(id, app, at));
-                    let twin = mine().any(|c| c.held.iter().any(|held| held.1 == message.guid));
-                    assert!(out || wait || twin, "left behind: {at} of {id:?} {app:?}");
+                    let kept_back = self.is_kept_back((id, app), message);
+                    assert!(kept_back, "left behind: {} of {id:?} {app:?}", message.position);
                 }
             }
         }
+    }
+
+    /// Whether a pending message may not be delivered: it, or one with its GUID, is out, or it
+    /// waits for a command in the log.
+    fn is_kept_back(&self, (id, app): (QueueId, AppKey), message: &ModelMessage) -> bool {
+        let (at, name) = (message.position, &self.model.queues[&id].apps[&app]);
+        let mut mine = self.consumers.values().filter(|c| c.queue == id && c.app_name == *name);
+        let is_out =
+            |(held, guid, ..): &(Position, Guid, u64, u32)| *held == at || *guid == message.guid;
+        let mut puts = self.puts.iter();
+        let is_counted = |put: &Put| match put {
+            Put::Attempt(item) => {
+                item.queue == id && item.app == app && item.positions.contains(&at)
+            }
+            _ => false,
+        };
+        mine.any(|consumer| consumer.held.iter().any(is_out))
+            || puts.any(is_counted)
+            || self.proposed.contains(&(id, app, at))
     }
 
     /// The net change brings the store to exactly the state, and the log to exactly what is needed.
