@@ -8,6 +8,8 @@ use std::path::Path;
 use crate::tidy::Finding;
 use crate::tidy_links::headings;
 
+/// The folder of the pages. Split so that this file passes its own check.
+const PAGES: &str = concat!("do", "cs/");
 /// Folders whose files Markdown pages name in inline code.
 const FOLDERS: [&str; 7] = ["crates/", "deploy/", "docs/", "spec/", "tests/", "tools/", "xtask/"];
 
@@ -23,7 +25,7 @@ pub(crate) fn check(root: &Path, file: &Path, text: &str, found: &mut Vec<Findin
             }
         }
         if let Some(number) = numbered_section(line) {
-            broken(format!("`{number}` of which text? Refer to a heading: docs/PAGE.md#HEADING"));
+            broken(format!("`{number}` of which text? Refer to a page of {PAGES} and its heading"));
         }
     }
 }
@@ -85,14 +87,14 @@ fn dead(root: &Path, reference: &str) -> Option<String> {
 fn references(line: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut from = 0;
-    while let Some(at) = line[from..].find("docs/") {
+    while let Some(at) = line[from..].find(PAGES) {
         let begin = from + at;
         let rest = &line[begin..];
         let allowed = |letter: char| letter.is_ascii_alphanumeric() || "/._-#".contains(letter);
         let end = rest.find(|letter| !allowed(letter)).unwrap_or(rest.len());
         let reference = rest[..end].trim_end_matches(['.', '-', '#']);
         let page = reference.split('#').next().unwrap_or_default();
-        // `site.org/docs/x.md` is another site's page, `../docs/x.md` is one of ours.
+        // Behind another site's name it is another page; behind `../` it is one of ours.
         let before = line[..begin].trim_end_matches("../");
         let ours = !before.ends_with(|letter: char| letter.is_alphanumeric() || letter == '/');
         if ours && page.ends_with(".md") {
@@ -103,7 +105,7 @@ fn references(line: &str) -> Vec<&str> {
     found
 }
 
-/// `section 5.4` of a comment; sections of RFCs are found where the RFC's number leads.
+/// The number of a section that a comment names; an RFC's number says where to find its sections.
 fn numbered_section(line: &str) -> Option<&str> {
     let comment = line.find("//").map(|at| &line[at..])?;
     if comment.contains("RFC ") {
@@ -123,13 +125,10 @@ fn numbered_section(line: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    /// Split so that this file passes its own check.
-    const FOLDER: &str = concat!("do", "cs/");
-
     fn rules(text: &str) -> Vec<String> {
         let checkout = tempfile::tempdir().expect("a folder");
         fs::create_dir_all(checkout.path().join("docs/internals")).expect("made");
-        fs::write(checkout.path().join("docs/internals/log.md"), "# Log\n\n## Lost tails\n")
+        fs::write(checkout.path().join(PAGES).join("internals/log.md"), "# Log\n\n## Lost tails\n")
             .expect("written");
         let mut found = Vec::new();
         check(checkout.path(), Path::new("a.rs"), text, &mut found);
@@ -139,30 +138,27 @@ mod tests {
     #[test]
     fn references_to_pages_and_headings_pass() {
         let text = format!(
-            "//! Terms ({FOLDER}internals/log.md#lost-tails).\n\
-             let page = include_str!(\"../../{FOLDER}internals/log.md\");\n\
-             // See {FOLDER}internals/log.md.\n// https://a.org/{FOLDER}other.md\n\
+            "//! Terms ({PAGES}internals/log.md#lost-tails).\n\
+             let page = include_str!(\"../../{PAGES}internals/log.md\");\n\
+             // See {PAGES}internals/log.md.\n// https://a.org/{PAGES}other.md\n\
              // Codes of TLS (RFC 9001, {} 4.8).\n",
             "section"
         );
-        assert_eq!(rules(&text), [String::new(); 0]);
+        assert_eq!(rules(&text), Vec::<String>::new());
     }
 
     #[test]
     fn a_page_that_is_not_there_is_found() {
-        let text = format!("// ok\n/// As in `{FOLDER}internals/gone.md`.\n");
-        assert_eq!(
-            rules(&text),
-            [format!("2: reference leads nowhere: {FOLDER}internals/gone.md")]
-        );
+        let text = format!("// ok\n/// As in `{PAGES}internals/gone.md`.\n");
+        assert_eq!(rules(&text), [format!("2: reference leads nowhere: {PAGES}internals/gone.md")]);
     }
 
     #[test]
     fn a_heading_that_is_not_there_is_found() {
-        let text = format!("x = 1 # {FOLDER}internals/log.md#found-tails\n");
+        let text = format!("x = 1 # {PAGES}internals/log.md#found-tails\n");
         assert_eq!(
             rules(&text),
-            [format!("1: no such heading: {FOLDER}internals/log.md#found-tails")]
+            [format!("1: no such heading: {PAGES}internals/log.md#found-tails")]
         );
     }
 
