@@ -11,9 +11,9 @@
 //!
 //! | step | file |
 //! | --- | --- |
-//! | a session's PUTs come as a [`Request::Publish`] and are kept until they are answered | `engine`, `pending` |
+//! | a session's PUTs come as a [`Request::Publish`] and are kept until they are answered | `engine/routing`, `pending` |
 //! | they are collected into an entry, which is proposed | `leader/publishing` |
-//! | the committed entry is applied, its PUTs are acknowledged | `engine`, `leader/applying` |
+//! | the committed entry is applied, its PUTs are acknowledged | `engine/applying`, `leader/applying` |
 //! | consumers get the message, here or behind a forwarder | `leader/delivering`, `leader/forwarders` |
 //! | what one turn has for a session leaves as few events | `sessions` |
 //!
@@ -54,6 +54,7 @@ mod engine;
 mod forwarder;
 mod handles;
 mod leader;
+mod outgoing_frames;
 mod peer_message;
 mod pending;
 mod queues;

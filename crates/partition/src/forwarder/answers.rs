@@ -15,7 +15,7 @@ use crate::pending::AdminRequest;
 impl Forwarder {
     /// A frame of the leader. One of another attachment is void.
     pub(crate) fn on_frame(&mut self, cx: &mut Context, group: &mut dyn Group, frame: Frame) {
-        if frame.attachment != Some(self.attachment) {
+        if frame.attachment != Some(self.outgoing.attachment()) {
             return;
         }
         if let Some(PeerMessage::Detached(_)) = frame.message {

@@ -5,43 +5,32 @@
 //! [`PendingWork`](crate::pending::PendingWork)), and gives them what comes back, in the leader's
 //! order. A new leader is told everything again: what is open, then confirmations, subscriptions,
 //! PUTs and closes, under the same numbers.
+//!
+//! | file | step |
+//! | --- | --- |
+//! | `requests` | what clients ask for is kept, and queued for the leader |
+//! | `sending` | what is pending goes to the leader in frames |
+//! | `answers` | what the leader says is matched with what was asked |
+//! | `arriving` | messages get to clients in the leader's order |
 
 mod answers;
 mod arriving;
+mod requests;
+mod sending;
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
-use bytes::Bytes;
 use flintmq_consensus::{NodeId, Term, Time};
-use flintmq_queue::{Domain, HandleId, QueueId, Subscription};
-use flintmq_shard::{Group, NotSent};
+use flintmq_queue::HandleId;
+use flintmq_shard::Group;
 
 use crate::context::Context;
 use crate::leader::{LEADER_CHANGED, refuse};
-use crate::peer_message::{
-    self, Attach, AttachmentId, OneConfirm, PeerMessage, WirePut, WireSubscription,
-    attributes_word, guid_bytes,
-};
-use crate::pending::{AdminRequest, Closing, MAX_ADMIN, PendingPut};
-use crate::request::{
-    Close, Configure, Confirm, HandleRole, Open, Publish, Removable, SessionEnded, SessionId,
-};
+use crate::outgoing_frames::OutgoingFrames;
+use crate::peer_message::{self, Attach, AttachmentId, PeerMessage};
+use crate::pending::Closing;
 use arriving::Arriving;
 
 /// Frames that wait for a connection with room; beyond that no request is taken.
 const MAX_OUTGOING: usize = 1024;
-
-/// PUTs in one frame at most, and their bytes; one message may exceed them.
-const FRAME_PUTS: usize = 1024;
-const FRAME_BYTES: usize = 1 << 20;
-
-/// Confirmations in one frame at most.
-const FRAME_CONFIRMS: usize = 4096;
-
-/// How long confirmations wait for something else that goes to the leader, and how many do.
-const CONFIRMS_WAIT: Duration = Duration::from_millis(2);
-const CONFIRMS_HELD: u64 = 64;
 
 /// Ticks after which a probe that is not answered ends the attachment.
 const PROBE_TICKS: u32 = 3;
@@ -54,12 +43,10 @@ const MAX_PROBE_TICKS: u32 = 48;
 pub(crate) struct Forwarder {
     leader: NodeId,
     term: Term,
-    attachment: AttachmentId,
-    /// Frames sent, and received in order.
-    sent: u64,
+    /// Frames received in order.
     received: u64,
-    /// Frames that the connection had no room for. No request is taken from [`MAX_OUTGOING`] on.
-    outgoing: VecDeque<Bytes>,
+    /// No request is taken while [`MAX_OUTGOING`] wait for room.
+    outgoing: OutgoingFrames,
     /// Number of the first PUT that was not sent.
     next_put: u64,
     /// Number of the last confirmation that was sent.
@@ -112,10 +99,8 @@ impl Forwarder {
         let mut forwarder = Box::new(Self {
             leader,
             term,
-            attachment,
-            sent: 0,
             received: 0,
-            outgoing: VecDeque::new(),
+            outgoing: OutgoingFrames::new(attachment),
             next_put: 0,
             confirms_sent: 0,
             confirms_due: None,
@@ -149,7 +134,7 @@ impl Forwarder {
 
     /// Whether more can be taken for the leader.
     pub(crate) fn takes_requests(&self) -> bool {
-        self.outgoing.len() < MAX_OUTGOING
+        self.outgoing.waiting() < MAX_OUTGOING
     }
 
     fn tell_everything(&mut self, cx: &mut Context) {
@@ -196,222 +181,6 @@ impl Forwarder {
         }
     }
 
-    pub(crate) fn on_open(&mut self, cx: &mut Context, group: &mut dyn Group, open: Box<Open>) {
-        self.flush_confirms(cx);
-        self.queue_open(open.handle, open.queue, &open.uri, Some(&open.domain), open.role);
-        cx.pending.opens.insert(open.handle, open);
-        self.send_outgoing(group);
-    }
-
-    /// With the domain, from which the queue is created if it has to be. What was open before
-    /// exists.
-    fn queue_open(
-        &mut self,
-        handle: HandleId,
-        queue: QueueId,
-        uri: &str,
-        domain: Option<&Domain>,
-        role: HandleRole,
-    ) {
-        self.queue(PeerMessage::Open(peer_message::Open {
-            handle: handle.0,
-            queue: queue.0,
-            uri: uri.to_owned(),
-            reads: role.reads(),
-            domain: domain.map(Domain::to_bytes).unwrap_or_default().into(),
-        }));
-    }
-
-    pub(crate) fn on_configure(
-        &mut self,
-        cx: &mut Context,
-        group: &mut dyn Group,
-        configure: Configure,
-    ) {
-        self.flush_confirms(cx);
-        if let Some(number) = cx.keep_configure(configure)
-            && let Some(configure) = cx.pending.configures.get(&number)
-        {
-            self.queue_configure(number, configure.handle, &configure.subscriptions);
-            self.send_outgoing(group);
-        }
-    }
-
-    fn queue_configure(&mut self, number: u64, handle: HandleId, subscriptions: &[Subscription]) {
-        let subscriptions = subscriptions.iter().map(WireSubscription::from).collect();
-        let configure = peer_message::Configure { number, handle: handle.0, subscriptions };
-        self.queue(PeerMessage::Configure(configure));
-    }
-
-    pub(crate) fn on_close(&mut self, cx: &mut Context, group: &mut dyn Group, close: Box<Close>) {
-        let handles = close.handles.clone();
-        self.begin_closing(cx, group, Closing::Close(close), &handles, false);
-    }
-
-    /// Ends a session. What it was about to open is closed with the rest.
-    pub(crate) fn on_session_ended(
-        &mut self,
-        cx: &mut Context,
-        group: &mut dyn Group,
-        ended: SessionEnded,
-    ) {
-        let mut handles = cx.drop_requests_of(ended.session);
-        handles.extend(cx.handles_of(ended.session));
-        if handles.is_empty() {
-            return cx.session_ended(ended);
-        }
-        self.begin_closing(cx, group, Closing::Session(ended), &handles, ended.lost);
-    }
-
-    fn begin_closing(
-        &mut self,
-        cx: &mut Context,
-        group: &mut dyn Group,
-        closing: Closing,
-        handles: &[HandleId],
-        lost: bool,
-    ) {
-        // What was published before must be answered before.
-        self.flush_confirms(cx);
-        self.queue_puts(cx);
-        let number = cx.pending.number();
-        cx.pending.closes.insert(number, closing);
-        self.queue_close(number, handles, lost);
-        self.send_outgoing(group);
-    }
-
-    fn queue_close(&mut self, number: u64, handles: &[HandleId], lost: bool) {
-        let handles = handles.iter().map(|handle| handle.0).collect();
-        self.queue(PeerMessage::Close(peer_message::Close { number, handles, lost }));
-    }
-
-    pub(crate) fn on_publish(&mut self, cx: &mut Context, publish: Publish) {
-        let session = publish.session;
-        for put in publish.puts {
-            cx.pending.puts.push(PendingPut { session, put });
-        }
-    }
-
-    /// Puts what was not sent yet into as few frames as fit.
-    fn queue_puts(&mut self, cx: &Context) {
-        if self.next_put == cx.pending.puts.end() {
-            return;
-        }
-        let mut puts = Vec::new();
-        let mut bytes = 0;
-        for (number, pending) in cx.pending.puts.from(self.next_put) {
-            let put = &pending.put;
-            bytes += put.app_data.len() + 32;
-            puts.push(WirePut {
-                number,
-                queue: put.queue.0,
-                guid: guid_bytes(put.guid),
-                attributes: attributes_word(put.attributes),
-                app_data: put.app_data.clone(),
-            });
-            if puts.len() >= FRAME_PUTS || bytes >= FRAME_BYTES {
-                bytes = 0;
-                let puts = std::mem::take(&mut puts);
-                self.queue(PeerMessage::Publish(peer_message::Publish { puts }));
-            }
-        }
-        if !puts.is_empty() {
-            self.queue(PeerMessage::Publish(peer_message::Publish { puts }));
-        }
-        self.next_put = cx.pending.puts.end();
-    }
-
-    /// Nobody waits for a confirmation, so it waits a moment for something else that goes to the
-    /// leader: a packet of its own costs as much as the message did. Only where consumers have so
-    /// many messages ahead that they never run dry meanwhile.
-    pub(crate) fn on_confirm(&mut self, cx: &mut Context, now: Time, confirms: Vec<Confirm>) {
-        let may_wait = confirms.iter().all(|confirm| takes_many_ahead(cx, confirm.handle));
-        let confirms = cx.admit_confirms(confirms);
-        if confirms.is_empty() {
-            return;
-        }
-        let last = cx.pending.add_confirms(confirms.into_iter());
-        if !may_wait || last - self.confirms_sent >= CONFIRMS_HELD {
-            self.confirms_due = Some(now);
-        } else {
-            self.confirms_due.get_or_insert(now + CONFIRMS_WAIT);
-        }
-    }
-
-    /// What follows must come behind the confirmations that came before it.
-    fn flush_confirms(&mut self, cx: &Context) {
-        if self.confirms_due.take().is_some() {
-            self.queue_confirms(cx);
-        }
-    }
-
-    fn queue_confirms(&mut self, cx: &Context) {
-        self.confirms_due = None;
-        let first = cx.pending.confirms.partition_point(|one| one.number <= self.confirms_sent);
-        let mut confirms = Vec::new();
-        let mut number = 0;
-        let mut frames = Vec::new();
-        for one in cx.pending.confirms.range(first..) {
-            number = one.number;
-            confirms.push(OneConfirm { handle: one.handle.0, guid: guid_bytes(one.guid) });
-            if confirms.len() >= FRAME_CONFIRMS {
-                frames.push((number, std::mem::take(&mut confirms)));
-            }
-        }
-        if !confirms.is_empty() {
-            frames.push((number, confirms));
-        }
-        for (number, confirms) in frames {
-            self.confirms_sent = number;
-            self.queue(PeerMessage::Confirm(peer_message::Confirm { number, confirms }));
-        }
-    }
-
-    /// An administrator's request: the leader carries it out.
-    pub(crate) fn on_admin(
-        &mut self,
-        cx: &mut Context,
-        group: &mut dyn Group,
-        request: AdminRequest,
-    ) {
-        if cx.pending.admin.len() >= MAX_ADMIN {
-            return refuse(cx, request, "too many requests wait: try again");
-        }
-        self.queue_puts(cx);
-        let number = cx.pending.number();
-        let ask = |what, queue: QueueId, unused_ms| {
-            PeerMessage::Ask(peer_message::Ask { number, queue: queue.0, what, unused_ms })
-        };
-        let message = match &request {
-            AdminRequest::Purge { queue, .. } => ask(1, *queue, 0),
-            AdminRequest::Delete { queue, only_if: Removable::Closed, .. } => ask(2, *queue, 0),
-            AdminRequest::Delete { queue, only_if: Removable::UnusedFor(time), .. } => {
-                ask(3, *queue, u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-            }
-            AdminRequest::SetDomain { domain, .. } => {
-                let domain = domain.to_bytes().into();
-                PeerMessage::SetDomain(peer_message::SetDomain { number, domain })
-            }
-        };
-        cx.pending.admin.insert(number, request);
-        self.queue(message);
-        self.send_outgoing(group);
-    }
-
-    /// The way out to a client is full, or has room again: the leader should know.
-    pub(crate) fn on_pause(
-        &mut self,
-        cx: &Context,
-        group: &mut dyn Group,
-        session: SessionId,
-        pause: bool,
-    ) {
-        let handles = cx.handles_of(session).iter().map(|handle| handle.0).collect();
-        let handles = peer_message::Handles { handles };
-        self.queue(if pause { PeerMessage::Pause(handles) } else { PeerMessage::Resume(handles) });
-        self.send_outgoing(group);
-    }
-
     /// The end of a turn.
     pub(crate) fn work(&mut self, cx: &mut Context, group: &mut dyn Group) {
         let due = self.confirms_due.is_some_and(|due| due <= group.now());
@@ -432,7 +201,7 @@ impl Forwarder {
     pub(crate) fn on_tick(&mut self, group: &mut dyn Group) {
         match &mut self.probing {
             // It still waits for room.
-            Some(_) if !self.outgoing.is_empty() => {}
+            Some(_) if self.outgoing.waiting() > 0 => {}
             Some(probing) => {
                 probing.ticks += 1;
                 if probing.ticks >= self.lessons.patience && !self.broken {
@@ -443,43 +212,15 @@ impl Forwarder {
             None if self.active => {
                 self.active = false;
                 self.queue(PeerMessage::Probe(peer_message::Probe {}));
-                self.probing = Some(Probing { number: self.sent, ticks: 0 });
+                self.probing = Some(Probing { number: self.outgoing.count(), ticks: 0 });
                 self.send_outgoing(group);
             }
             None => {}
         }
     }
 
-    fn queue(&mut self, message: PeerMessage) {
-        self.active |= !matches!(message, PeerMessage::Probe(_));
-        self.sent += 1;
-        self.outgoing.push_back(message.frame(Some(self.attachment), self.sent));
-    }
-
     /// The connection has room again.
     pub(crate) fn on_room(&mut self, group: &mut dyn Group) {
         self.send_outgoing(group);
     }
-
-    fn send_outgoing(&mut self, group: &mut dyn Group) {
-        while let Some(frame) = self.outgoing.front() {
-            match group.send(self.leader, frame.clone()) {
-                Ok(()) => {
-                    self.outgoing.pop_front();
-                }
-                Err(NotSent::Full) => return,
-                // Everything is told again, once the leader can be reached.
-                Err(NotSent::Gone) => {
-                    self.broken = true;
-                    self.outgoing.clear();
-                }
-            }
-        }
-    }
-}
-
-fn takes_many_ahead(cx: &Context, handle: HandleId) -> bool {
-    cx.handles.get(handle).is_some_and(|local| {
-        local.subscriptions.iter().all(|one| one.max_messages >= 4 * CONFIRMS_HELD)
-    })
 }
