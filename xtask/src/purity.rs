@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::places;
 
 /// Crates that take bytes, time and seeds as arguments (docs/ARCHITECTURE.md#layers).
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
     "flintmq-protocol",
     "flintmq-consensus",
     "flintmq-queue",
@@ -20,6 +20,7 @@ const PURE: [&str; 9] = [
     "flintmq-controller",
     "flintmq-node",
     "flintmq-peer-message",
+    "flintmq-session",
 ];
 
 /// What must not appear among a pure crate's normal dependencies, at any depth.

@@ -215,6 +215,7 @@ impl Broker {
                 cluster: config.cluster.clone(),
                 node: config.node.id,
                 host: host_name(),
+                process: std::process::id(),
             },
             boot_number(),
             closing.clone(),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use flintmq_consensus::GroupId;
 use flintmq_partition::{
-    AdminRefusal, Answer, Open, OpenRefusal, Purged, QueueSnapshot, Removable, Request,
-    SessionEnded, SessionId, Ticket,
+    AdminRefusal, Answer, OpenRefusal, Purged, QueueSnapshot, Removable, Request, SessionEnded,
+    SessionId, Ticket,
 };
 use flintmq_protocol::guid::MessageGuid;
 use flintmq_queue::{Attributes, Domain, Location, Partition, QueueId};
@@ -78,10 +78,9 @@ impl PartitionHandle {
     /// Opens a queue; `open` makes the request with the ticket of its answer.
     pub(crate) async fn open(
         &self,
-        open: impl FnOnce(Ticket) -> Open,
+        open: impl FnOnce(Ticket) -> Request,
     ) -> Result<Result<(), OpenRefusal>, Stopping> {
-        let answer = self.ask(|ticket| Request::Open(Box::new(open(ticket)))).await?;
-        match answer {
+        match self.ask(open).await? {
             Answer::Opened(result) => Ok(result),
             _ => Err(Stopping),
         }

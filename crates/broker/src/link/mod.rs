@@ -4,11 +4,10 @@
 mod in_flight;
 mod outbox;
 
-use bytes::{Bytes, BytesMut};
-use flintmq_protocol::control::{ControlChoice, ControlMessage, Encoding, Status, StatusCategory};
-
 use std::sync::OnceLock;
 
+use flintmq_protocol::control::{Encoding, StatusCategory};
+use flintmq_session::Refusal;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use flintmq_partition::SessionId;
@@ -21,8 +20,6 @@ pub(crate) struct SessionLink {
     pub(crate) outbox: Outbox,
     pub(crate) in_flight: InFlight,
     pub(crate) encoding: Encoding,
-    /// False for old clients, which must be given properties in the old layout.
-    pub(crate) reads_extended_properties: bool,
     pub(crate) ending: Ending,
 }
 
@@ -46,26 +43,8 @@ impl SessionLink {
         self.ending.reason.get().copied().unwrap_or("a queue that it has open is gone")
     }
 
-    /// Queues the answer to a request.
-    pub(crate) fn respond(&self, request_id: Option<i32>, choice: ControlChoice) {
-        self.outbox.push(self.encode(request_id, choice));
-    }
-
     /// Queues a refusal.
     pub(crate) fn refuse(&self, request_id: Option<i32>, category: StatusCategory, message: &str) {
-        let status = Status::new(category, -1, message);
-        self.respond(request_id, ControlChoice::Status(status));
-    }
-
-    /// The answer as the event that the client understands; empty when it cannot be encoded, which
-    /// is logged.
-    pub(crate) fn encode(&self, request_id: Option<i32>, choice: ControlChoice) -> Bytes {
-        let mut event = BytesMut::new();
-        let message = ControlMessage { r_id: request_id, choice };
-        if let Err(error) = message.append_event(self.encoding, &mut event) {
-            tracing::warn!(session = self.id.0, %error, "an answer cannot be encoded");
-            return Bytes::new();
-        }
-        event.freeze()
+        self.outbox.push(Refusal::new(category, message).encode(self.encoding, request_id));
     }
 }

@@ -5,19 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
-use flintmq_partition::{Close, Request};
+use bytesize::ByteSize;
+use flintmq_partition::Request;
 use flintmq_queue::HandleId;
+use flintmq_session::{BrokerIdentity, SessionSettings};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::counted::SessionMetrics;
 use super::directory::SessionDirectory;
-use super::negotiation::BrokerIdentity;
 use crate::config::LimitsSection;
 use crate::controller::Controller;
-use crate::host::{PartitionHandle, SessionTable, partition_of};
-use crate::link::{NodeInFlight, SessionId, SessionLink};
+use crate::host::{CoreClock, PartitionHandle, SessionTable, partition_of};
+use crate::link::{NodeInFlight, SessionId};
 
 /// How long an open waits for a node that does not serve yet, such as one whose cluster is not
 /// formed. Clients with less patience give up by themselves.
@@ -32,21 +32,22 @@ struct Served {
 /// What all sessions of the node share. Clients negotiate before the node serves.
 pub(crate) struct SessionContext {
     limits: LimitsSection,
-    pub(super) broker: BrokerIdentity,
+    settings: Arc<SessionSettings>,
+    clock: CoreClock,
     /// By their numbers, for the shard.
     sessions: Arc<SessionTable>,
     served: OnceLock<Served>,
     /// Raised when the node serves.
     serving: CancellationToken,
     /// Unique for this process of this node; part of the GUIDs that the broker makes.
-    pub(super) boot: u32,
+    boot: u32,
     tasks: TaskTracker,
     /// Ends all sessions, as the last step of a stop.
-    pub(super) closing: CancellationToken,
+    closing: CancellationToken,
     in_flight: Arc<NodeInFlight>,
     next_session: AtomicU64,
     next_handle: AtomicU64,
-    pub(super) metrics: SessionMetrics,
+    metrics: SessionMetrics,
     directory: Arc<SessionDirectory>,
 }
 
@@ -58,10 +59,19 @@ impl SessionContext {
         closing: CancellationToken,
     ) -> Self {
         let first_handle = (u64::from(broker.node) << 40) + 1;
-        let in_flight = usize::try_from(limits.node_in_flight_bytes.as_u64()).unwrap_or(usize::MAX);
+        let bytes = |size: ByteSize| usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
+        let in_flight = bytes(limits.node_in_flight_bytes);
+        let settings = Arc::new(SessionSettings {
+            broker,
+            max_event_bytes: bytes(limits.max_event_bytes),
+            negotiation_timeout: limits.negotiation_timeout,
+            heartbeat_interval: limits.heartbeat_interval,
+            idle_timeout: limits.idle_timeout,
+        });
         Self {
             limits,
-            broker,
+            settings,
+            clock: CoreClock::start(),
             sessions: Arc::default(),
             served: OnceLock::new(),
             serving: CancellationToken::new(),
@@ -79,6 +89,31 @@ impl SessionContext {
 
     pub(crate) fn limits(&self) -> &LimitsSection {
         &self.limits
+    }
+
+    /// What the sessions themselves have to know of the limits, and of this node.
+    pub(super) fn settings(&self) -> &Arc<SessionSettings> {
+        &self.settings
+    }
+
+    /// The sessions' clock.
+    pub(super) fn clock(&self) -> CoreClock {
+        self.clock
+    }
+
+    /// Names this process of the node.
+    pub(super) fn boot(&self) -> u32 {
+        self.boot
+    }
+
+    /// Cancelled when all sessions end.
+    pub(super) fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    /// What is counted of sessions.
+    pub(super) fn metrics(&self) -> &SessionMetrics {
+        &self.metrics
     }
 
     /// What all clients together have under way.
@@ -115,17 +150,13 @@ impl SessionContext {
         self.served.get().map(|served| &served.controller)
     }
 
-    /// How many partitions there are; they are numbered from 1. None before the node serves.
-    pub(super) fn partition_count(&self) -> u32 {
-        let count = self.served.get().map_or(0, |served| served.partitions.len());
-        u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
+    /// The number of another session.
     pub(super) fn next_session(&self) -> SessionId {
         SessionId(self.next_session.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(crate) fn next_handle(&self) -> HandleId {
+    /// The number of another handle: no other handle of the cluster has it.
+    pub(super) fn next_handle(&self) -> HandleId {
         HandleId(self.next_handle.fetch_add(1, Ordering::Relaxed))
     }
 
@@ -136,16 +167,25 @@ impl SessionContext {
 
     /// Hands a request to a partition, waiting while it is busy. A partition that is gone means
     /// that the node is stopping; what was asked for is then answered by the end of the session.
-    pub(crate) async fn send(&self, partition: u32, request: Request) {
+    pub(super) async fn send(&self, partition: u32, request: Request) {
         if let Some(handle) = self.partition(partition) {
             handle.send(request).await;
         }
     }
 
-    /// Closes a handle that the client never heard of.
-    pub(crate) async fn close_quietly(&self, link: &SessionLink, partition: u32, handle: HandleId) {
-        let close = Close { session: link.id, handles: vec![handle], response: Bytes::new() };
-        self.send(partition, Request::Close(Box::new(close))).await;
+    /// Closes everything that a session has open, and waits until what it published before is
+    /// answered. After that no partition has anything for it.
+    pub(super) async fn end_in_partitions(&self, session: SessionId, lost: bool) {
+        let mut endings = Vec::new();
+        let partitions = self.served.get().map_or(&[][..], |served| &served.partitions[..]);
+        for partition in partitions {
+            endings.push(partition.end_session(session, lost).await);
+        }
+        for ended in endings {
+            // An error means that the partition is gone, and with it the handles.
+            let _ = ended.await;
+        }
+        self.sessions.remove(session);
     }
 }
 
@@ -155,11 +195,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_open_does_not_wait_for_ever() {
-        let broker = BrokerIdentity { cluster: "c".into(), node: 1, host: "h".into() };
+        let broker = BrokerIdentity { node: 1, ..BrokerIdentity::default() };
         let closing = CancellationToken::new();
         let context = SessionContext::new(LimitsSection::default(), broker, 1, closing);
         let began = tokio::time::Instant::now();
-        assert!(context.controller().await.is_none() && context.partition_count() == 0);
+        assert!(context.controller().await.is_none() && context.partition(1).is_none());
         assert_eq!(began.elapsed(), OPEN_PATIENCE);
     }
 }

@@ -1,23 +1,19 @@
-//! One client's connection, from its first byte to its last.
+//! Clients' connections. What a session does is decided in `flintmq_session`; here it gets a
+//! socket, a clock and the rest of the node.
 //!
-//! `listener` accepts, `negotiation` agrees, `connection` reads events and sorts them: PUTs to
-//! `publish`, CONFIRMs to `confirm`, requests to `control`; `handles` knows what the client has
-//! open. Answers and messages leave through the outbox of `link` and through `writer`, in one
-//! order. `farewell` leaves the close of the connection to a client that has said goodbye;
-//! `directory` tells administrators who is connected.
+//! `listener` accepts; `connection` brings a session its bytes, answers and time, and carries out
+//! what it says; `asking` asks the controller and partitions for it. Answers and messages leave
+//! through the outbox of `link` and through `writer`, in one order. `farewell` leaves the close of
+//! the connection to a client that has said goodbye; `directory` tells administrators who is
+//! connected.
 
-mod confirm;
+mod asking;
 pub(crate) mod connection;
 mod context;
-mod control;
 mod counted;
 mod directory;
 mod farewell;
-mod handles;
 pub(crate) mod listener;
-mod negotiation;
-mod opening;
-mod publish;
 mod read_room;
 mod socket;
 #[cfg(test)]
@@ -27,4 +23,4 @@ mod writer;
 pub(crate) use context::SessionContext;
 pub(crate) use counted::SessionMetrics;
 pub(crate) use directory::{SessionDirectory, SessionEntry};
-pub(crate) use negotiation::BrokerIdentity;
+pub(crate) use flintmq_session::BrokerIdentity;

@@ -18,8 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::negotiation::BrokerIdentity;
-use super::{SessionContext, connection, farewell};
+use super::{BrokerIdentity, SessionContext, connection, farewell};
 use crate::config::{LimitsSection, UndefinedDomain};
 use crate::controller::{Controller, Metadata, Policy};
 use crate::host::{self, CoreClock};
@@ -38,7 +37,7 @@ fn context() -> Arc<SessionContext> {
     let clock = CoreClock::start();
     let (handle, _effects) = host::controller(shard, Metadata::default(), status, clock);
     let controller = Controller::new(handle, policy);
-    let broker = BrokerIdentity { cluster: "dev".into(), node: 1, host: "here".into() };
+    let broker = BrokerIdentity { node: 1, ..BrokerIdentity::default() };
     let (limits, closing) = (LimitsSection::default(), CancellationToken::new());
     let context = Arc::new(SessionContext::new(limits, broker, 1, closing));
     context.serve(controller, Vec::new());
@@ -119,7 +118,7 @@ async fn a_stopping_node_waits_for_no_client_that_has_said_goodbye() {
     let mut client = Client::start(identity()).await;
     client.disconnect().await;
     let began = Instant::now();
-    client.context.closing.cancel();
+    client.context.closing().cancel();
     client.session.await.unwrap();
     assert_eq!(began.elapsed(), Duration::ZERO);
 }

@@ -9,6 +9,8 @@ use flintmq_protocol::control::{
 use flintmq_protocol::event::{Event, EventType, HEARTBEAT_RESPONSE};
 use flintmq_protocol::features::Features;
 
+use crate::settings::BrokerIdentity;
+
 /// What this broker offers. The order inside a field matters to one client, which looks for a
 /// substring (docs/protocol/control.md#features).
 const FEATURES: &str =
@@ -29,14 +31,6 @@ pub(crate) struct Negotiated {
     pub(crate) makes_guids: bool,
     /// Heartbeat requests are understood; one client's reader breaks on them.
     pub(crate) answers_heartbeats: bool,
-}
-
-/// How this node presents itself.
-#[derive(Clone, Debug)]
-pub(crate) struct BrokerIdentity {
-    pub(crate) cluster: String,
-    pub(crate) node: u32,
-    pub(crate) host: String,
 }
 
 /// What comes of one event during negotiation.
@@ -129,7 +123,7 @@ fn respond(result: Status, encoding: Encoding, broker: &BrokerIdentity) -> Bytes
             sdk_version: version,
             client_type: ClientType::TcpBroker,
             process_name: "flintmq".to_owned(),
-            pid: i32::try_from(std::process::id()).unwrap_or(0),
+            pid: i32::try_from(broker.process).unwrap_or(0),
             session_id: 1,
             host_name: broker.host.clone(),
             features: FEATURES.to_owned(),
@@ -218,7 +212,7 @@ mod tests {
     use super::*;
 
     fn broker() -> BrokerIdentity {
-        BrokerIdentity { cluster: "dev".into(), node: 1, host: "here".into() }
+        BrokerIdentity { cluster: "dev".into(), node: 1, host: "here".into(), process: 7 }
     }
 
     fn event(message: &NegotiationMessage, encoding: Encoding) -> Event {

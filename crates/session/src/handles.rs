@@ -26,12 +26,21 @@ pub(crate) struct SubStream {
     pub(crate) writer: Option<HandleId>,
 }
 
+impl SubStream {
+    fn count(&self) -> usize {
+        usize::from(self.reader.is_some()) + usize::from(self.writer.is_some())
+    }
+}
+
 /// All queues of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
     queues: BTreeMap<u32, OpenedQueue>,
+    /// Readers and writers of all queues.
+    count: usize,
     /// Queue ids whose open is under way, with their URI.
     opening: BTreeMap<u32, (String, usize)>,
+    opens_under_way: usize,
 }
 
 impl Handles {
@@ -42,8 +51,7 @@ impl Handles {
 
     /// How many handles there are: readers and writers of all queues.
     pub(crate) fn count(&self) -> usize {
-        let streams = self.queues.values().flat_map(|queue| queue.sub_streams.values());
-        streams.map(|s| usize::from(s.reader.is_some()) + usize::from(s.writer.is_some())).sum()
+        self.count
     }
 
     /// True when the qId stands for another queue.
@@ -54,18 +62,20 @@ impl Handles {
 
     /// Opens under way.
     pub(crate) fn opens_under_way(&self) -> usize {
-        self.opening.values().map(|(_, count)| count).sum()
+        self.opens_under_way
     }
 
     /// Reserves the qId while its queue is being opened.
     pub(crate) fn begin_open(&mut self, queue_id: u32, uri: &str) {
         self.opening.entry(queue_id).or_insert_with(|| (uri.to_owned(), 0)).1 += 1;
+        self.opens_under_way += 1;
     }
 
     /// Ends the reservation.
     pub(crate) fn end_open(&mut self, queue_id: u32) {
         if let Some((_, count)) = self.opening.get_mut(&queue_id) {
             *count -= 1;
+            self.opens_under_way -= 1;
             if *count == 0 {
                 self.opening.remove(&queue_id);
             }
@@ -82,9 +92,11 @@ impl Handles {
     ) {
         let queue = self.queues.entry(queue_id).or_insert(opened);
         let present = queue.sub_streams.entry(sub_id).or_default();
+        let before = present.count();
         present.app = sub_stream.app;
         present.reader = sub_stream.reader.or(present.reader);
         present.writer = sub_stream.writer.or(present.writer);
+        self.count += present.count() - before;
     }
 
     /// Takes the handles of a closed sub-stream out; the queue goes with its last one. `None` when
@@ -105,7 +117,8 @@ impl Handles {
         if writer {
             closed.extend(sub_stream.writer.take());
         }
-        if sub_stream.reader.is_none() && sub_stream.writer.is_none() {
+        self.count -= closed.len();
+        if sub_stream.count() == 0 {
             queue.sub_streams.remove(&sub_id);
         }
         let partition = queue.partition;

@@ -6,8 +6,8 @@ use flintmq_protocol::confirm::ConfirmMessages;
 use flintmq_protocol::event::Event;
 use flintmq_protocol::malformed::MalformedEvent;
 
-use super::handles::Handles;
-use super::publish::batch_of;
+use crate::handles::Handles;
+use crate::publish::batch_of;
 
 /// Confirmations on their way to their partitions.
 #[derive(Default)]

@@ -1,8 +1,7 @@
 //! PUT events: checks each message at the door and sorts them by partition.
 
-use std::time::Instant;
-
 use bytes::{Bytes, BytesMut};
+use flintmq_consensus::Time;
 use flintmq_partition::Put;
 use flintmq_protocol::ack::{AckBuilder, AckMessage, AckStatus};
 use flintmq_protocol::app_data::inflate_old_style;
@@ -10,42 +9,31 @@ use flintmq_protocol::compression::Inflater;
 use flintmq_protocol::crc::app_data_crc;
 use flintmq_protocol::event::{Event, PACKED_EVENT_SIZE};
 use flintmq_protocol::flags::PutFlags;
-use flintmq_protocol::guid::{ClientId, GuidGenerator, MessageGuid};
+use flintmq_protocol::guid::MessageGuid;
 use flintmq_protocol::malformed::{MAX_APP_DATA_SIZE, MalformedEvent};
 use flintmq_protocol::properties::{PropertiesView, PropertyStyle, area_size};
 use flintmq_protocol::put::{PutError, PutMessage, PutMessages};
 use flintmq_queue::Attributes;
 
-use super::handles::Handles;
-
-/// Who makes the GUIDs of a session's messages.
-pub(crate) enum GuidSource {
-    /// The client; the correlation id is always 0.
-    Client,
-    /// This session, for clients that only count.
-    Session(GuidGenerator, Instant),
-}
-
-impl GuidSource {
-    /// For a client that makes GUIDs itself or not. `unique` distinguishes this session from all
-    /// others.
-    pub(crate) fn new(client_makes_them: bool, unique: [u8; 6]) -> Self {
-        if client_makes_them {
-            Self::Client
-        } else {
-            Self::Session(GuidGenerator::new(ClientId(unique)), Instant::now())
-        }
-    }
-}
+use crate::guid_source::GuidSource;
+use crate::handles::Handles;
 
 /// PUTs on their way to their partitions, and refusals on their way back.
 pub(crate) struct Publisher {
     guids: GuidSource,
     /// By partition number minus one, as far as the session has queues there.
-    batches: Vec<Vec<Put>>,
+    batches: Vec<Batch>,
     waiting_bytes: usize,
     refusals: BytesMut,
     inflater: Inflater,
+}
+
+/// What is collected for one partition.
+#[derive(Default)]
+struct Batch {
+    puts: Vec<Put>,
+    /// Bytes of their application data.
+    bytes: usize,
 }
 
 impl Publisher {
@@ -64,10 +52,15 @@ impl Publisher {
     /// # Errors
     /// The rest of the event cannot be read: messages before it were taken, the connection must be
     /// closed so that the client sends the others again.
-    pub(crate) fn take(&mut self, event: &Event, handles: &Handles) -> Result<(), MalformedEvent> {
+    pub(crate) fn take(
+        &mut self,
+        now: Time,
+        event: &Event,
+        handles: &Handles,
+    ) -> Result<(), MalformedEvent> {
         for message in PutMessages::new(&event.body) {
             match message {
-                Ok(message) => self.take_message(message, handles),
+                Ok(message) => self.take_message(now, message, handles),
                 Err(PutError::Message(bad)) => {
                     tracing::info!(error = %bad, "PUT refused");
                     self.refuse(handles, bad.queue_id, bad.guid, AckStatus::Unknown);
@@ -83,15 +76,16 @@ impl Publisher {
         self.waiting_bytes
     }
 
-    /// Gives out what was taken: for each partition's number its messages, and the bytes that they
-    /// hold together.
-    pub(crate) fn drain(&mut self) -> (usize, impl Iterator<Item = (u32, Vec<Put>)> + '_) {
-        let bytes = std::mem::take(&mut self.waiting_bytes);
-        let batches = (1_u32..)
-            .zip(&mut self.batches)
-            .filter(|(_, puts)| !puts.is_empty())
-            .map(|(partition, puts)| (partition, std::mem::take(puts)));
-        (bytes, batches)
+    /// Gives out what was taken: each partition's number, the messages for it, and the bytes that
+    /// they hold.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (u32, Vec<Put>, usize)> + '_ {
+        self.waiting_bytes = 0;
+        (1_u32..).zip(&mut self.batches).filter(|(_, batch)| !batch.puts.is_empty()).map(
+            |(partition, batch)| {
+                let Batch { puts, bytes } = std::mem::take(batch);
+                (partition, puts, bytes)
+            },
+        )
     }
 
     /// Negative acknowledgements of what was refused here.
@@ -99,7 +93,7 @@ impl Publisher {
         self.refusals.split().freeze()
     }
 
-    fn take_message(&mut self, message: PutMessage, handles: &Handles) {
+    fn take_message(&mut self, now: Time, message: PutMessage, handles: &Handles) {
         // A queue id that is not open: the client has closed it and forgotten the message. An ACK
         // would crash it.
         let Some((partition, queue, handle)) = handles.writer(message.queue_id) else {
@@ -128,14 +122,15 @@ impl Publisher {
                 return self.refuse(handles, queue_id, sent_guid, AckStatus::Unknown);
             }
             GuidSource::Client => (sent_guid, 0, flags.contains(PutFlags::ACK_REQUESTED)),
-            GuidSource::Session(generator, since) => {
-                let elapsed = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            GuidSource::Session(guids) => {
                 let correlation_id = sent_guid.correlation_id();
-                (generator.next_guid(elapsed), correlation_id, correlation_id != 0)
+                (guids.next(now), correlation_id, correlation_id != 0)
             }
         };
         self.waiting_bytes += app_data.len();
-        batch_of(&mut self.batches, partition).push(Put {
+        let batch = batch_of(&mut self.batches, partition);
+        batch.bytes += app_data.len();
+        batch.puts.push(Put {
             handle,
             queue,
             guid,
@@ -161,10 +156,10 @@ impl Publisher {
 }
 
 /// What is collected for a partition, which is one that a queue of this session lives in.
-pub(super) fn batch_of<T>(batches: &mut Vec<Vec<T>>, partition: u32) -> &mut Vec<T> {
+pub(crate) fn batch_of<T: Default>(batches: &mut Vec<T>, partition: u32) -> &mut T {
     let place = partition.saturating_sub(1) as usize;
     if batches.len() <= place {
-        batches.resize_with(place + 1, Vec::new);
+        batches.resize_with(place + 1, T::default);
     }
     &mut batches[place]
 }

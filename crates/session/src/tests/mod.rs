@@ -1,0 +1,8 @@
+//! Sessions from the outside: bytes in, effects out.
+
+mod client;
+mod ending;
+mod messages;
+mod negotiating;
+mod opening;
+mod vectors;
