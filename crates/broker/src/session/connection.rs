@@ -93,8 +93,10 @@ where
                 Effect::Send(answer) => answer_now(writer, &answer).await?,
                 Effect::Established(client) => return Ok(client),
                 Effect::Close { last, end } => {
-                    answer_now(writer, &last).await?;
-                    let _already_gone = writer.shutdown().await;
+                    if !last.is_empty() {
+                        answer_now(writer, &last).await?;
+                        let _already_gone = writer.shutdown().await;
+                    }
                     return Err(end);
                 }
                 // Nothing else comes before it is established.
