@@ -3,12 +3,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_partition::SessionId;
 use flintmq_session::{Client, Effect, End, Input, Session};
-use metrics::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -93,8 +91,10 @@ where
                 Effect::Send(answer) => answer_now(writer, &answer).await?,
                 Effect::Established(client) => return Ok(client),
                 Effect::Close { last, end } => {
-                    answer_now(writer, &last).await?;
-                    let _already_gone = writer.shutdown().await;
+                    if !last.is_empty() {
+                        answer_now(writer, &last).await?;
+                        let _already_gone = writer.shutdown().await;
+                    }
                     return Err(end);
                 }
                 // Nothing else comes before it is established.
@@ -145,9 +145,10 @@ async fn serve<R, W>(
     let metrics = context.metrics().session_up();
     let listed = context.directory().enter(id, peer, client);
     let broken = CancellationToken::new();
+    let stall = writer::stall(context.limits().idle_timeout);
     let sent = context.metrics().sent_bytes.clone();
     let writing =
-        tokio::spawn(write(writer, Arc::clone(&link), broken.clone(), stall(&context), sent));
+        tokio::spawn(writer::write(writer, Arc::clone(&link), broken.clone(), stall, sent));
     let closing = context.closing().clone();
     let answers = JoinSet::new();
     let mut connection = Connection { inbound, link, context, answers, listed };
@@ -283,32 +284,6 @@ fn report(end: &End, session: SessionId, peer: SocketAddr) {
             tracing::debug!(session, %peer, "session closed: the node is stopping");
         }
     }
-}
-
-/// Writes until the outbox is closed, and gives the socket back if everything was written.
-async fn write<W>(
-    mut socket: W,
-    link: Arc<SessionLink>,
-    broken: CancellationToken,
-    stall: Duration,
-    sent: Counter,
-) -> Option<W>
-where
-    W: AsyncWrite + Unpin,
-{
-    let written = writer::run(&mut socket, &link.outbox, stall, &sent).await;
-    if let Err(error) = &written {
-        tracing::info!(session = link.id.0, %error, "connection closed: writing failed");
-        link.outbox.close();
-    }
-    broken.cancel();
-    written.is_ok().then_some(socket)
-}
-
-/// How long a client may leave bytes untaken: twice what it may be silent, and never for ever.
-fn stall(context: &SessionContext) -> Duration {
-    let idle = context.limits().idle_timeout;
-    if idle.is_zero() { Duration::from_secs(300) } else { idle * 2 }
 }
 
 fn usize_of(bytes: u64) -> usize {

@@ -2,23 +2,51 @@
 //! outbox is closed.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use metrics::Counter;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
 
-use crate::link::Outbox;
+use crate::link::{Outbox, SessionLink};
 
 /// Chunks handed to one `writev`; more gain nothing, the kernel's own limit is 1024.
 const SLICES: usize = 64;
+
+/// Writes until the outbox is closed, and gives the socket back if everything was written.
+pub(super) async fn write<W>(
+    mut socket: W,
+    link: Arc<SessionLink>,
+    broken: CancellationToken,
+    stall: Duration,
+    sent: Counter,
+) -> Option<W>
+where
+    W: AsyncWrite + Unpin,
+{
+    let written = run(&mut socket, &link.outbox, stall, &sent).await;
+    if let Err(error) = &written {
+        tracing::info!(session = link.id.0, %error, "connection closed: writing failed");
+        link.outbox.close();
+    }
+    broken.cancel();
+    written.is_ok().then_some(socket)
+}
+
+/// How long a client may leave bytes untaken: twice what it may be silent (zero: as long as it
+/// likes), and never for ever.
+pub(super) fn stall(idle: Duration) -> Duration {
+    if idle.is_zero() { Duration::from_secs(300) } else { idle * 2 }
+}
 
 /// Runs until the outbox is closed and empty, or the client takes nothing for `stall` with bytes
 /// waiting for it. The socket stays open: who closes it depends on why the session ends.
 ///
 /// # Errors
 /// The socket's error; `TimedOut` for a client that does not read.
-pub(crate) async fn run<W: AsyncWrite + Unpin>(
+async fn run<W: AsyncWrite + Unpin>(
     socket: &mut W,
     outbox: &Outbox,
     stall: Duration,
