@@ -25,19 +25,33 @@
 //! | `run`, `shrink`, `coverage` | many runs, short ones, and where they got to |
 
 mod acting;
+mod building;
 mod checks;
 mod client;
+mod clocks;
 mod coverage;
+mod disks;
+mod effects;
+mod event;
+mod faults;
+mod hearing;
 mod hosting;
+mod idle_queues;
 mod inject;
+mod links;
 mod network;
 mod node;
+mod opening;
+mod operators;
 mod oracle;
 mod plan;
+mod publishing;
 mod random;
 mod run;
+mod sessions;
 mod settle;
 mod shrink;
+mod starting;
 mod store;
 mod world;
 

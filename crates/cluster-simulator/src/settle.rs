@@ -8,10 +8,11 @@ use flintmq_shard::Assignment;
 
 use crate::client::{Client, Use};
 use crate::coverage::Situation;
+use crate::event::Event;
 use crate::network::Weather;
 use crate::oracle::{Violation, violation};
 use crate::random::{Purpose, Random};
-use crate::world::{Event, World};
+use crate::world::World;
 
 /// Within this time after the last fault everything has settled, in microseconds.
 const SETTLED_WITHIN: u64 = 30_000_000;
