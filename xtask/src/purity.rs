@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::places;
 
 /// Crates that take bytes, time and seeds as arguments (docs/ARCHITECTURE.md, "Layers").
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "flintmq-protocol",
     "flintmq-consensus",
     "flintmq-queue",
@@ -19,6 +19,7 @@ const PURE: [&str; 8] = [
     "flintmq-partition",
     "flintmq-controller",
     "flintmq-node",
+    "flintmq-peer-message",
 ];
 
 /// What must not appear among a pure crate's normal dependencies, at any depth.

@@ -19,8 +19,8 @@ use crate::controller::{Controller, Policy};
 use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::host::{
-    self, CoreClock, GroupAdmin, HostParts, PartitionHandle, SessionTable, ShardHost, ShardNetwork,
-    ShardSender, Signal, Tickets,
+    self, CoreClock, CreatedQueue, GroupAdmin, HostParts, PartitionHandle, SessionTable, ShardHost,
+    ShardNetwork, ShardSender, Signal, Tickets,
 };
 use crate::metrics::Metrics;
 
@@ -58,6 +58,8 @@ pub(crate) struct Groups {
     /// The way to each group's replica for administrators, the controller's first.
     pub(crate) replicas: Vec<GroupAdmin>,
     pub(crate) shard: ShardSender,
+    /// Queues that were created in partitions which this node leads; taken once.
+    pub(crate) created: Option<mpsc::UnboundedReceiver<CreatedQueue>>,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -188,6 +190,7 @@ impl Groups {
         let reader = EntryReader::start(&context.store)
             .map_err(|error| GroupsError::Failed(format!("no thread to read the log: {error}")))?;
         let tasks = TaskTracker::new();
+        let (created, new_queues) = mpsc::unbounded_channel();
         let host = ShardHost::new(HostParts {
             shard,
             clock: context.clock,
@@ -200,6 +203,7 @@ impl Groups {
             admin_tickets,
             controller: effects,
             statuses,
+            created,
             metrics: Arc::clone(&context.metrics),
             fatal: context.fatal.clone(),
         });
@@ -219,7 +223,8 @@ impl Groups {
             }
         }
         let controller = Controller::new(handle, policy);
-        Ok(Self { controller, partitions: handles, replicas, shard: sender, tasks })
+        let created = Some(new_queues);
+        Ok(Self { controller, partitions: handles, replicas, shard: sender, created, tasks })
     }
 }
 

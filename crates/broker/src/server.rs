@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{AdminError, AdminServer, Node, Peers, tell_of_unserved};
+use crate::admin::{AdminError, AdminServer, tell_of_unserved};
 use crate::cluster::{
     self, Cluster, ClusterSettings, Delivery, Directory, Formation, FormationError,
     FromAdministration, PeerLinks,
@@ -22,11 +22,12 @@ use crate::cluster::{
 use crate::config::{Durability, ListenScheme, NodeConfig};
 use crate::controller::{Controller, Policy, first_nodes};
 use crate::domain::DomainDefinition;
-use crate::domain_settings::{keep_domain_settings, send_domain_settings};
+use crate::domain_settings::{follow_domains, follow_new_queues};
 use crate::fatal::FatalSignal;
 use crate::groups::{Groups, GroupsContext, GroupsError, Inventory};
 use crate::host::{CoreClock, Signal};
 use crate::metrics::Metrics;
+use crate::operations::{Node, Peers};
 use crate::queue_removal;
 use crate::session::listener::{ListenError, Listener};
 use crate::session::{BrokerIdentity, SessionContext};
@@ -229,7 +230,7 @@ impl Broker {
             entrance: &entrance,
         };
         let started = Self::open_and_serve(start, stopped);
-        let (store, groups, mut neighbours, stopping, urls) = match started.await {
+        let (store, mut groups, mut neighbours, stopping, urls) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 for token in [&accepting, &closing, &ending] {
@@ -249,12 +250,12 @@ impl Broker {
             in_cluster: neighbours.is_some(),
         };
         services.spawn(telemetry.run(ending.clone()));
-        if neighbours.is_some() {
-            services.spawn(keep_domain_settings(
-                groups.controller.clone(),
-                groups.partitions.clone(),
-                ending.clone(),
-            ));
+        for partition in groups.partitions.iter().cloned() {
+            services.spawn(follow_domains(groups.controller.clone(), partition, ending.clone()));
+        }
+        if let Some(created) = groups.created.take() {
+            let (controller, partitions) = (groups.controller.clone(), groups.partitions.clone());
+            services.spawn(follow_new_queues(controller, partitions, created, ending.clone()));
         }
         services.spawn(queue_removal::remove_idle(
             groups.controller.clone(),
@@ -504,8 +505,6 @@ impl Broker {
         if groups.controller.metadata().is_newborn() {
             define_domains(config, &groups.controller).await?;
         }
-        // A crash may have come between a change of a domain and its queues' hearing of it.
-        send_domain_settings(&groups.controller, &groups.partitions, None).await;
         Ok((groups, None, urls))
     }
 }

@@ -1,16 +1,20 @@
-//! What a queue inherits from its domain, in the state machine's terms.
+//! A domain in the terms of the partitions that hold its queues.
 
-use flintmq_queue::{Consistency, DomainId, Limits, Mode, QueueSettings};
+use flintmq_queue::{Consistency, Domain, DomainId, DomainSettings, Limits, Mode};
 
 use crate::domain;
-use crate::metadata::DomainRecord;
+use crate::metadata::{DomainRecord, DomainVersion};
 
 impl DomainRecord {
-    /// The settings of every queue of this domain.
-    pub fn queue_settings(&self) -> QueueSettings {
+    /// The domain as partitions know it, with the settings of all its queues.
+    pub fn for_partitions(&self) -> Domain {
+        let (id, version) = (DomainId(self.id), self.version.into());
+        Domain { id, version, settings: self.settings() }
+    }
+
+    fn settings(&self) -> DomainSettings {
         let definition = &self.definition;
-        QueueSettings {
-            domain: DomainId(self.id),
+        DomainSettings {
             mode: match &definition.mode {
                 domain::Mode::Priority => Mode::Priority,
                 domain::Mode::Fanout { app_ids, .. } => Mode::Fanout { apps: app_ids.clone() },
@@ -28,6 +32,12 @@ impl DomainRecord {
                 domain::Consistency::Strong => Consistency::Strong,
             },
         }
+    }
+}
+
+impl From<DomainVersion> for flintmq_queue::DomainVersion {
+    fn from(version: DomainVersion) -> Self {
+        Self { term: version.term, index: version.index }
     }
 }
 

@@ -225,6 +225,15 @@ impl Context {
         }
     }
 
+    /// A queue was created under this node's leadership.
+    pub(crate) fn tell_created(&mut self, queue: QueueId) {
+        let domain = self.machine.domain_limits(queue).map(|(domain, _)| domain);
+        if let Some((version, _)) = domain.and_then(|domain| self.machine.domain(domain)) {
+            let uri = self.queues.uri(queue).to_owned();
+            self.effects.push(Effect::QueueCreated { uri, version });
+        }
+    }
+
     /// A queue was deleted: so are its handles.
     pub(crate) fn leave_queue(&mut self, now: Time, queue: QueueId) {
         self.queues.remember_deleted(now, queue);
@@ -236,8 +245,11 @@ impl Context {
 
     /// Tells the other partitions what this one holds of each domain.
     pub(crate) fn report_usage(&mut self) {
+        let mut domains = 0;
         for (domain, messages, bytes) in self.machine.domain_usage() {
             self.usage.set(domain, messages, bytes);
+            domains += 1;
         }
+        self.usage.keep_only(domains, |domain| self.machine.domain(domain).is_some());
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_consensus::GroupId;
-use flintmq_queue::{Location, QueueId, QueueView};
+use flintmq_queue::{DomainVersion, Location, QueueId, QueueView};
 
 use crate::request::{SessionId, Ticket};
 
@@ -59,6 +59,15 @@ pub enum Effect {
         /// Its canonical URI.
         uri: String,
     },
+    /// A queue was created under this node's leadership. Who opened it may have known older
+    /// settings of its domain than there are: if so, send newer ones by
+    /// [`Request::SetDomain`](crate::Request).
+    QueueCreated {
+        /// Its canonical URI.
+        uri: String,
+        /// The settings that it came under.
+        version: DomainVersion,
+    },
     /// What happened in a queue since it was last told.
     Counted {
         /// The queue.
@@ -91,14 +100,14 @@ pub enum Answer {
     Purged(Result<Purged, AdminRefusal>),
     /// To [`Request::Delete`](crate::Request::Delete).
     Deleted(Result<(), AdminRefusal>),
+    /// To [`Request::SetDomain`](crate::Request::SetDomain).
+    DomainSet(Result<(), AdminRefusal>),
     /// To [`Request::View`](crate::Request::View).
     View(Option<QueueSnapshot>),
     /// To [`Request::ViewAll`](crate::Request::ViewAll).
     ViewAll(Vec<QueueSnapshot>),
     /// To [`Request::Peek`](crate::Request::Peek): where to read.
     Peek(Result<Vec<Location>, AdminRefusal>),
-    /// To [`Request::Settled`](crate::Request::Settled).
-    Settled,
     /// To [`Request::IdleQueues`](crate::Request::IdleQueues) and
     /// [`Request::StopDelivery`](crate::Request::StopDelivery).
     Idle(Vec<String>),

@@ -235,6 +235,9 @@ impl PartitionEngine {
                 AdminRequest::Delete { ticket, queue, only_if } => {
                     leader.on_delete(cx, group, Requester::Here(ticket), queue, only_if);
                 }
+                AdminRequest::SetDomain { ticket, domain } => {
+                    leader.on_set_domain(cx, group, Requester::Here(ticket), &domain);
+                }
             },
             Role::Forwarder(forwarder) => forwarder.on_admin(cx, group, request),
             Role::Leaderless => refuse(cx, request, "the partition has no leader: try again"),
@@ -257,7 +260,10 @@ impl PartitionEngine {
         match effect {
             Applied_::QueueCreated { queue } => {
                 cx.enter_queue(queue);
-                leader.into_iter().for_each(|leader| leader.on_created(queue));
+                if let Some(leader) = leader {
+                    leader.on_created(queue);
+                    cx.tell_created(queue);
+                }
             }
             Applied_::CreateRefused { queue, reason } => {
                 leader.into_iter().for_each(|leader| leader.on_created(queue));
@@ -344,12 +350,9 @@ impl Machine for PartitionEngine {
             Request::SessionEnded(ended) => self.on_session_ended(group, ended),
             Request::SessionFull(session) => self.on_pause(group, session, true),
             Request::SessionRoom(session) => self.on_pause(group, session, false),
-            Request::UpdateQueue { queue, settings } => match &mut self.role {
-                Role::Leader(leader) => leader.on_update(cx, queue, &settings),
-                Role::Forwarder(forwarder) => forwarder.on_update(group, queue, &settings),
-                // The next leader looks the definition up.
-                Role::Leaderless => {}
-            },
+            Request::SetDomain { ticket, domain } => {
+                self.on_admin(group, AdminRequest::SetDomain { ticket, domain });
+            }
             Request::Purge { ticket, queue } => {
                 self.on_admin(group, AdminRequest::Purge { ticket, queue });
             }
@@ -373,10 +376,6 @@ impl Machine for PartitionEngine {
                 };
                 cx.answer(ticket, Answer::Peek(found));
             }
-            Request::Settled { ticket } => match &mut self.role {
-                Role::Leader(leader) => leader.on_settled(cx, group, ticket),
-                _ => cx.answer(ticket, Answer::Settled),
-            },
             Request::IdleQueues { ticket, timeout } => {
                 let idle = match &self.role {
                     Role::Leader(leader) => leader.idle_queues(cx, group.now(), timeout),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flintmq_queue::{HandleId, QueueId, QueueSettings, Subscription};
+use flintmq_queue::{HandleId, QueueId, Subscription};
 
 use crate::FastMap;
 use crate::request::{HandleRole, Open, SessionId};
@@ -14,7 +14,6 @@ pub(crate) struct LocalHandle {
     pub(crate) role: HandleRole,
     pub(crate) queue: QueueId,
     pub(crate) uri: Arc<str>,
-    pub(crate) settings: Arc<QueueSettings>,
     pub(crate) subscriptions: Arc<[Subscription]>,
     /// Messages that were sent to it and not confirmed since: as many confirmations are taken from
     /// it whatever waits.
@@ -28,7 +27,6 @@ impl LocalHandle {
             role: open.role,
             queue: open.queue,
             uri: open.uri.as_str().into(),
-            settings: Arc::new(open.settings.clone()),
             subscriptions: Arc::default(),
             unconfirmed: 0,
         }

@@ -36,7 +36,7 @@ pub(crate) struct Frame {
     pub(crate) number: u64,
     #[prost(
         oneof = "PeerMessage",
-        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 17, 18, 19, 20, 21, 22, 23, 24"
+        tags = "3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 25, 16, 17, 18, 19, 20, 21, 22, 23, 24"
     )]
     pub(crate) message: Option<PeerMessage>,
 }
@@ -63,8 +63,6 @@ pub(crate) enum PeerMessage {
     Pause(Handles),
     #[prost(message, tag = "10")]
     Resume(Handles),
-    #[prost(message, tag = "11")]
-    Update(Update),
     #[prost(message, tag = "12")]
     Ask(Ask),
     /// Are all frames there? Answered by [`Self::Received`].
@@ -73,6 +71,9 @@ pub(crate) enum PeerMessage {
     /// To any node, of no attachment: does it lead? Answered by [`Self::Announce`] if so.
     #[prost(message, tag = "14")]
     Seek(Seek),
+    /// The settings of a domain changed. Answered by [`Self::Answer`].
+    #[prost(message, tag = "25")]
+    SetDomain(SetDomain),
     // From the leader.
     /// The sender leads and serves: attach.
     #[prost(message, tag = "16")]
@@ -132,11 +133,12 @@ pub(crate) struct Open {
     pub(crate) queue: u32,
     #[prost(string, tag = "3")]
     pub(crate) uri: String,
-    /// The queue's settings, should it have to be created.
-    #[prost(bytes = "bytes", tag = "4")]
-    pub(crate) settings: Bytes,
     #[prost(bool, tag = "5")]
     pub(crate) reads: bool,
+    /// The queue's domain, should it have to be created; empty for what was open before, at this
+    /// leader or another.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub(crate) domain: Bytes,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -265,11 +267,11 @@ pub(crate) struct Handles {
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-pub(crate) struct Update {
-    #[prost(uint32, tag = "1")]
-    pub(crate) queue: u32,
+pub(crate) struct SetDomain {
+    #[prost(uint64, tag = "1")]
+    pub(crate) number: u64,
     #[prost(bytes = "bytes", tag = "2")]
-    pub(crate) settings: Bytes,
+    pub(crate) domain: Bytes,
 }
 
 /// An administrator's request.

@@ -6,9 +6,10 @@
 //! delay and no more.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use flintmq_protocol::guid::MessageGuid;
-use flintmq_queue::{HandleId, QueueId};
+use flintmq_queue::{Domain, HandleId, QueueId};
 
 use crate::request::{Close, Configure, Open, Put, Removable, SessionEnded, SessionId, Ticket};
 
@@ -57,10 +58,11 @@ pub(crate) enum Closing {
 }
 
 /// An administrator's request that the leader carries out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum AdminRequest {
     Purge { ticket: Ticket, queue: QueueId },
     Delete { ticket: Ticket, queue: QueueId, only_if: Removable },
+    SetDomain { ticket: Ticket, domain: Arc<Domain> },
 }
 
 impl PendingWork {

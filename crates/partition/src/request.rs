@@ -4,11 +4,12 @@
 //! [`Effect::Answer`](crate::Effect::Answer) with the same ticket, exactly once, unless the node
 //! stops. Requests of one session are carried out in their order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_protocol::guid::MessageGuid;
-use flintmq_queue::{Attributes, HandleId, QueueId, QueueSettings, Subscription};
+use flintmq_queue::{Attributes, Domain, HandleId, QueueId, Subscription};
 
 /// Names a request whose answer somebody waits for; chosen by who asks, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,12 +38,14 @@ pub enum Request {
     SessionFull(SessionId),
     /// The way out to this session has room again.
     SessionRoom(SessionId),
-    /// The domain's definition changed.
-    UpdateQueue {
-        /// The queue.
-        queue: QueueId,
-        /// What it inherits now.
-        settings: Box<QueueSettings>,
+    /// The domain's definition changed: its queues in this partition come under the new one.
+    /// Answered by [`Answer::DomainSet`](crate::Answer) when that is committed and applied at the
+    /// leader, or at once when the partition holds none of its queues or knows settings as new.
+    SetDomain {
+        /// Who asks.
+        ticket: Ticket,
+        /// The settings, with their version.
+        domain: Arc<Domain>,
     },
     /// Drop messages without delivering them. Answered by [`Answer::Purged`](crate::Answer).
     Purge {
@@ -80,12 +83,6 @@ pub enum Request {
         queue: QueueId,
         /// How many at most.
         count: usize,
-    },
-    /// Answered by [`Answer::Settled`](crate::Answer) when everything asked for before is committed
-    /// and applied, as far as this node leads.
-    Settled {
-        /// Who asks.
-        ticket: Ticket,
     },
     /// Which queues have been empty and closed for this long, by URI. Answered by
     /// [`Answer::Idle`](crate::Answer); only the leader knows of any.
@@ -130,8 +127,8 @@ pub struct Open {
     pub queue: QueueId,
     /// Canonical URI.
     pub uri: String,
-    /// What it inherits from its domain, should it have to be created.
-    pub settings: QueueSettings,
+    /// Its domain, should it have to be created.
+    pub domain: Arc<Domain>,
     /// Reader or writer.
     pub role: HandleRole,
 }

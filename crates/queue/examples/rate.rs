@@ -42,7 +42,8 @@ fn main() -> Result<()> {
 fn path(messages: u64, batch: u64, producers: u64, queues: u64) -> Result<()> {
     let mut partition = new_partition()?;
     let mut builder = EntryBuilder::default();
-    (2..=queues).for_each(|id| builder.create_queue(QueueId(id as u32), "bmq://e/q", &settings()));
+    let known = QueueDomain::Known(DOMAIN);
+    (2..=queues).for_each(|id| builder.create_queue(QueueId(id as u32), "bmq://e/q", known));
     partition.apply(2, &builder.finish(1).payload, &mut Applied::default())?;
     let roles = Roles { reader: true, writer: false };
     for handle in 1..=4 * queues {
@@ -113,10 +114,9 @@ fn path(messages: u64, batch: u64, producers: u64, queues: u64) -> Result<()> {
 /// Memory of messages that nobody consumes, without their history; then checkpoint and restart.
 fn backlog(messages: u64, batch: u64) -> Result<()> {
     let mut partition = new_partition()?;
-    let mut settings = settings();
-    settings.dedup_window_ms = 0;
+    let settings = DomainSettings { dedup_window_ms: 0, ..DomainSettings::priority() };
     let mut builder = EntryBuilder::default();
-    builder.update_queue(QUEUE, &settings);
+    builder.set_domain(&domain(2, settings));
     let mut applied = Applied::default();
     partition.apply(2, &builder.finish(1).payload, &mut applied)?;
     let before = resident()?;
@@ -198,15 +198,18 @@ fn publish(
     Ok(())
 }
 
-fn settings() -> QueueSettings {
-    QueueSettings::priority(DomainId(1))
+const DOMAIN: DomainId = DomainId(1);
+
+fn domain(version: u64, settings: DomainSettings) -> Domain {
+    Domain { id: DOMAIN, version: DomainVersion { term: 1, index: version }, settings }
 }
 
 fn new_partition() -> Result<Partition> {
     let mut partition = Partition::default();
     partition.lead();
     let mut builder = EntryBuilder::default();
-    builder.create_queue(QUEUE, "bmq://example/rate", &settings());
+    let domain = domain(1, DomainSettings::priority());
+    builder.create_queue(QUEUE, "bmq://example/rate", QueueDomain::Carried(&domain));
     partition.apply(1, &builder.finish(1).payload, &mut Applied::default())?;
     Ok(partition)
 }

@@ -1,10 +1,10 @@
 //! Log entries: a batch of commands, built by the leader, applied by every replica.
 //!
-//! # Layout, version 1
+//! # Layout, version 2
 //!
 //! | part | bytes |
 //! | --- | --- |
-//! | version | 1 byte, value 1 |
+//! | version | 1 byte, value 2 |
 //! | time | varint: the leader's wall clock when it built the entry, milliseconds since 1970 |
 //! | commands | until the end of the entry: 1 byte tag, then the body |
 //!
@@ -15,9 +15,16 @@
 //! | 3 | attempt | queue, app, count, per position the signed difference to the one before (zigzag) |
 //! | 4 | expire | queue, last position that expires |
 //! | 5 | purge | queue, 0 for all apps or 1 + app |
-//! | 6 | create queue | queue, URI (length and bytes), settings |
-//! | 7 | update queue | queue, settings |
 //! | 8 | delete queue | queue |
+//! | 9 | set domain | domain: id, version (term, index), settings |
+//! | 10 | create queue | queue, URI (length and bytes), 0 and the domain's id, or 1 and the domain |
+//!
+//! Entries of version 1 are read, too. They have no commands 9 and 10, and instead of them:
+//!
+//! | tag | command | body |
+//! | --- | --- | --- |
+//! | 6 | create queue | queue, URI (length and bytes), domain's id, settings |
+//! | 7 | set domain | a queue of the domain, domain's id, settings |
 //!
 //! Numbers are varints unless a size is given; a header is GUID (16), end of its data counted from
 //! the end of the table (4, big-endian), flags (1), compression (1), schema id (2, big-endian). An
@@ -28,11 +35,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::codec::{Malformed, Reader, malformed, put_str, put_varint, unzigzag, zigzag};
-use crate::ids::{AppKey, Position, QueueId};
+use crate::ids::{AppKey, DomainId, Position, QueueId};
 use crate::message::{Batch, MAX_APP_DATA_BYTES, Message, put_header};
-use crate::settings::QueueSettings;
+use crate::settings::Domain;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Data of one publish command stays below this, so that offsets in it fit 32 bits.
 const MAX_PUBLISH_BYTES: usize = 1 << 30;
@@ -74,6 +81,16 @@ pub struct ExpireItem {
     pub queue: QueueId,
     /// Everything up to and including this position goes.
     pub up_to: Position,
+}
+
+/// How the creation of a queue names its domain.
+#[derive(Debug, Clone, Copy)]
+pub enum QueueDomain<'a> {
+    /// The partition knows it, at the version that is meant or a newer one.
+    Known(DomainId),
+    /// With its settings: they count for all its queues in the partition, unless it knows newer
+    /// ones.
+    Carried(&'a Domain),
 }
 
 /// A finished entry.
@@ -201,17 +218,36 @@ impl EntryBuilder {
         self.other(5, queue, |out| put_varint(out, app.map_or(0, |app| u64::from(app.0) + 1)));
     }
 
-    /// Adds the creation of a queue. Ignored by replicas that have a queue with this id.
-    pub fn create_queue(&mut self, queue: QueueId, uri: &str, settings: &QueueSettings) {
-        self.other(6, queue, |out| {
+    /// Adds the creation of a queue of a domain that has queues in the partition already, or, where
+    /// that is not known, together with the domain. Ignored by replicas that have a queue with this
+    /// id.
+    pub fn create_queue(&mut self, queue: QueueId, uri: &str, domain: QueueDomain<'_>) {
+        self.other(10, queue, |out| {
             put_str(out, uri);
-            settings.encode(out);
+            match domain {
+                QueueDomain::Known(id) => {
+                    out.push(0);
+                    put_varint(out, u64::from(id.0));
+                }
+                QueueDomain::Carried(domain) => {
+                    out.push(1);
+                    domain.encode(out);
+                }
+            }
         });
+        if let QueueDomain::Carried(_) = domain {
+            self.separate();
+        }
     }
 
-    /// Adds a change of a queue's settings. The mode's kind cannot change.
-    pub fn update_queue(&mut self, queue: QueueId, settings: &QueueSettings) {
-        self.other(7, queue, |out| settings.encode(out));
+    /// Adds new settings for all queues of a domain. Ignored by partitions that hold none of them,
+    /// and by those that know newer settings. The mode's kind cannot change.
+    pub fn set_domain(&mut self, domain: &Domain) {
+        let mut out = vec![9];
+        domain.encode(&mut out);
+        self.bytes += out.len();
+        self.parts.push(Part::Encoded(out));
+        self.separate();
     }
 
     /// Adds the end of a queue, with all its messages and its history.
@@ -258,13 +294,18 @@ impl EntryBuilder {
                 Part::Encoded(bytes) => out.extend_from_slice(&bytes),
             }
         }
+        self.separate();
+        self.published = 0;
+        self.bytes = 0;
+        Built { payload: Bytes::from(out), publish_order: order }
+    }
+
+    /// What comes later must not join what was added before, whatever its queue.
+    fn separate(&mut self) {
         self.publishing.clear();
         self.confirming.clear();
         self.last_publish = None;
         self.last_confirm = None;
-        self.published = 0;
-        self.bytes = 0;
-        Built { payload: Bytes::from(out), publish_order: order }
     }
 
     fn other(&mut self, tag: u8, queue: QueueId, body: impl FnOnce(&mut Vec<u8>)) {
@@ -337,30 +378,30 @@ pub(crate) enum Command<'a> {
     CreateQueue {
         queue: QueueId,
         uri: &'a str,
-        settings: Box<QueueSettings>,
-    },
-    UpdateQueue {
-        queue: QueueId,
-        settings: Box<QueueSettings>,
+        domain: DomainId,
+        /// Its settings, where the leader was not sure that they are known.
+        carried: Option<Box<Domain>>,
     },
     DeleteQueue {
         queue: QueueId,
     },
+    SetDomain(Box<Domain>),
 }
 
 impl Command<'_> {
-    /// The queue that the command is for.
-    pub(crate) fn queue(&self) -> QueueId {
-        match self {
+    /// The queue that the command is for; none for a command for a domain.
+    pub(crate) fn queue(&self) -> Option<QueueId> {
+        let queue = match self {
+            Self::SetDomain(_) => return None,
             Self::Publish(batch) => batch.queue,
             Self::Confirm { queue, .. }
             | Self::Attempt { queue, .. }
             | Self::Expire { queue, .. }
             | Self::Purge { queue, .. }
             | Self::CreateQueue { queue, .. }
-            | Self::UpdateQueue { queue, .. }
             | Self::DeleteQueue { queue } => *queue,
-        }
+        };
+        Some(queue)
     }
 }
 
@@ -371,21 +412,28 @@ pub(crate) fn decode(entry: &[u8]) -> Result<(Option<u64>, Vec<Command<'_>>), Ma
     if reader.is_empty() {
         return Ok((None, Vec::new()));
     }
-    if reader.u8("entry version")? != VERSION {
+    let version = reader.u8("entry version")?;
+    if version == 0 || version > VERSION {
         return malformed("entry version");
     }
     let time = reader.varint("entry time")?;
     let mut commands = Vec::new();
     while !reader.is_empty() {
-        commands.push(decode_command(entry, &mut reader)?);
+        commands.push(decode_command(version, entry, &mut reader)?);
     }
     Ok((Some(time), commands))
 }
 
-fn decode_command<'a>(entry: &'a [u8], reader: &mut Reader<'a>) -> Result<Command<'a>, Malformed> {
+fn decode_command<'a>(
+    version: u8,
+    entry: &'a [u8],
+    reader: &mut Reader<'a>,
+) -> Result<Command<'a>, Malformed> {
     let tag = reader.u8("command tag")?;
-    if tag == 1 {
-        return Ok(Command::Publish(Batch::decode(entry, reader)?));
+    match tag {
+        1 => return Ok(Command::Publish(Batch::decode(entry, reader)?)),
+        9 if version > 1 => return Ok(Command::SetDomain(Box::new(Domain::decode(reader)?))),
+        _ => {}
     }
     let queue = QueueId(reader.varint_u32("queue id")?);
     Ok(match tag {
@@ -407,12 +455,24 @@ fn decode_command<'a>(entry: &'a [u8], reader: &mut Reader<'a>) -> Result<Comman
             let app = app.map(u32::try_from).transpose().or_else(|_| malformed("purge command"))?;
             Command::Purge { queue, app: app.map(AppKey) }
         }
-        6 => Command::CreateQueue {
-            queue,
-            uri: reader.str("queue uri")?,
-            settings: Box::new(QueueSettings::decode(reader)?),
-        },
-        7 => Command::UpdateQueue { queue, settings: Box::new(QueueSettings::decode(reader)?) },
+        6 if version == 1 => {
+            let uri = reader.str("queue uri")?;
+            let domain = Box::new(Domain::decode_unversioned(reader)?);
+            Command::CreateQueue { queue, uri, domain: domain.id, carried: Some(domain) }
+        }
+        7 if version == 1 => Command::SetDomain(Box::new(Domain::decode_unversioned(reader)?)),
+        10 if version > 1 => {
+            let uri = reader.str("queue uri")?;
+            let (domain, carried) = match reader.u8("queue domain")? {
+                0 => (DomainId(reader.varint_u32("domain id")?), None),
+                1 => {
+                    let domain = Box::new(Domain::decode(reader)?);
+                    (domain.id, Some(domain))
+                }
+                _ => return malformed("queue domain"),
+            };
+            Command::CreateQueue { queue, uri, domain, carried }
+        }
         8 => Command::DeleteQueue { queue },
         _ => return malformed("command tag"),
     })

@@ -1,7 +1,8 @@
 use super::*;
-use crate::ids::{DomainId, Guid};
+use crate::ids::Guid;
 use crate::message::Attributes;
-use crate::settings::tests::any_settings;
+use crate::settings::tests::any_domain;
+use crate::settings::{DomainSettings, DomainVersion};
 use proptest::prelude::*;
 
 fn message(guid: u8, data: &[u8]) -> Message {
@@ -37,7 +38,10 @@ fn describe(payload: &Bytes) -> Vec<String> {
 fn golden_bytes_of_every_command() {
     let mut builder = EntryBuilder::default();
     let queue = QueueId(300);
-    builder.create_queue(queue, "bmq://d/q", &QueueSettings::priority(DomainId(1)));
+    let version = DomainVersion { term: 3, index: 300 };
+    let domain = Domain { id: DomainId(1), version, settings: DomainSettings::priority() };
+    builder.create_queue(queue, "bmq://d/q", QueueDomain::Carried(&domain));
+    builder.create_queue(queue, "bmq://d/q", QueueDomain::Known(DomainId(2)));
     builder.publish(queue, message(0xaa, b"hello")).unwrap();
     builder.publish(queue, message(0xbb, b"!")).unwrap();
     for position in [7, 5, 6, 9] {
@@ -47,16 +51,17 @@ fn golden_bytes_of_every_command() {
     builder.expire(ExpireItem { queue, up_to: 300 });
     builder.purge(queue, None);
     builder.purge(queue, Some(AppKey(2)));
-    builder.update_queue(queue, &QueueSettings::priority(DomainId(1)));
+    builder.set_domain(&domain);
     builder.delete_queue(queue);
     let payload = builder.finish(1000).payload;
 
     let unlimited = "ffffffffffffffffff01";
-    let settings = format!("010000e0a71200{}0000{:02x}", unlimited.repeat(4), 1);
+    let domain = format!("0103ac020000e0a71200{}0000{:02x}", unlimited.repeat(4), 1);
     let guid = |byte: &str| byte.repeat(16);
     let expected = [
-        "01e807".to_owned(),
-        format!("06ac0209{}{settings}", hex(b"bmq://d/q")),
+        "02e807".to_owned(),
+        format!("0aac0209{}01{domain}", hex(b"bmq://d/q")),
+        format!("0aac0209{}0002", hex(b"bmq://d/q")),
         format!("01ac0202{}0000000502010103", guid("aa")),
         format!("{}0000000602010103{}", guid("bb"), hex(b"hello!")),
         "02ac02000205020100".to_owned(),
@@ -64,7 +69,7 @@ fn golden_bytes_of_every_command() {
         "04ac02ac02".to_owned(),
         "05ac0200".to_owned(),
         "05ac0203".to_owned(),
-        format!("07ac02{settings}"),
+        format!("09{domain}"),
         "08ac02".to_owned(),
     ]
     .concat();
@@ -110,7 +115,7 @@ fn an_empty_entry_and_an_empty_builder_have_no_commands() {
 
 #[test]
 fn a_newer_version_is_refused_by_name() {
-    assert_eq!(decode(&[2, 0]).unwrap_err(), Malformed { what: "entry version" });
+    assert_eq!(decode(&[3, 0]).unwrap_err(), Malformed { what: "entry version" });
 }
 
 #[test]
@@ -149,20 +154,20 @@ proptest! {
     }
 
     #[test]
-    fn publishes_and_settings_round_trip(
+    fn publishes_and_domains_round_trip(
         data in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20),
-        settings in any_settings(),
+        domain in any_domain(),
     ) {
         let mut builder = EntryBuilder::default();
-        builder.create_queue(QueueId(9), "bmq://d/q", &settings);
+        builder.create_queue(QueueId(9), "bmq://d/q", QueueDomain::Carried(&domain));
         for (number, data) in data.iter().enumerate() {
             builder.publish(QueueId(9), message(number as u8, data)).unwrap();
         }
         let payload = builder.finish(u64::MAX).payload;
         let (time, commands) = decode(&payload).unwrap();
         prop_assert_eq!(time, Some(u64::MAX));
-        let Command::CreateQueue { settings: read, .. } = &commands[0] else { panic!() };
-        prop_assert_eq!(&**read, &settings);
+        let Command::CreateQueue { carried, .. } = &commands[0] else { panic!() };
+        prop_assert_eq!(carried.as_deref(), Some(&domain));
         if let Some(Command::Publish(batch)) = commands.get(1) {
             for (number, header) in batch.iter().enumerate() {
                 prop_assert_eq!(header.guid, Guid([number as u8; 16]));
@@ -176,9 +181,9 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic_the_decoder(mut bytes: Vec<u8>, versioned: bool) {
-        if versioned {
-            bytes.insert(0, VERSION);
+    fn no_bytes_panic_the_decoder(mut bytes: Vec<u8>, version in 0..=VERSION) {
+        if version > 0 {
+            bytes.insert(0, version);
         }
         let _ = decode(&bytes);
     }

@@ -23,13 +23,18 @@
 //! use flintmq_queue::*;
 //!
 //! let queue = QueueId(1);
+//! let orders = Domain {
+//!     id: DomainId(1),
+//!     version: DomainVersion { term: 1, index: 1 },
+//!     settings: DomainSettings::priority(),
+//! };
 //! let mut partition = Partition::default();
 //! let mut builder = EntryBuilder::default();
 //! let mut applied = Applied::default();
 //! partition.lead();
 //!
 //! // Create a queue and publish to it; here the log is just a number.
-//! builder.create_queue(queue, "bmq://orders/new", &QueueSettings::priority(DomainId(1)));
+//! builder.create_queue(queue, "bmq://orders/new", QueueDomain::Carried(&orders));
 //! builder.publish(queue, Message {
 //!     guid: Guid([7; 16]),
 //!     attributes: Attributes::default(),
@@ -50,7 +55,7 @@
 //! partition.deliver(1 << 20, &mut out);
 //! assert_eq!(out.loads, [1]);
 //! # let mut again = EntryBuilder::default();
-//! # again.create_queue(queue, "bmq://orders/new", &QueueSettings::priority(DomainId(1)));
+//! # again.create_queue(queue, "bmq://orders/new", QueueDomain::Carried(&orders));
 //! # again.publish(queue, Message {
 //! #     guid: Guid([7; 16]),
 //! #     attributes: Attributes::default(),
@@ -110,10 +115,12 @@ pub use delivery::{
     Deliveries, Delivery, EntryMismatch, Filter, MAX_UNCONFIRMED, OpenError, Roles, Subscription,
     UnknownHandle,
 };
-pub use entry::{AttemptItem, Built, ConfirmItem, EntryBuilder, ExpireItem, MessageTooLarge};
+pub use entry::{
+    AttemptItem, Built, ConfirmItem, EntryBuilder, ExpireItem, MessageTooLarge, QueueDomain,
+};
 pub use ids::{AppKey, DomainId, Guid, HandleId, Index, Position, QueueId};
 pub use message::{Attributes, MAX_APP_DATA_BYTES, Message};
 pub use outcome::{Admission, Applied, ApplyError, CreateRefusal, Effect, Outcome};
 pub use partition::Partition;
-pub use settings::{Consistency, Limits, Mode, QueueSettings};
+pub use settings::{Consistency, Domain, DomainSettings, DomainVersion, Limits, Mode};
 pub use views::{AppView, Location, QueueView};

@@ -96,6 +96,9 @@ pub enum CreateRefusal {
     Exists,
     /// The mode is not available in this version.
     UnsupportedMode,
+    /// The partition does not know the domain, and the creation did not carry its settings: the
+    /// domain's last queue was deleted meanwhile. Propose it again with them.
+    UnknownDomain,
 }
 
 /// The cheap answer before a message is proposed; [`Outcome`] is the authority.

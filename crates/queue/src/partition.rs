@@ -10,7 +10,7 @@ use crate::delivery::{
 use crate::entry::{self, AttemptItem, Command, ConfirmItem, ExpireItem};
 use crate::ids::{DomainId, Guid, HandleId, Index, QueueId};
 use crate::outcome::{Admission, Applied, ApplyError};
-use crate::settings::QueueSettings;
+use crate::settings::{DomainSettings, DomainVersion, Limits};
 use crate::state::State;
 
 /// Many queues that share one replicated log.
@@ -95,7 +95,13 @@ impl Partition {
         out: &mut Applied,
     ) {
         let (state, engine) = (&mut self.state, self.engine.as_mut());
-        let id = command.queue();
+        let Some(id) = command.queue() else {
+            if let Command::SetDomain(domain) = command {
+                let updated = state.set_domain(*domain);
+                self.updated(&updated);
+            }
+            return;
+        };
         match &command {
             Command::Publish(batch) => {
                 let stored = state.publish(index, batch, &mut out.outcomes);
@@ -119,19 +125,28 @@ impl Partition {
             }
             Command::Expire { up_to, .. } => state.expire(id, *up_to, &mut out.effects),
             Command::Purge { app, .. } => state.purge(id, *app, &mut out.effects),
-            Command::CreateQueue { uri, settings, .. } => {
-                state.create_queue(id, uri, (**settings).clone(), &mut out.effects);
+            Command::CreateQueue { uri, domain, carried, .. } => {
+                let carried = carried.as_deref().cloned();
+                let updated = state.create_queue(id, uri, *domain, carried, &mut out.effects);
+                return self.updated(&updated);
             }
-            Command::UpdateQueue { settings, .. } => state.update_queue(id, (**settings).clone()),
             Command::DeleteQueue { .. } => state.delete_queue(id, &mut out.effects),
+            Command::SetDomain(_) => return,
         }
         let Some(engine) = engine else { return };
         let Some(queue) = state.queues.get(&id) else { return engine.deleted(id) };
         match &command {
             Command::Attempt { app, positions, .. } => engine.counted(queue, *app, positions),
             Command::Purge { app, .. } => engine.purged(queue, *app),
-            Command::UpdateQueue { .. } => engine.updated(queue),
             _ => {}
+        }
+    }
+
+    /// These queues have new settings.
+    fn updated(&mut self, queues: &[QueueId]) {
+        let Some(engine) = &mut self.engine else { return };
+        for queue in queues.iter().filter_map(|id| self.state.queues.get(id)) {
+            engine.updated(queue);
         }
     }
 
@@ -331,8 +346,20 @@ impl Partition {
     }
 
     /// The settings of a queue as last applied.
-    pub fn settings(&self, queue: QueueId) -> Option<&QueueSettings> {
-        self.state.queues.get(&queue).map(|queue| &queue.settings)
+    pub fn settings(&self, queue: QueueId) -> Option<&DomainSettings> {
+        self.state.queues.get(&queue).map(|queue| &*queue.settings)
+    }
+
+    /// The domain of a queue with the domain's limits.
+    pub fn domain_limits(&self, queue: QueueId) -> Option<(DomainId, Limits)> {
+        let queue = self.state.queues.get(&queue)?;
+        Some((queue.domain, queue.settings.domain_limits))
+    }
+
+    /// The settings of a domain that has queues in this partition, and how new they are.
+    pub fn domain(&self, domain: DomainId) -> Option<(DomainVersion, &DomainSettings)> {
+        let known = self.state.domains.get(domain)?;
+        Some((known.version, &known.settings))
     }
 
     fn engine_of(&mut self, handle: HandleId) -> Result<&mut Engine, UnknownHandle> {

@@ -1,14 +1,35 @@
-//! What a domain's policy says about a queue, as far as the state machine and delivery need it.
+//! What a domain's policy says about its queues, as far as the state machine and delivery need it.
 
 use crate::codec::{Malformed, Reader, malformed, put_str, put_varint};
 use crate::ids::DomainId;
 
-/// The policy of one queue. It is replicated inside the commands that create and update the queue,
-/// so every replica decides alike.
+/// A domain as partitions know it: the unit in which settings travel from the controller's metadata
+/// to the partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueSettings {
-    /// The domain whose meter this queue counts on.
-    pub domain: DomainId,
+pub struct Domain {
+    /// Which domain.
+    pub id: DomainId,
+    /// How new the settings are.
+    pub version: DomainVersion,
+    /// The policy that all its queues share.
+    pub settings: DomainSettings,
+}
+
+/// When the settings of a domain were changed last; greater means newer. The same version of a
+/// domain has the same settings everywhere, except [`DomainVersion::UNKNOWN`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DomainVersion {
+    /// Term of the controller's entry that changed it.
+    pub term: u64,
+    /// Index of that entry.
+    pub index: u64,
+}
+
+/// The policy of one domain. It is replicated in the commands that create queues and change
+/// domains, so every replica decides alike. A partition holds it once, whatever the number of
+/// queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainSettings {
     /// Who gets a message.
     pub mode: Mode,
     /// Milliseconds after arrival when a message may be dropped; 0 = never.
@@ -17,7 +38,7 @@ pub struct QueueSettings {
     pub dedup_window_ms: u64,
     /// How many consumer sessions may die holding a message before it is removed; 0 = any number.
     pub max_delivery_attempts: u8,
-    /// Limits of this queue.
+    /// Limits of each queue.
     pub queue_limits: Limits,
     /// Limits of all queues of the domain together, metered per partition.
     pub domain_limits: Limits,
@@ -67,11 +88,67 @@ impl Limits {
     pub const UNLIMITED: Self = Self { messages: u64::MAX, bytes: u64::MAX };
 }
 
-impl QueueSettings {
-    /// A priority queue of `domain` without limits, without TTL and with a history of five minutes.
-    pub fn priority(domain: DomainId) -> Self {
+impl DomainVersion {
+    /// Of settings that a version of this program without such numbers wrote: older than all
+    /// others. The later of two such changes counts.
+    pub const UNKNOWN: Self = Self { term: 0, index: 0 };
+
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
+        put_varint(out, self.term);
+        put_varint(out, self.index);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        const WHAT: &str = "domain version";
+        Ok(Self { term: reader.varint(WHAT)?, index: reader.varint(WHAT)? })
+    }
+}
+
+impl Domain {
+    /// The domain as bytes, for another node.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out
+    }
+
+    /// A domain from the bytes of [`Self::to_bytes`].
+    ///
+    /// # Errors
+    /// They are no domain, or one of a newer version of this program.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let domain = Self::decode(&mut reader)?;
+        reader.finish("domain")?;
+        Ok(domain)
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, u64::from(self.id.0));
+        self.version.encode(out);
+        self.settings.encode(out);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            id: DomainId(reader.varint_u32("domain id")?),
+            version: DomainVersion::decode(reader)?,
+            settings: DomainSettings::decode(reader)?,
+        })
+    }
+
+    /// A domain as version 1 wrote it into commands and records of queues: without a version.
+    pub(crate) fn decode_unversioned(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let id = DomainId(reader.varint_u32("domain id")?);
+        let settings = DomainSettings::decode(reader)?;
+        Ok(Self { id, version: DomainVersion::UNKNOWN, settings })
+    }
+}
+
+impl DomainSettings {
+    /// Priority queues without limits, without TTL and with a history of five minutes.
+    pub fn priority() -> Self {
         Self {
-            domain,
             mode: Mode::Priority,
             message_ttl_ms: 0,
             dedup_window_ms: 300_000,
@@ -84,26 +161,7 @@ impl QueueSettings {
         }
     }
 
-    /// The settings as bytes, for another node.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.encode(&mut out);
-        out
-    }
-
-    /// Settings from the bytes of [`Self::to_bytes`].
-    ///
-    /// # Errors
-    /// They are no settings, or those of a newer version.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes);
-        let settings = Self::decode(&mut reader)?;
-        reader.finish("queue settings")?;
-        Ok(settings)
-    }
-
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        put_varint(out, u64::from(self.domain.0));
         match &self.mode {
             Mode::Priority => out.push(0),
             Mode::Fanout { apps } => {
@@ -129,7 +187,6 @@ impl QueueSettings {
     }
 
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let domain = DomainId(reader.varint_u32("domain id")?);
         let mode = match reader.u8("queue mode")? {
             0 => Mode::Priority,
             1 => {
@@ -155,7 +212,6 @@ impl QueueSettings {
         let queue_limits = limits()?;
         let domain_limits = limits()?;
         Ok(Self {
-            domain,
             mode,
             message_ttl_ms,
             dedup_window_ms,
@@ -178,7 +234,7 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    pub(crate) fn any_settings() -> impl Strategy<Value = QueueSettings> {
+    pub(crate) fn any_domain() -> impl Strategy<Value = Domain> {
         let mode = prop_oneof![
             Just(Mode::Priority),
             prop::collection::vec("[a-z]{0,9}", 0..4).prop_map(|apps| Mode::Fanout { apps }),
@@ -187,15 +243,8 @@ pub(crate) mod tests {
         let limits = || (any::<u64>(), any::<u64>());
         (mode, any::<(u32, u64, u64, u8)>(), limits(), limits(), any::<(u32, u32, bool)>())
             .prop_map(
-                |(
-                    mode,
-                    (domain, ttl, window, attempts),
-                    queue,
-                    all,
-                    (readers, writers, strong),
-                )| {
-                    QueueSettings {
-                        domain: DomainId(domain),
+                |(mode, (id, ttl, window, attempts), queue, all, (readers, writers, strong))| {
+                    let settings = DomainSettings {
                         mode,
                         message_ttl_ms: ttl,
                         dedup_window_ms: window,
@@ -209,19 +258,25 @@ pub(crate) mod tests {
                         } else {
                             Consistency::Eventual
                         },
-                    }
+                    };
+                    let version = DomainVersion { term: ttl, index: window };
+                    Domain { id: DomainId(id), version, settings }
                 },
             )
     }
 
     proptest! {
         #[test]
-        fn settings_round_trip(settings in any_settings()) {
-            let mut out = Vec::new();
-            settings.encode(&mut out);
-            let mut reader = Reader::new(&out);
-            prop_assert_eq!(QueueSettings::decode(&mut reader).unwrap(), settings);
-            prop_assert!(reader.finish("settings").is_ok());
+        fn a_domain_comes_back_from_its_bytes(domain in any_domain()) {
+            let mut bytes = domain.to_bytes();
+            prop_assert_eq!(&Domain::from_bytes(&bytes).unwrap(), &domain);
+            bytes.push(0);
+            prop_assert!(Domain::from_bytes(&bytes).is_err(), "it has an end");
+        }
+
+        #[test]
+        fn no_bytes_panic_the_reader(bytes: Vec<u8>) {
+            let _ = Domain::from_bytes(&bytes);
         }
     }
 }

@@ -68,7 +68,7 @@ pub use effect::{Notice, ShardEffect, ShardError};
 pub use flintmq_log_store::{AppendKind, CheckpointBatch, DiskState, QueueRecord, ReadError};
 pub use input::{FromStore, ShardInput, StoreEvent, StoreEvents};
 pub use machine::{Committed, Group, Machine, MachineFailure, NotProposed, NotSent};
-pub use network::{Network, hosted_group};
+pub use network::{Network, hosted_group, own_number};
 pub use replica::{StoredGroup, StoredState, read_state};
 pub use shard::{Shard, ShardParts};
 pub use status::{Leaderless, ReplicaStatus};

@@ -31,7 +31,8 @@ pub const fn hosted_group(group: GroupId) -> GroupId {
 }
 
 /// The number under which shards talk about this group.
-pub(crate) const fn own_number(group: GroupId) -> GroupId {
+#[must_use]
+pub const fn own_number(group: GroupId) -> GroupId {
     GroupId(group.0 | SHARDS_OWN)
 }
 

@@ -10,7 +10,7 @@ use super::answer::{Answer, Failure};
 use super::{AdminState, Node, fresh};
 use crate::controller::{DomainRecord, Metadata};
 use crate::domain::DomainDefinition;
-use crate::domain_settings::send_domain_settings;
+use crate::domain_settings::bring_into_force;
 
 /// `GET /api/v1/domains`
 pub(super) async fn list(State(state): State<AdminState>) -> Answer {
@@ -57,7 +57,7 @@ pub(super) async fn update(
     let node = state.node()?;
     fresh::fresh_metadata(node).await?;
     node.controller.update_domain(definition).await?;
-    send_domain_settings(&node.controller, &node.partitions, Some(&name)).await;
+    bring_into_force(&node.controller, &node.partitions, &name).await;
     tracing::info!(domain = name, "domain updated");
     Ok(Json(json!({ "name": name })))
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
 use super::formation::Formation;
-use super::forming::{Word, tell};
+use super::forming::{FormationMessage, send};
 use super::founding::Founders;
 use crate::controller::{
     ClusterMembership, Controller, ControllerError, MembershipCommand, NodeState,
@@ -57,16 +57,16 @@ impl Answering {
     }
 
     pub(super) fn answer(&self, from: NodeId, frame: &Bytes) {
-        let Ok(word) = serde_json::from_slice::<Word>(frame) else { return };
-        if word.removed {
+        let Ok(message) = serde_json::from_slice::<FormationMessage>(frame) else { return };
+        if message.removed {
             self.removed.cancel();
             return;
         }
-        if word.asks {
+        if message.asks {
             let verdict = self.verdict(from);
-            self.tell_verdict(from, word.number, &verdict);
+            self.tell_verdict(from, message.number, &verdict);
             if verdict == Verdict::Expected {
-                self.admit(from, word.number);
+                self.admit(from, message.number);
             }
         }
     }
@@ -77,7 +77,8 @@ impl Answering {
 
     fn tell_verdict(&self, to: NodeId, theirs: u64, verdict: &Verdict) {
         let (number, founders) = (self.formation.number, self.founders());
-        let word = match verdict {
+        let plain = || FormationMessage { number, ..FormationMessage::default() };
+        let message = match verdict {
             Verdict::Known { directory, joins } => {
                 if *directory != theirs {
                     tracing::error!(
@@ -91,14 +92,14 @@ impl Answering {
                     (None, BTreeMap::new())
                 };
                 let formed_with = Some(*directory);
-                Word { number, formed_with, joins, nodes, founders, ..Word::default() }
+                FormationMessage { formed_with, joins, nodes, founders, ..plain() }
             }
             // Even before it is admitted: from here on it takes part in no other formation.
-            Verdict::Expected | Verdict::Newborn => Word { number, founders, ..Word::default() },
-            Verdict::Unexpected => Word { number, unexpected: true, ..Word::default() },
-            Verdict::Removed => Word { number, removed: true, ..Word::default() },
+            Verdict::Expected | Verdict::Newborn => FormationMessage { founders, ..plain() },
+            Verdict::Unexpected => FormationMessage { unexpected: true, ..plain() },
+            Verdict::Removed => FormationMessage { removed: true, ..plain() },
         };
-        tell(&self.links, to, &word);
+        send(&self.links, to, &message);
     }
 
     /// With whom the cluster began.

@@ -5,17 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flintmq_consensus::{GroupId, NodeId};
+use flintmq_consensus::NodeId;
+use flintmq_peer_message::{Addressee, PeerMessage};
 use flintmq_transport::{Event, Inbound};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::PeerLinks;
 use super::formation::{Formation, FormationError, save};
 use super::founding::{Founders, Founding, Showing};
-use super::{PeerLinks, arrivals};
-
-/// The number under which nodes talk about their formation; no group has it.
-pub(super) const FORMATION: GroupId = GroupId(u32::MAX);
 
 /// How often a node asks again.
 const ASK: Duration = Duration::from_millis(100);
@@ -25,7 +23,7 @@ const PATIENCE: u32 = 50;
 
 /// What nodes say to each other about it.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Word {
+pub(super) struct FormationMessage {
     /// The sender's number.
     pub(super) number: u64,
     /// The number that the sender knows the receiver by.
@@ -96,8 +94,8 @@ pub(super) async fn form(
             batch = inbound.gateway.recv() => {
                 let Some(batch) = batch else { return Err(FormationError::Stopping) };
                 let mut is_over = false;
-                for word in batch.frames.iter().filter_map(word_of) {
-                    is_over |= waiting.hear(batch.from, word, now())?;
+                for message in batch.frames.iter().filter_map(formation_message) {
+                    is_over |= waiting.hear(batch.from, message, now())?;
                 }
                 if is_over {
                     break;
@@ -133,29 +131,34 @@ impl Waiting<'_> {
         Ok(is_over)
     }
 
-    fn hear(&mut self, from: NodeId, word: Word, now: u64) -> Result<bool, FormationError> {
-        if word.removed {
+    fn hear(
+        &mut self,
+        from: NodeId,
+        message: FormationMessage,
+        now: u64,
+    ) -> Result<bool, FormationError> {
+        if message.removed {
             let file = self.formation.file.clone();
             self.formation.clone().part();
             return Err(FormationError::Removed(file));
         }
-        if word.formed_with.is_some_and(|number| number != self.formation.number) {
+        if message.formed_with.is_some_and(|number| number != self.formation.number) {
             return Err(FormationError::Forgotten(from));
         }
-        self.unexpected = word.unexpected;
-        if let Some(partitions) = word.joins {
+        self.unexpected = message.unexpected;
+        if let Some(partitions) = message.joins {
             self.formation.joined = Some(partitions);
-            self.formation.nodes = word.nodes;
-            self.formation.founders = word.founders;
+            self.formation.nodes = message.nodes;
+            self.formation.founders = message.founders;
             save(&self.formation)?;
             tracing::info!(by = from.0, partitions, "the cluster admits this node");
             return Ok(true);
         }
-        if !word.founders.is_empty() {
-            return self.learn(from, word.founders);
+        if !message.founders.is_empty() {
+            return self.learn(from, message.founders);
         }
-        if let Some(showing) = word.showing.filter(|_| self.formation.founders.is_empty()) {
-            let changed = self.founding.hear(from.0, word.number, showing, now);
+        if let Some(showing) = message.showing.filter(|_| self.formation.founders.is_empty()) {
+            let changed = self.founding.hear(from.0, message.number, showing, now);
             if changed {
                 self.keep_position()?;
             }
@@ -165,7 +168,7 @@ impl Waiting<'_> {
             }
             return Ok(is_over);
         }
-        if word.asks {
+        if message.asks {
             self.tell(from, false);
         }
         Ok(false)
@@ -216,7 +219,9 @@ impl Waiting<'_> {
         let founders = self.formation.founders.clone();
         let showing = founders.is_empty().then(|| self.founding.showing());
         let number = self.formation.number;
-        tell(self.links, to, &Word { number, asks, founders, showing, ..Word::default() });
+        let message =
+            FormationMessage { number, asks, founders, showing, ..FormationMessage::default() };
+        send(self.links, to, &message);
     }
 
     /// What this node waits for, for an operator.
@@ -237,17 +242,43 @@ impl Waiting<'_> {
     }
 }
 
-pub(super) fn tell(links: &PeerLinks, to: NodeId, word: &Word) {
-    if let Ok(word) = serde_json::to_vec(word) {
+pub(super) fn send(links: &PeerLinks, to: NodeId, message: &FormationMessage) {
+    if let Ok(body) = serde_json::to_vec(message) {
         // Not connected yet: it is asked again.
-        let _not_sent = links.send_gateway(to, FORMATION, Bytes::from(word));
+        let message = PeerMessage::new(Addressee::Formation, Bytes::from(body));
+        let _not_sent = links.send_message(to, message);
     }
 }
 
-fn word_of(frame: &Bytes) -> Option<Word> {
-    let (group, frame) = arrivals::split(frame.clone())?;
-    if group != FORMATION {
+/// None for a message about something else, which comes from a node that has formed, and for one
+/// that this version cannot read: the sender repeats it, and waits.
+fn formation_message(frame: &Bytes) -> Option<FormationMessage> {
+    let message = PeerMessage::decode(frame.clone()).ok()?;
+    if message.to != Addressee::Formation {
         return None;
     }
-    serde_json::from_slice(&frame).ok()
+    serde_json::from_slice(&message.body).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_of_another_node_panic_the_decoder(noise: Vec<u8>, at: usize, byte: u8) {
+            let _ = formation_message(&Bytes::from(noise));
+            let message = FormationMessage { number: 7, asks: true, ..Default::default() };
+            let body = Bytes::from(serde_json::to_vec(&message).unwrap());
+            let message = PeerMessage::new(Addressee::Formation, body);
+            let mut frame = [message.head(), message.body].concat();
+            let whole = formation_message(&Bytes::from(frame.clone())).unwrap();
+            prop_assert!(whole.number == 7 && whole.asks && !whole.removed);
+            let at = at % frame.len();
+            frame[at] = byte;
+            let _ = formation_message(&Bytes::from(frame));
+        }
+    }
 }

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use flintmq_consensus::{GroupId, NodeId, Packet};
+use flintmq_consensus::{NodeId, Packet};
+use flintmq_peer_message::{Addressee, PeerMessage};
 use flintmq_transport::{CertificateError, Frame, Lane, SendError, Transport, wire};
+
+use super::addressing::lane_of;
 
 /// The connections to all other nodes; cheap to clone.
 #[derive(Clone)]
@@ -37,28 +39,23 @@ impl PeerLinks {
         }
     }
 
-    /// Sends a message to the shard that hosts the same group on another node. Frames arrive in
-    /// order, as long as the connection holds.
+    /// Sends a message to a part of another node. Messages for one addressee arrive in order, as
+    /// long as the connection holds.
     ///
     /// # Errors
     /// It was not sent: [`SendError::Full`] may be tried again, all others mean that the connection
     /// is gone or never was.
-    pub(crate) fn send_gateway(
-        &self,
-        to: NodeId,
-        group: GroupId,
-        frame: Bytes,
-    ) -> Result<(), SendError> {
-        let head = Bytes::copy_from_slice(&group.0.to_be_bytes());
-        self.transport.send(to, Lane::gateway(group.0), Frame::new(head, vec![frame]))
+    pub(crate) fn send_message(&self, node: NodeId, message: PeerMessage) -> Result<(), SendError> {
+        let frame = Frame::new(message.head(), vec![message.body]);
+        self.transport.send(node, lane_of(message.to), frame)
     }
 
-    /// Waits until more can be sent to this node for this group, or the connection is gone.
+    /// Waits until more can be sent to this part of the node, or the connection is gone.
     ///
     /// # Errors
     /// The connection is gone.
-    pub(crate) async fn gateway_room(&self, to: NodeId, group: GroupId) -> Result<(), SendError> {
-        self.transport.room(to, Lane::gateway(group.0)).await
+    pub(crate) async fn message_room(&self, node: NodeId, to: Addressee) -> Result<(), SendError> {
+        self.transport.room(node, lane_of(to)).await
     }
 
     /// Names the founders; from here on only nodes of the same ones, or of none yet, are connected.

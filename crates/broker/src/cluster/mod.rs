@@ -5,6 +5,7 @@
 //! from the configuration at first, and from the cluster membership afterwards
 //! (`peers`, `admission`).
 
+mod addressing;
 mod admission;
 mod arrivals;
 mod formation;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use addressing::addressee_of;
 pub(crate) use formation::{Directory, Formation, FormationError};
 pub(crate) use links::PeerLinks;
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
 use super::formation::Formation;
-use super::forming::{Word, tell};
+use super::forming::{FormationMessage, send};
 use crate::controller::{ClusterMembership, NodeState};
 
 /// How long a node that was removed has to hear of it before its connection is closed.
@@ -81,11 +81,9 @@ impl PeerList {
     /// Tells it, and leaves it a moment to hear it.
     fn part_with(&self, peer: NodeId) {
         tracing::info!(peer = peer.0, "a node was removed from the cluster");
-        tell(
-            &self.links,
-            peer,
-            &Word { number: self.formation.number, removed: true, ..Word::default() },
-        );
+        let number = self.formation.number;
+        let message = FormationMessage { number, removed: true, ..FormationMessage::default() };
+        send(&self.links, peer, &message);
         let (links, liveness) = (self.links.clone(), self.liveness.clone());
         tokio::spawn(async move {
             tokio::time::sleep(FAREWELL).await;

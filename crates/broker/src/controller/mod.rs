@@ -10,7 +10,9 @@ mod first_nodes;
 use std::sync::Arc;
 
 use arc_swap::Guard;
-use flintmq_controller::{ChangeError, NewQueuePolicy, PlanningSettings, Refusal};
+use flintmq_controller::{
+    ChangeError, DomainVersion, NewQueuePolicy, PlanningSettings, Refusal,
+};
 use tokio::sync::watch;
 
 use crate::config::UndefinedDomain;
@@ -69,6 +71,12 @@ impl Controller {
     /// The nodes and what they hold, to wait for.
     pub(crate) fn watch_membership(&self) -> watch::Receiver<Arc<ClusterMembership>> {
         self.handle.membership()
+    }
+
+    /// The greatest version of all domains, to wait for a change of one. What it announces is in
+    /// [`Self::metadata`] by then.
+    pub(crate) fn watch_domains(&self) -> watch::Receiver<DomainVersion> {
+        self.handle.domain_version()
     }
 
     /// How many partitions the cluster has.

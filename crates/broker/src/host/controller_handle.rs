@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use flintmq_consensus::Time;
 use flintmq_controller::{
-    CatchUpError, ChangeError, ClusterMembership, Effect, Metadata, MetadataCommand,
+    CatchUpError, ChangeError, ClusterMembership, DomainVersion, Effect, Metadata, MetadataCommand,
     PlanningSettings, Request,
 };
 use flintmq_shard::ReplicaStatus;
@@ -31,6 +31,7 @@ pub(crate) struct ControllerHandle {
     shard: ShardSender,
     tickets: Arc<Tickets<ControllerAnswer>>,
     metadata: Arc<ArcSwap<Metadata>>,
+    domains: watch::Receiver<DomainVersion>,
     membership: watch::Receiver<Arc<ClusterMembership>>,
     status: watch::Receiver<ReplicaStatus>,
     clock: CoreClock,
@@ -40,6 +41,7 @@ pub(crate) struct ControllerHandle {
 pub(crate) struct ControllerEffects {
     tickets: Arc<Tickets<ControllerAnswer>>,
     metadata: Arc<ArcSwap<Metadata>>,
+    domains: watch::Sender<DomainVersion>,
     membership: watch::Sender<Arc<ClusterMembership>>,
 }
 
@@ -52,13 +54,23 @@ pub(crate) fn controller(
 ) -> (ControllerHandle, ControllerEffects) {
     let tickets = Arc::<Tickets<ControllerAnswer>>::default();
     let (membership, followed) = watch::channel(Arc::clone(metadata.membership()));
+    let (domains, changes) = watch::channel(metadata.domain_version());
     let metadata = Arc::new(ArcSwap::from_pointee(metadata));
     let effects = ControllerEffects {
         tickets: Arc::clone(&tickets),
         metadata: Arc::clone(&metadata),
+        domains,
         membership,
     };
-    let handle = ControllerHandle { shard, tickets, metadata, membership: followed, status, clock };
+    let handle = ControllerHandle {
+        shard,
+        tickets,
+        metadata,
+        domains: changes,
+        membership: followed,
+        status,
+        clock,
+    };
     (handle, effects)
 }
 
@@ -71,6 +83,11 @@ impl ControllerHandle {
     /// The nodes and what they hold, to wait for.
     pub(crate) fn membership(&self) -> watch::Receiver<Arc<ClusterMembership>> {
         self.membership.clone()
+    }
+
+    /// The greatest version of all domains, to wait for a change of one.
+    pub(crate) fn domain_version(&self) -> watch::Receiver<DomainVersion> {
+        self.domains.clone()
     }
 
     /// State of the group's replica, to wait for.
@@ -122,7 +139,12 @@ impl ControllerEffects {
     /// Does what the controller asks for.
     pub(super) fn carry_out(&self, effect: Effect, shard: &ShardSender) {
         match effect {
-            Effect::MetadataChanged(metadata) => self.metadata.store(Arc::new(metadata)),
+            Effect::MetadataChanged(metadata) => {
+                let version = metadata.domain_version();
+                self.metadata.store(Arc::new(metadata));
+                // A version may also be less than the one before: with the newest domain gone.
+                self.domains.send_if_modified(|known| std::mem::replace(known, version) != version);
+            }
             Effect::MembershipChanged(membership) => {
                 shard.signal(Signal::Assignment(Arc::new(flintmq_node::assignment(&membership))));
                 self.membership.send_replace(membership);

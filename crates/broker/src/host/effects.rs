@@ -9,7 +9,7 @@ use flintmq_protocol::control::StatusCategory;
 use flintmq_shard::{Notice, ShardEffect, read_state};
 
 use super::inbox::Signal;
-use super::run::ShardHost;
+use super::run::{CreatedQueue, ShardHost};
 use crate::metrics::{ELECTIONS, HISTORY_FORKS, LEADER_TRANSFERS};
 
 impl ShardHost {
@@ -65,6 +65,10 @@ impl ShardHost {
                 if let Some(link) = self.sessions.get(session) {
                     link.end(reason);
                 }
+            }
+            Effect::QueueCreated { uri, version } => {
+                // Without a receiver the node is stopping.
+                let _gone = self.created.send(CreatedQueue { group, uri, version });
             }
             Effect::QueueOpened { queue, uri } => self.series.open(group, queue, &uri),
             Effect::QueueClosed { queue, uri } => self.series.close(group, queue, &uri),

@@ -34,6 +34,6 @@ pub(crate) use group_admin::GroupAdmin;
 pub(crate) use inbox::{FromPeer, ShardSender, Signal, inbox};
 pub(crate) use network::ShardNetwork;
 pub(crate) use partition_handle::{PartitionHandle, Peeked, partition_of};
-pub(crate) use run::{HostParts, ShardHost};
+pub(crate) use run::{CreatedQueue, HostParts, ShardHost};
 pub(crate) use session_table::SessionTable;
 pub(crate) use tickets::Tickets;

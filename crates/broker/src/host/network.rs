@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use flintmq_consensus::{Class, GroupId, Message, NodeId, Packet};
+use flintmq_peer_message::PeerMessage;
 use flintmq_shard::{Network, NotSent};
 use flintmq_transport::{Lane, SendError};
 
 use super::inbox::{ShardSender, Signal};
-use crate::cluster::PeerLinks;
+use crate::cluster::{PeerLinks, addressee_of};
 
 /// The connections to the other nodes; none for a node alone.
 pub(crate) struct ShardNetwork {
@@ -56,13 +57,14 @@ impl Network for ShardNetwork {
 
     fn send_message(&mut self, to: NodeId, group: GroupId, message: Bytes) -> Result<(), NotSent> {
         let Some(links) = &self.links else { return Err(NotSent::Gone) };
-        match links.send_gateway(to, group, message) {
+        let addressee = addressee_of(group);
+        match links.send_message(to, PeerMessage::new(addressee, message)) {
             Ok(()) => Ok(()),
             Err(SendError::Full { .. }) => {
                 let (links, shard) = (links.clone(), self.shard.clone());
                 self.runtime.spawn(async move {
                     // A connection that ends counts as an unreachable node.
-                    let _gone: Result<(), SendError> = links.gateway_room(to, group).await;
+                    let _gone: Result<(), SendError> = links.message_room(to, addressee).await;
                     shard.signal(Signal::Room { peer: to });
                 });
                 Err(NotSent::Full)

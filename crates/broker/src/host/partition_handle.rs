@@ -10,7 +10,7 @@ use flintmq_partition::{
     SessionEnded, SessionId, Ticket,
 };
 use flintmq_protocol::guid::MessageGuid;
-use flintmq_queue::{Attributes, Location, Partition, QueueId};
+use flintmq_queue::{Attributes, Domain, Location, Partition, QueueId};
 use flintmq_shard::ReplicaStatus;
 use flintmq_storage::LogStore;
 use tokio::sync::{oneshot, watch};
@@ -120,6 +120,22 @@ impl PartitionHandle {
         }
     }
 
+    /// Brings the settings of a domain into force for its queues in the partition, whoever leads it.
+    pub(crate) async fn set_domain(
+        &self,
+        domain: Arc<Domain>,
+    ) -> Result<Result<(), AdminRefusal>, Stopping> {
+        match self.begin_set_domain(domain).await.await {
+            Ok(Answer::DomainSet(result)) => Ok(result),
+            _ => Err(Stopping),
+        }
+    }
+
+    /// As [`Self::set_domain`], without waiting for the answer.
+    pub(crate) async fn begin_set_domain(&self, domain: Arc<Domain>) -> oneshot::Receiver<Answer> {
+        self.begin(|ticket| Request::SetDomain { ticket, domain }).await
+    }
+
     /// What stands in a queue.
     pub(crate) async fn view(&self, queue: QueueId) -> Result<Option<QueueSnapshot>, Stopping> {
         match self.ask(|ticket| Request::View { ticket, queue }).await? {
@@ -155,11 +171,6 @@ impl PartitionHandle {
         let (group, store) = (self.group, Arc::clone(store));
         let read = tokio::task::spawn_blocking(move || read(group, &*store, &locations)).await;
         read.map_err(|_| Stopping)
-    }
-
-    /// Waits until everything asked for before is committed and applied, as far as this node leads.
-    pub(crate) async fn settled(&self) -> Result<(), Stopping> {
-        self.ask(|ticket| Request::Settled { ticket }).await.map(|_| ())
     }
 
     /// Which queues have been empty and closed for this long, by URI.

@@ -7,11 +7,12 @@ use std::time::Duration;
 use flintmq_consensus::GroupId;
 use flintmq_node::{NodeEffect, NodeMachine, NodeRequest};
 use flintmq_partition::{Answer, Request, SessionId};
+use flintmq_queue::DomainVersion;
 use flintmq_shard::{AdminAnswer, ReplicaStatus, Shard, ShardEffect, ShardInput};
 use flintmq_storage::LogStore;
 use metrics::Histogram;
 use rustc_hash::FxHashSet;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::clock::{Alarm, CoreClock, wall_clock_ms};
@@ -30,6 +31,16 @@ const MAX_PER_TURN: usize = 256;
 /// How often the statuses of all groups are published, changed or not.
 const STATUS: Duration = Duration::from_secs(1);
 
+/// A queue that was created in a partition which this node leads.
+pub(crate) struct CreatedQueue {
+    /// The partition.
+    pub(crate) group: GroupId,
+    /// Its canonical URI.
+    pub(crate) uri: String,
+    /// The settings of its domain under which it was created.
+    pub(crate) version: DomainVersion,
+}
+
 /// What the host is made of.
 pub(crate) struct HostParts {
     pub(crate) shard: Shard<NodeMachine>,
@@ -43,6 +54,8 @@ pub(crate) struct HostParts {
     pub(crate) admin_tickets: Arc<Tickets<AdminAnswer>>,
     pub(crate) controller: ControllerEffects,
     pub(crate) statuses: BTreeMap<GroupId, watch::Sender<ReplicaStatus>>,
+    /// Queues that were created; who takes them only looks at the metadata.
+    pub(crate) created: mpsc::UnboundedSender<CreatedQueue>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fatal: FatalSignal,
 }
@@ -60,6 +73,7 @@ pub(crate) struct ShardHost {
     pub(super) admin_tickets: Arc<Tickets<AdminAnswer>>,
     pub(super) controller: ControllerEffects,
     statuses: BTreeMap<GroupId, watch::Sender<ReplicaStatus>>,
+    pub(super) created: mpsc::UnboundedSender<CreatedQueue>,
     statuses_due: Instant,
     pub(super) series: QueueSeriesTable,
     pub(super) fatal: FatalSignal,
@@ -86,6 +100,7 @@ impl ShardHost {
             admin_tickets: parts.admin_tickets,
             controller: parts.controller,
             statuses: parts.statuses,
+            created: parts.created,
             statuses_due: Instant::now(),
             series: QueueSeriesTable::new(parts.metrics),
             fatal: parts.fatal,

@@ -204,7 +204,7 @@ metrics_list! {
 }
 
 metrics_list! {
-    PER_CLUSTER: "Metrics of groups with several members, recorded as `PER_NODE` are. A node that \
+    PER_CLUSTER: "Metrics of clusters of several nodes, recorded as `PER_NODE` are. A node that \
         runs alone has none of them.";
     GROUP_FOLLOWER_LAG = Kind::Gauge, Count, &["group", "peer"], "group_follower_lag_entries",
         "Entries of the group's log that the peer has not acknowledged to this node, its leader.";
@@ -214,6 +214,8 @@ metrics_list! {
         "Leaderships that this node was asked to hand over, by result.";
     HISTORY_FORKS = Kind::Counter, Count, &["group"], "history_forks_total",
         "Times that the group went on without knowing what had been acknowledged.";
+    UNREADABLE_MESSAGES = Kind::Counter, Count, &["reason"], "peer_messages_unreadable_total",
+        "Messages of other nodes that were dropped because this version cannot read them, by reason.";
 }
 
 const PEER: &[&str] = &["peer"];

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flintmq_partition::{HandleRole, Open, OpenRefusal, Request};
+use flintmq_partition::{HandleRole, Open, OpenRefusal};
 use flintmq_protocol::control::{
     DEFAULT_APP_ID, OpenQueue, OpenQueueResponse, QueueHandleParameters, RESERVED_QUEUE_IDS,
     RoutingConfiguration, StatusCategory,
@@ -113,7 +113,7 @@ impl OpenPlan {
         for _ in 0..DELETED_RETRIES {
             let placed = controller.place(self.uri.canonical(), domain).await;
             let (place, record) = placed.map_err(refusal_of)?;
-            match self.open_at((context, controller), link, &place, &record).await {
+            match self.open_at(context, link, &place, &record).await {
                 Err(NotOpened::Deleted) => tokio::time::sleep(DELETED_PAUSE).await,
                 Err(NotOpened::Refused(refusal)) => return Err(refusal),
                 Ok(parts) => return Ok(parts),
@@ -124,7 +124,7 @@ impl OpenPlan {
 
     async fn open_at(
         &self,
-        (context, controller): (&SessionContext, &Controller),
+        context: &SessionContext,
         link: &Arc<SessionLink>,
         place: &QueuePlace,
         record: &DomainRecord,
@@ -149,7 +149,6 @@ impl OpenPlan {
                 }
             }
         }
-        self.catch_up_with_domain((context, controller), place, record).await;
         let deduplication = record.definition.deduplication_time_ms;
         Ok(OpenedParts {
             queue: OpenedQueue {
@@ -167,22 +166,6 @@ impl OpenPlan {
                 deduplication_time_ms: i32::try_from(deduplication).unwrap_or(i32::MAX),
             },
         })
-    }
-
-    /// The domain may have been changed while the queue was being created from its old definition.
-    async fn catch_up_with_domain(
-        &self,
-        (context, controller): (&SessionContext, &Controller),
-        place: &QueuePlace,
-        used: &DomainRecord,
-    ) {
-        if let Some((_, now)) = controller.lookup(self.uri.canonical())
-            && now != *used
-        {
-            let settings = Box::new(now.queue_settings());
-            let update = Request::UpdateQueue { queue: place.id(), settings };
-            context.send(place.partition, update).await;
-        }
     }
 
     /// Only fan-out queues have apps, and their readers must name one.
@@ -224,7 +207,7 @@ impl OpenPlan {
             handle,
             queue: place.id(),
             uri: self.uri.canonical().to_owned(),
-            settings: record.queue_settings(),
+            domain: Arc::new(record.for_partitions()),
             role,
         });
         let refusal = match opened.await {

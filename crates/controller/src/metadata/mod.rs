@@ -12,7 +12,7 @@ mod state;
 mod tests;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flintmq_consensus::LogPosition;
@@ -116,7 +116,7 @@ impl Metadata {
     /// ones are not among them. The cost depends on their number only.
     ///
     /// Keep the version of the last one, or [`Self::domain_version`], for the next call. A new
-    /// leader of a partition starts with [`Self::domains`]: what changed before versions were
+    /// leader of a partition starts with [`Self::domains_in`]: what changed before versions were
     /// counted has version zero.
     pub fn domains_changed_since(
         &self,
@@ -129,6 +129,18 @@ impl Metadata {
     /// The greatest version of all domains.
     pub fn domain_version(&self) -> DomainVersion {
         self.by_version.last().map(|((version, _), _)| *version).unwrap_or_default()
+    }
+
+    /// The domains that have queues in a partition, by name. Walks all queues.
+    pub fn domains_in(&self, partition: u32) -> impl Iterator<Item = &DomainRecord> {
+        let here = self.queues.values().filter(move |place| place.partition == partition);
+        let names: BTreeSet<&str> = here.map(|place| place.domain.as_str()).collect();
+        names.into_iter().filter_map(|name| self.domain(name))
+    }
+
+    /// The partitions that hold queues of a domain. The cost depends on its number of queues.
+    pub fn partitions_of(&self, domain: &str) -> BTreeSet<u32> {
+        self.queues_in(domain).map(|(_, place)| place.partition).collect()
     }
 
     /// The nodes, and which of them are to hold what.

@@ -123,6 +123,9 @@ fn on_answer(cx: &mut Context, answer: peer_message::Answer) {
         Some(AdminRequest::Delete { ticket, .. }) => {
             cx.answer(ticket, Answer::Deleted(refusal.map_or(Ok(()), Err)));
         }
+        Some(AdminRequest::SetDomain { ticket, .. }) => {
+            cx.answer(ticket, Answer::DomainSet(refusal.map_or(Ok(()), Err)));
+        }
         None => {}
     }
 }

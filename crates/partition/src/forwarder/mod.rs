@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_consensus::{NodeId, Term, Time};
-use flintmq_queue::{HandleId, QueueId, QueueSettings, Subscription};
+use flintmq_queue::{Domain, HandleId, QueueId, Subscription};
 use flintmq_shard::{Group, NotSent};
 
 use crate::context::Context;
@@ -157,10 +157,10 @@ impl Forwarder {
         // what was confirmed.
         let local = cx.handles.in_order();
         for (handle, open) in &local {
-            self.queue_open(*handle, open.queue, &open.uri, &open.settings, open.role);
+            self.queue_open(*handle, open.queue, &open.uri, None, open.role);
         }
         for open in cx.pending.opens.values() {
-            self.queue_open(open.handle, open.queue, &open.uri, &open.settings, open.role);
+            self.queue_open(open.handle, open.queue, &open.uri, Some(&open.domain), open.role);
         }
         let paused: Vec<u64> =
             local.iter().filter(|(handle, _)| cx.is_paused(*handle)).map(|(h, _)| h.0).collect();
@@ -198,25 +198,27 @@ impl Forwarder {
 
     pub(crate) fn on_open(&mut self, cx: &mut Context, group: &mut dyn Group, open: Box<Open>) {
         self.flush_confirms(cx);
-        self.queue_open(open.handle, open.queue, &open.uri, &open.settings, open.role);
+        self.queue_open(open.handle, open.queue, &open.uri, Some(&open.domain), open.role);
         cx.pending.opens.insert(open.handle, open);
         self.send_outgoing(group);
     }
 
+    /// With the domain, from which the queue is created if it has to be. What was open before
+    /// exists.
     fn queue_open(
         &mut self,
         handle: HandleId,
         queue: QueueId,
         uri: &str,
-        settings: &QueueSettings,
+        domain: Option<&Domain>,
         role: HandleRole,
     ) {
         self.queue(PeerMessage::Open(peer_message::Open {
             handle: handle.0,
             queue: queue.0,
             uri: uri.to_owned(),
-            settings: settings.to_bytes().into(),
             reads: role.reads(),
+            domain: domain.map(Domain::to_bytes).unwrap_or_default().into(),
         }));
     }
 
@@ -365,18 +367,6 @@ impl Forwarder {
         }
     }
 
-    /// A domain's definition changed. It is replicated: a leader to come finds it by itself.
-    pub(crate) fn on_update(
-        &mut self,
-        group: &mut dyn Group,
-        queue: QueueId,
-        settings: &QueueSettings,
-    ) {
-        let settings = settings.to_bytes().into();
-        self.queue(PeerMessage::Update(peer_message::Update { queue: queue.0, settings }));
-        self.send_outgoing(group);
-    }
-
     /// An administrator's request: the leader carries it out.
     pub(crate) fn on_admin(
         &mut self,
@@ -389,16 +379,22 @@ impl Forwarder {
         }
         self.queue_puts(cx);
         let number = cx.pending.number();
-        cx.pending.admin.insert(number, request);
-        let (what, queue, unused_ms) = match request {
-            AdminRequest::Purge { queue, .. } => (1, queue, 0),
-            AdminRequest::Delete { queue, only_if: Removable::Closed, .. } => (2, queue, 0),
+        let ask = |what, queue: QueueId, unused_ms| {
+            PeerMessage::Ask(peer_message::Ask { number, queue: queue.0, what, unused_ms })
+        };
+        let message = match &request {
+            AdminRequest::Purge { queue, .. } => ask(1, *queue, 0),
+            AdminRequest::Delete { queue, only_if: Removable::Closed, .. } => ask(2, *queue, 0),
             AdminRequest::Delete { queue, only_if: Removable::UnusedFor(time), .. } => {
-                (3, queue, u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+                ask(3, *queue, u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+            }
+            AdminRequest::SetDomain { domain, .. } => {
+                let domain = domain.to_bytes().into();
+                PeerMessage::SetDomain(peer_message::SetDomain { number, domain })
             }
         };
-        let ask = peer_message::Ask { number, queue: queue.0, what, unused_ms };
-        self.queue(PeerMessage::Ask(ask));
+        cx.pending.admin.insert(number, request);
+        self.queue(message);
         self.send_outgoing(group);
     }
 

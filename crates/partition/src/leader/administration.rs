@@ -1,9 +1,9 @@
-//! Purging and deleting queues, for administrators of this node and of others.
+//! Purging and deleting queues, and new settings of domains, for administrators of this node and of others.
 
 use std::time::Duration;
 
 use flintmq_consensus::Time;
-use flintmq_queue::QueueId;
+use flintmq_queue::{Domain, DomainVersion, QueueId};
 use flintmq_shard::Group;
 
 use super::applying::Deferred;
@@ -45,7 +45,7 @@ impl Leader {
         let consumers: usize =
             view.iter().flat_map(|view| &view.apps).map(|app| app.consumers as usize).sum();
         let producers = view.map_or(0, |view| view.producers as usize);
-        if self.creating.contains(&queue) {
+        if self.creating.contains_key(&queue) {
             let in_use = AdminRefusal::InUse { consumers: 0, producers: 1 };
             self.reply_delete(cx, group, requester, Err(in_use));
         } else if cx.machine.settings(queue).is_none() {
@@ -70,6 +70,40 @@ impl Leader {
             self.taken += 1;
             self.defer(Deferred::Deleted(queue, requester));
         }
+    }
+
+    /// Whether a queue is on its way out.
+    pub(super) fn is_deleting(&self) -> bool {
+        self.deferred.iter().any(|(_, deferred)| matches!(deferred, Deferred::Deleted(..)))
+    }
+
+    /// Puts the settings of a domain into the log, once per version, where queues of it are here.
+    pub(crate) fn on_set_domain(
+        &mut self,
+        cx: &mut Context,
+        group: &mut dyn Group,
+        requester: Requester,
+        domain: &Domain,
+    ) {
+        let Domain { id, version, settings } = domain;
+        let is_news = match cx.machine.domain(*id) {
+            Some((known, present)) if *version == DomainVersion::UNKNOWN => {
+                known == *version && present != settings
+            }
+            Some((known, _)) => known < *version,
+            // One that is on its way may have been opened under older settings.
+            None => self.creating.values().any(|creating| creating == id),
+        };
+        if !is_news {
+            self.answer_domain_set(cx, requester, Ok(()));
+            return self.flush_forwarders(cx, group);
+        }
+        if self.setting.get(id).is_none_or(|under_way| under_way < version) {
+            self.setting.insert(*id, *version);
+            self.builder.set_domain(domain);
+            self.taken += 1;
+        }
+        self.defer(Deferred::DomainSet { requester, domain: *id, version: *version });
     }
 
     /// Queues that have been empty and closed for this long, to the accuracy of a tick.
@@ -113,6 +147,23 @@ impl Leader {
     ) {
         match requester {
             Requester::Here(ticket) => cx.answer(ticket, Answer::Deleted(result)),
+            Requester::Node { node, attachment, number } => {
+                let result = result.map(|()| Purged::default());
+                self.keep_admin_answer(node, attachment, number, result);
+            }
+        }
+    }
+
+    /// Answers a change of a domain's settings; another node's answer waits for the end of the
+    /// turn.
+    pub(super) fn answer_domain_set(
+        &mut self,
+        cx: &mut Context,
+        requester: Requester,
+        result: Result<(), AdminRefusal>,
+    ) {
+        match requester {
+            Requester::Here(ticket) => cx.answer(ticket, Answer::DomainSet(result)),
             Requester::Node { node, attachment, number } => {
                 let result = result.map(|()| Purged::default());
                 self.keep_admin_answer(node, attachment, number, result);

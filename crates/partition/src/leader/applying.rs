@@ -2,14 +2,13 @@
 
 use flintmq_consensus::{LogPosition, Time};
 use flintmq_protocol::ack::AckStatus;
-use flintmq_queue::{HandleId, Outcome, QueueId};
+use flintmq_queue::{DomainId, DomainVersion, HandleId, Outcome, QueueId};
 use flintmq_shard::Group;
 
 use super::{LEADER_CHANGED, Leader, Requester};
 use crate::context::Context;
-use crate::effect::{AdminRefusal, Answer, Effect, Purged, RejectReason};
+use crate::effect::{AdminRefusal, Effect, Purged, RejectReason};
 use crate::peer_message::AttachmentId;
-use crate::request::Ticket;
 
 /// What is done when everything that was taken before is applied or answered.
 #[derive(Debug)]
@@ -18,8 +17,13 @@ pub(super) enum Deferred {
     Open(HandleId),
     /// A pending close or end of a session.
     Close(u64),
-    Settled(Ticket),
     Deleted(QueueId, Requester),
+    /// Settings of a domain, which are in force by then.
+    DomainSet {
+        requester: Requester,
+        domain: DomainId,
+        version: DomainVersion,
+    },
     /// An open of a forwarder.
     OpenRemote(RemoteOpen),
     /// A close of a forwarder, with its number there.
@@ -83,6 +87,9 @@ impl Leader {
             self.answer_put(cx, put.origin, put.queue, status, rejected);
         }
         cx.applied.outcomes = outcomes;
+        for taken in &proposed.of_domains {
+            cx.usage.arrived(taken.domain, taken.messages, taken.bytes);
+        }
         cx.pending.confirmed(proposed.confirmed_upto);
         if !proposed.puts.is_empty() {
             cx.effects.push(Effect::PublishLatency(now.since(proposed.since)));
@@ -109,12 +116,6 @@ impl Leader {
         self.deferred.push_back((self.taken, deferred));
     }
 
-    /// Answers when everything taken so far is applied.
-    pub(crate) fn on_settled(&mut self, cx: &mut Context, group: &mut dyn Group, ticket: Ticket) {
-        self.defer(Deferred::Settled(ticket));
-        self.run_deferred(cx, group);
-    }
-
     /// Does what waited for what is done by now.
     pub(super) fn run_deferred(&mut self, cx: &mut Context, group: &mut dyn Group) {
         if self.has_nothing_under_way() {
@@ -129,11 +130,16 @@ impl Leader {
             match deferred {
                 Deferred::Open(handle) => self.open_existing(cx, handle),
                 Deferred::Close(number) => self.close_now(cx, number),
-                Deferred::Settled(ticket) => cx.answer(ticket, Answer::Settled),
                 Deferred::Deleted(queue, requester) => {
                     let gone = cx.machine.settings(queue).is_none();
                     let failed = || AdminRefusal::Failed(LEADER_CHANGED.to_owned());
                     self.answer_delete(cx, requester, if gone { Ok(()) } else { Err(failed()) });
+                }
+                Deferred::DomainSet { requester, domain, version } => {
+                    if self.setting.get(&domain) == Some(&version) {
+                        self.setting.remove(&domain);
+                    }
+                    self.answer_domain_set(cx, requester, Ok(()));
                 }
                 Deferred::OpenRemote(open) => self.open_remote(cx, group, open),
                 Deferred::CloseRemote { from, number, handles } => {

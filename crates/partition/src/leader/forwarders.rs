@@ -7,7 +7,7 @@ use bytes::Bytes;
 use flintmq_consensus::{NodeId, Term};
 use flintmq_protocol::ack::AckStatus;
 use flintmq_protocol::guid::MessageGuid;
-use flintmq_queue::{Delivery, HandleId, QueueId, QueueSettings, Subscription};
+use flintmq_queue::{Delivery, Domain, HandleId, QueueId, Subscription};
 use flintmq_shard::mutants::{Mutant, breaks};
 use flintmq_shard::{Group, NotSent};
 
@@ -260,9 +260,14 @@ impl Leader {
             }
             PeerMessage::Pause(handles) => self.pause(cx, from, handles, true),
             PeerMessage::Resume(handles) => self.pause(cx, from, handles, false),
-            PeerMessage::Update(update) => {
-                if let Ok(settings) = QueueSettings::from_bytes(&update.settings) {
-                    self.on_update(cx, QueueId(update.queue), &settings);
+            PeerMessage::SetDomain(set) => {
+                let Attached { node, attachment } = from;
+                if let Ok(domain) = Domain::from_bytes(&set.domain) {
+                    let requester = Requester::Node { node, attachment, number: set.number };
+                    self.on_set_domain(cx, group, requester, &domain);
+                } else {
+                    let refused = AdminRefusal::Failed("the leader is older".into());
+                    self.keep_admin_answer(node, attachment, set.number, Err(refused));
                 }
             }
             PeerMessage::Ask(ask) => self.serve_ask(cx, group, from, &ask),
@@ -303,14 +308,18 @@ impl Leader {
 
     fn serve_open(&mut self, cx: &mut Context, from: Attached, open: peer_message::Open) {
         let handle = HandleId(open.handle);
-        let Ok(settings) = QueueSettings::from_bytes(&open.settings) else {
-            let reason = "the queue's settings cannot be read: is the node newer?".to_owned();
-            let opened = Opened { handle: handle.0, outcome: 1, reason };
-            return self.queue(from, PeerMessage::Opened(opened));
-        };
         let queue = QueueId(open.queue);
         let remote = RemoteOpen { from, handle, queue, reads: open.reads };
-        match self.find_or_create(cx, queue, &open.uri, &settings) {
+        let found = if open.domain.is_empty() {
+            // It was open before. Where it is gone, its client has to know.
+            if cx.machine.settings(queue).is_some() { Found::Here } else { Found::Deleted }
+        } else if let Ok(domain) = Domain::from_bytes(&open.domain) {
+            self.find_or_create(cx, queue, &open.uri, &domain)
+        } else {
+            let reason = "the queue's domain cannot be read: is the node newer?".to_owned();
+            return self.tell_opened(&remote, Err(OpenRefusal::Refused(reason)));
+        };
+        match found {
             Found::Deleted => self.tell_opened(&remote, Err(OpenRefusal::Deleted)),
             Found::Here => self.open_remote_now(cx, &remote),
             Found::Creating => self.defer(Deferred::OpenRemote(remote)),

@@ -8,7 +8,7 @@
 //! | `applying` | committed entries become acknowledgements; what waited for them is done |
 //! | `delivering` | messages go to consumers, here and behind forwarders |
 //! | `forwarders` | clients of other nodes, served through these nodes |
-//! | `administration` | purge, delete |
+//! | `administration` | purge, delete, new settings of a domain |
 //! | `handover` | when and to whom the leadership goes |
 
 mod administration;
@@ -17,16 +17,15 @@ mod delivering;
 mod forwarders;
 mod handover;
 mod opening;
-mod publishing;
+pub(crate) mod publishing;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use flintmq_consensus::{NodeId, Term, Time};
-use flintmq_queue::{Deliveries, EntryBuilder, HandleId, QueueId};
+use flintmq_queue::{Deliveries, DomainId, DomainVersion, EntryBuilder, HandleId, QueueId};
 use flintmq_shard::Group;
 
 use crate::FastMap;
-use crate::FastSet;
 use crate::context::Context;
 use crate::effect::{AdminRefusal, Answer};
 use crate::peer_message::AttachmentId;
@@ -34,7 +33,7 @@ use crate::pending::AdminRequest;
 use crate::request::Ticket;
 use applying::Deferred;
 use forwarders::ServedForwarder;
-use publishing::{Collected, Finished, Proposed, WaitingPut};
+use publishing::{Collected, Finished, Proposed, TakenOfDomain, WaitingPut};
 
 /// What administrators are told whose request came to nothing because the leadership moved.
 pub(crate) const LEADER_CHANGED: &str = "the leader changed meanwhile: look again";
@@ -67,6 +66,8 @@ pub(crate) struct Leader {
     builder: EntryBuilder,
     /// The PUTs in it.
     collected: Vec<Collected>,
+    /// The same by domain.
+    of_domains: Vec<TakenOfDomain>,
     /// When the first of them came.
     collecting_since: Option<Time>,
     /// The entry before it, if the log did not take it yet.
@@ -90,7 +91,10 @@ pub(crate) struct Leader {
     /// somebody waits for.
     deferred: VecDeque<(u64, Deferred)>,
     /// Queues whose creation is on its way through the log.
-    creating: FastSet<QueueId>,
+    /// With its domain.
+    creating: FastMap<QueueId, DomainId>,
+    /// Settings of domains on their way through the log, at most one per domain: the newest.
+    setting: FastMap<DomainId, DomainVersion>,
     /// Purges on their way through the log; bounded as administrators' requests are.
     purges: VecDeque<(QueueId, Requester)>,
     /// The nodes whose clients are served here: at most one per node of the cluster.
@@ -123,6 +127,7 @@ impl Leader {
             since: now,
             builder: EntryBuilder::default(),
             collected: Vec::new(),
+            of_domains: Vec::new(),
             collecting_since: None,
             finished: None,
             blocked: false,
@@ -133,7 +138,8 @@ impl Leader {
             taken: 0,
             done: 0,
             deferred: VecDeque::new(),
-            creating: FastSet::default(),
+            creating: FastMap::default(),
+            setting: FastMap::default(),
             purges: VecDeque::new(),
             forwarders: BTreeMap::new(),
             remote: FastMap::default(),
@@ -198,6 +204,7 @@ impl Leader {
     /// clients wait for.
     pub(crate) fn end(self, cx: &mut Context) {
         cx.machine.follow();
+        cx.usage.forget_taken();
         cx.queues.touch_all();
         let refusal = || AdminRefusal::Failed(LEADER_CHANGED.to_owned());
         for (_, requester) in self.purges {
@@ -207,7 +214,6 @@ impl Leader {
         }
         for (_, deferred) in self.deferred {
             match deferred {
-                Deferred::Settled(ticket) => cx.answer(ticket, Answer::Settled),
                 Deferred::Deleted(queue, requester) => {
                     // If it is committed after all, it is remembered again.
                     if cx.machine.settings(queue).is_some() {
@@ -216,6 +222,9 @@ impl Leader {
                     if let Requester::Here(ticket) = requester {
                         cx.answer(ticket, Answer::Deleted(Err(refusal())));
                     }
+                }
+                Deferred::DomainSet { requester: Requester::Here(ticket), .. } => {
+                    cx.answer(ticket, Answer::DomainSet(Err(refusal())));
                 }
                 // What concerns clients of this node is still pending; other nodes attach to the
                 // next leader and ask again.
@@ -280,5 +289,8 @@ pub(crate) fn refuse(cx: &mut Context, request: AdminRequest, why: &str) {
     match request {
         AdminRequest::Purge { ticket, .. } => cx.answer(ticket, Answer::Purged(Err(refusal))),
         AdminRequest::Delete { ticket, .. } => cx.answer(ticket, Answer::Deleted(Err(refusal))),
+        AdminRequest::SetDomain { ticket, .. } => {
+            cx.answer(ticket, Answer::DomainSet(Err(refusal)))
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Opening, configuring and closing handles of this node's clients.
 
-use flintmq_queue::{HandleId, OpenError, QueueId, QueueSettings, Roles};
+use std::sync::Arc;
+
+use flintmq_queue::{Domain, HandleId, OpenError, QueueDomain, QueueId, Roles};
 use flintmq_shard::Group;
 
 use super::Leader;
@@ -31,8 +33,8 @@ impl Leader {
     /// Carries out a pending open, at once or when its queue exists.
     pub(super) fn begin_open(&mut self, cx: &mut Context, handle: HandleId) {
         let Some(open) = cx.pending.opens.get(&handle) else { return };
-        let (queue, uri, settings) = (open.queue, open.uri.clone(), open.settings.clone());
-        match self.find_or_create(cx, queue, &uri, &settings) {
+        let (queue, uri, domain) = (open.queue, open.uri.clone(), Arc::clone(&open.domain));
+        match self.find_or_create(cx, queue, &uri, &domain) {
             Found::Deleted => {
                 if let Some(open) = cx.pending.opens.remove(&handle) {
                     cx.not_opened(open.ticket, OpenRefusal::Deleted);
@@ -49,28 +51,27 @@ impl Leader {
         cx: &Context,
         queue: QueueId,
         uri: &str,
-        settings: &QueueSettings,
+        domain: &Domain,
     ) -> Found {
         if cx.queues.was_deleted(queue) {
             return Found::Deleted;
         }
         if cx.machine.settings(queue).is_some() {
-            // Its settings may be newer than what the session looked up: they stay.
             return Found::Here;
         }
-        if self.creating.insert(queue) {
-            self.builder.create_queue(queue, uri, settings);
+        if self.creating.insert(queue, domain.id).is_none() {
+            let known = cx.machine.domain(domain.id);
+            let is_known = known.is_some_and(|(version, _)| version >= domain.version);
+            // The domain goes with its last queue, which may be on its way out.
+            let named = if is_known && !self.is_deleting() {
+                QueueDomain::Known(domain.id)
+            } else {
+                QueueDomain::Carried(domain)
+            };
+            self.builder.create_queue(queue, uri, named);
             self.taken += 1;
         }
         Found::Creating
-    }
-
-    /// A domain's definition changed.
-    pub(crate) fn on_update(&mut self, cx: &Context, queue: QueueId, settings: &QueueSettings) {
-        if cx.machine.settings(queue).is_some_and(|present| present != settings) {
-            self.builder.update_queue(queue, settings);
-            self.taken += 1;
-        }
     }
 
     /// The queue of a pending open is here.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flintmq_consensus::{LogPosition, NodeId, Time};
 use flintmq_protocol::ack::AckStatus;
 use flintmq_protocol::guid::MessageGuid;
-use flintmq_queue::{Admission, Attributes, Guid, HandleId, Message, QueueId};
+use flintmq_queue::{Admission, Attributes, DomainId, Guid, HandleId, Message, QueueId};
 use flintmq_shard::{AppendKind, DiskState, Group};
 
 use super::Leader;
@@ -19,11 +19,11 @@ use crate::pending::PendingPut;
 use crate::request::{Confirm, Publish};
 
 /// Size from which an entry is not added to any more: no request is taken until it is proposed.
-pub(super) const MAX_ENTRY_BYTES: usize = 1 << 20;
+pub(crate) const MAX_ENTRY_BYTES: usize = 1 << 20;
 
 /// Entries under way at a time. More would make entries smaller, not the log faster: the writer
 /// takes all that waits.
-pub(super) const MAX_UNDER_WAY: usize = 3;
+pub(crate) const MAX_UNDER_WAY: usize = 3;
 
 /// Bytes under way at which no more are proposed: large messages go one after the other.
 const MAX_BYTES_UNDER_WAY: u64 = 16 << 20;
@@ -68,12 +68,21 @@ pub(super) struct Collected {
     pub(super) bytes: usize,
 }
 
+/// What an entry has of a domain.
+pub(super) struct TakenOfDomain {
+    pub(super) domain: DomainId,
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
 /// A proposed entry with the PUTs in it.
 pub(super) struct Proposed {
     pub(super) position: LogPosition,
     pub(super) puts: Vec<Collected>,
     /// Which of `puts` each outcome belongs to.
     pub(super) order: Vec<u32>,
+    /// The same by domain; one may be there several times.
+    pub(super) of_domains: Vec<TakenOfDomain>,
     /// The last confirmation of a client of this node in it, or before it.
     pub(super) confirmed_upto: u64,
     /// When it is applied, everything taken up to this count is done.
@@ -151,15 +160,24 @@ impl Leader {
             return self.answer_put(cx, origin, queue, AckStatus::StorageFailure, reason);
         }
         let (guid, bytes) = (Guid(put.guid.0), put.app_data.len());
-        let (status, reason) = match admit(cx, queue, guid, bytes) {
+        let (admission, domain) = admit(cx, queue, guid, bytes);
+        let (status, reason) = match admission {
             Admission::Admit => {
                 let message = Message { guid, attributes: put.attributes, app_data: put.app_data };
                 match self.builder.publish(queue, message) {
                     Ok(()) => {
                         self.collecting_since.get_or_insert(now);
+                        if let Some(domain) = domain {
+                            self.note_taken(domain, bytes as u64);
+                        }
                         return self.collected.push(Collected { origin, queue, bytes });
                     }
-                    Err(_) => (AckStatus::Unknown, Some(RejectReason::Invalid)),
+                    Err(_) => {
+                        if let Some(domain) = domain {
+                            cx.usage.arrived(domain, 1, bytes as u64);
+                        }
+                        (AckStatus::Unknown, Some(RejectReason::Invalid))
+                    }
                 }
             }
             Admission::Duplicate => {
@@ -173,6 +191,16 @@ impl Leader {
             Admission::UnknownQueue => (AckStatus::Unknown, Some(RejectReason::Invalid)),
         };
         self.answer_put(cx, origin, queue, status, reason);
+    }
+
+    fn note_taken(&mut self, domain: DomainId, bytes: u64) {
+        match self.of_domains.last_mut().filter(|last| last.domain == domain) {
+            Some(last) => {
+                last.messages += 1;
+                last.bytes += bytes;
+            }
+            None => self.of_domains.push(TakenOfDomain { domain, messages: 1, bytes }),
+        }
     }
 
     /// Answers a PUT to whom it came from.
@@ -325,6 +353,7 @@ impl Leader {
             position: LogPosition::default(),
             puts,
             order: built.publish_order,
+            of_domains: std::mem::take(&mut self.of_domains),
             confirmed_upto: self.confirmed_upto,
             done: self.waiting.front().map_or(self.taken, |next| next.taken - 1),
             since: self.collecting_since.take().unwrap_or(now),
@@ -348,16 +377,21 @@ impl Leader {
 }
 
 /// What is known before the log decides: this partition's state, and what its domain holds in all
-/// partitions.
-fn admit(cx: &Context, queue: QueueId, guid: Guid, bytes: usize) -> Admission {
+/// partitions. With the domain on which an admitted message counts from now on.
+fn admit(
+    cx: &mut Context,
+    queue: QueueId,
+    guid: Guid,
+    bytes: usize,
+) -> (Admission, Option<DomainId>) {
     let here = cx.machine.admit(queue, guid, bytes);
     if here != Admission::Admit {
-        return here;
+        return (here, None);
     }
-    let Some(settings) = cx.machine.settings(queue) else { return here };
-    match cx.usage.check(settings.domain, settings.domain_limits) {
-        Ok(()) => Admission::Admit,
-        Err(DomainFull::Messages) => Admission::RefusedMessages,
-        Err(DomainFull::Bytes) => Admission::RefusedBytes,
+    let Some((domain, limits)) = cx.machine.domain_limits(queue) else { return (here, None) };
+    match cx.usage.take(domain, limits, bytes as u64) {
+        Ok(()) => (Admission::Admit, Some(domain)),
+        Err(DomainFull::Messages) => (Admission::RefusedMessages, None),
+        Err(DomainFull::Bytes) => (Admission::RefusedBytes, None),
     }
 }

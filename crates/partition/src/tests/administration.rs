@@ -1,10 +1,11 @@
 //! Purging and deleting while leaderships move.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use flintmq_queue::QueueId;
+use flintmq_queue::{DomainSettings, QueueId};
 
-use super::clients::{Seen, close, configure, open, put};
+use super::clients::{Seen, close, configure, domain, open, put};
 use super::world::World;
 use crate::{AdminRefusal, Answer, Purged, Removable, Request, Ticket};
 
@@ -148,7 +149,8 @@ fn administrators_are_answered_once_whatever_becomes_of_the_leader() {
     for node in 0..3 {
         world.ask(node, purge(50));
         world.ask(node, delete(51, UNUSED));
-        world.ask(node, Request::Settled { ticket: Ticket(52) });
+        let domain = Arc::new(domain(2, DomainSettings::priority()));
+        world.ask(node, Request::SetDomain { ticket: Ticket(52), domain });
         world.ask(node, Request::StopDelivery { ticket: Ticket(53) });
     }
     world.commits = true;

@@ -1,6 +1,7 @@
 //! What clients ask for and what they get, in short.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use flintmq_protocol::ack::{AckMessages, AckStatus};
@@ -8,7 +9,10 @@ use flintmq_protocol::event::{EventType, MAX_EVENT_SIZE};
 use flintmq_protocol::frame::FrameDecoder;
 use flintmq_protocol::guid::MessageGuid;
 use flintmq_protocol::push::PushMessages;
-use flintmq_queue::{Attributes, DomainId, Filter, HandleId, QueueId, QueueSettings, Subscription};
+use flintmq_queue::{
+    Attributes, Domain, DomainId, DomainSettings, DomainVersion, Filter, HandleId, QueueId,
+    Subscription,
+};
 
 use crate::{
     Answer, Close, Configure, Confirm, HandleRole, Open, Publish, Put, Request, SessionEnded,
@@ -40,6 +44,8 @@ pub(super) struct Client {
     pub(super) sessions: BTreeMap<u64, Vec<Seen>>,
     /// Bytes of PUTs that are answered.
     pub(super) answered: usize,
+    /// Queues created under this node's leadership, and the version of their settings.
+    pub(super) created: Vec<(String, u64)>,
 }
 
 impl Client {
@@ -64,6 +70,11 @@ impl Client {
         });
         acked.collect()
     }
+}
+
+/// The domain of all queues.
+pub(super) fn domain(version: u64, settings: DomainSettings) -> Domain {
+    Domain { id: DomainId(1), version: DomainVersion { term: 1, index: version }, settings }
 }
 
 const RESPONSE: u8 = 0xff;
@@ -116,7 +127,7 @@ pub(super) fn open_queue(session: u64, handle: u64, reads: bool, queue: u32) -> 
         handle: HandleId(handle),
         queue: QueueId(queue),
         uri: format!("bmq://domain/queue{queue}"),
-        settings: QueueSettings::priority(DomainId(1)),
+        domain: Arc::new(domain(1, DomainSettings::priority())),
         role: if reads { HandleRole::Reader { queue_id } } else { HandleRole::Writer { queue_id } },
     }))
 }

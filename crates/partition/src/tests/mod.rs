@@ -2,9 +2,12 @@
 
 mod administration;
 mod clients;
+mod domain_limits;
+mod domains;
 mod frames;
 mod group;
 mod leadership;
+mod noise;
 mod order;
 mod turns;
 mod walk;

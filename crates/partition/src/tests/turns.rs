@@ -134,6 +134,7 @@ impl Client {
             Effect::Refuse { session, .. } => {
                 self.sessions.entry(session.0).or_default().push(Seen::Refused);
             }
+            Effect::QueueCreated { uri, version } => self.created.push((uri, version.index)),
             Effect::EndSession { session, .. } => {
                 self.sessions.entry(session.0).or_default().push(Seen::SessionEnds);
             }

@@ -2,12 +2,13 @@
 //! is answered once, and no message waits beside a consumer with room.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flintmq_consensus::Index;
-use flintmq_queue::QueueId;
+use flintmq_queue::{DomainSettings, QueueId};
 
-use super::clients::{configure, confirm, end, open, put};
+use super::clients::{configure, confirm, domain, end, open, put};
 use super::world::World;
 use crate::{Answer, Removable, Request, SessionId, Ticket};
 
@@ -153,7 +154,10 @@ impl Walk {
         let request = match self.random.below(4) {
             0 => Request::Purge { ticket: ticket_, queue },
             1 => Request::Delete { ticket: ticket_, queue: QueueId(2), only_if },
-            2 => Request::Settled { ticket: ticket_ },
+            2 => {
+                let domain = Arc::new(domain(ticket, DomainSettings::priority()));
+                Request::SetDomain { ticket: ticket_, domain }
+            }
             _ => Request::IdleQueues { ticket: ticket_, timeout: Duration::ZERO },
         };
         self.world.give(node, request);

@@ -2,6 +2,7 @@
 //! and clients that note what they get.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,10 +41,18 @@ pub(super) struct World {
     /// The largest frame that was sent.
     pub(super) largest: usize,
     processes: u64,
+    /// What the domains hold on each node, where partitions share it.
+    usages: Vec<Arc<DomainUsage>>,
 }
 
 impl World {
     pub(super) fn new(nodes: usize) -> Self {
+        Self::sharing((0..nodes).map(|_| Arc::default()).collect())
+    }
+
+    /// One partition of a cluster of several; with what the domains hold on each node.
+    pub(super) fn sharing(usages: Vec<Arc<DomainUsage>>) -> Self {
+        let nodes = usages.len();
         let mut world = Self {
             nodes: Vec::new(),
             term: 0,
@@ -56,6 +65,7 @@ impl World {
             reads: true,
             largest: 0,
             processes: 0,
+            usages,
         };
         for at in 0..nodes {
             let node = world.start(at, nodes);
@@ -74,7 +84,7 @@ impl World {
 
     fn start(&mut self, at: usize, nodes: usize) -> Node {
         self.processes += 1;
-        let usage = PartitionUsage::new(std::sync::Arc::<DomainUsage>::default());
+        let usage = PartitionUsage::new(Arc::clone(&self.usages[at]));
         Node {
             engine: PartitionEngine::new(Partition::default(), usage, self.processes),
             group: FakeGroup::new(id(at), nodes as u32),
@@ -85,6 +95,7 @@ impl World {
 
     /// The process dies and another begins with the log. What was on its way from it is lost.
     pub(super) fn restart(&mut self, at: usize, told: bool) {
+        self.usages[at] = Arc::default();
         let fresh = self.start(at, self.nodes.len());
         let old = std::mem::replace(&mut self.nodes[at], fresh);
         self.wire.retain(|(from, to, _)| *from != at && *to != at);

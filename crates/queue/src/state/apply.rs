@@ -1,12 +1,14 @@
 //! Applying commands. Nothing here may depend on anything but the state and the log.
 
+use std::sync::Arc;
+
 use super::queue::{App, Queue, Released};
 use super::{Admission, Entries, Meter, SWEEP_MS, State, keys, refusal};
 use crate::extents::{Extent, Sizes};
-use crate::ids::{AppKey, Index, Position, QueueId};
+use crate::ids::{AppKey, DomainId, Index, Position, QueueId};
 use crate::message::Batch;
 use crate::outcome::{CreateRefusal, Effect, Outcome};
-use crate::settings::{Mode, QueueSettings};
+use crate::settings::{Domain, Mode};
 
 impl State {
     /// Opens the application of an entry: time passes, the entry is held until
@@ -52,7 +54,11 @@ impl State {
             outcomes.extend(stored.map(|position| Outcome::Stored { position }));
             return None;
         }
-        let domain = self.meters.entry(queue.settings.domain).or_default();
+        let Some(domain) = self.domains.get_mut(queue.domain) else {
+            outcomes.extend((0..batch.count()).map(|_| Outcome::UnknownQueue));
+            return None;
+        };
+        let domain = &mut domain.meter;
         queue.history.expire(self.clock, queue.settings.dedup_window_ms);
         let mut sizes = Vec::with_capacity(batch.count() as usize);
         let mut run = Run::default();
@@ -180,40 +186,66 @@ impl State {
         effects.push(Effect::Purged { queue: id, app, messages, bytes });
     }
 
-    /// A queue comes into being.
+    /// A queue comes into being. Returns other queues of its domain that got new settings by it.
     pub(crate) fn create_queue(
         &mut self,
         id: QueueId,
         uri: &str,
-        settings: QueueSettings,
+        domain: DomainId,
+        carried: Option<Domain>,
         effects: &mut Vec<Effect>,
-    ) {
-        let reason = if self.queues.contains_key(&id) {
-            Some(CreateRefusal::Exists)
-        } else if settings.mode == Mode::Broadcast {
-            Some(CreateRefusal::UnsupportedMode)
-        } else {
-            None
+    ) -> Vec<QueueId> {
+        let known = self.domains.get(domain).map(|known| &*known.settings);
+        let carried_settings = carried.as_ref().map(|carried| &carried.settings);
+        let settings = known.or(carried_settings);
+        let reason = match settings {
+            _ if self.queues.contains_key(&id) => Some(CreateRefusal::Exists),
+            None => Some(CreateRefusal::UnknownDomain),
+            Some(settings) if settings.mode == Mode::Broadcast => {
+                Some(CreateRefusal::UnsupportedMode)
+            }
+            Some(_) => None,
         };
         if let Some(reason) = reason {
             effects.push(Effect::CreateRefused { queue: id, reason });
-            return;
+            return Vec::new();
         }
-        self.queues.insert(id, Queue::new(id, uri, settings));
-        self.touched.insert(id);
-        effects.push(Effect::QueueCreated { queue: id });
+        let updated = match carried {
+            Some(carried) if self.domains.get(domain).is_some() => self.set_domain(carried),
+            Some(carried) => {
+                self.domains.enter(carried);
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        if let Some(settings) = self.domains.add_queue(domain) {
+            self.queues.insert(id, Queue::new(id, uri, domain, settings));
+            self.touched.insert(id);
+            effects.push(Effect::QueueCreated { queue: id });
+        }
+        updated
     }
 
-    /// A queue's policy changes. The kind of mode and the domain stay as they are.
-    pub(crate) fn update_queue(&mut self, id: QueueId, mut settings: QueueSettings) {
+    /// A domain's policy changes for all its queues, unless it is older than what is known. The
+    /// kind of mode stays as it is. Returns the queues that have new settings.
+    pub(crate) fn set_domain(&mut self, domain: Domain) -> Vec<QueueId> {
+        let id = domain.id;
+        let Some(settings) = self.domains.update(domain) else { return Vec::new() };
+        let mut updated = Vec::new();
+        for queue in self.queues.values_mut().filter(|queue| queue.domain == id) {
+            queue.settings = Arc::clone(&settings);
+            updated.push(queue.id);
+        }
+        if matches!(settings.mode, Mode::Fanout { .. }) {
+            updated.iter().for_each(|queue| self.follow_apps(*queue));
+        }
+        updated
+    }
+
+    /// Adds and removes apps as the settings say.
+    fn follow_apps(&mut self, id: QueueId) {
         let mut gone = Vec::new();
         let Some((queue, mut ledger)) = self.ledger(id) else { return };
-        let kind = std::mem::discriminant(&queue.settings.mode);
-        if std::mem::discriminant(&settings.mode) != kind {
-            settings.mode = queue.settings.mode.clone();
-        }
-        settings.domain = queue.settings.domain;
-        queue.settings = settings;
         queue.dirty = true;
         let wanted = queue.wanted_apps();
         for at in (0..queue.apps.len()).rev() {
@@ -244,6 +276,7 @@ impl State {
                 removed.push(keys::queue(id));
             }
             queue.save(&mut Vec::new(), &mut removed);
+            removed.extend(self.domains.remove_queue(queue.domain));
             self.gone.extend(removed);
         }
         effects.push(Effect::QueueDeleted { queue: id, messages, bytes });
@@ -252,8 +285,8 @@ impl State {
     /// A queue together with what its messages count on; marks it as changed.
     fn ledger(&mut self, id: QueueId) -> Option<(&mut Queue, Ledger<'_>)> {
         let queue = self.queues.get_mut(&id)?;
+        let domain = &mut self.domains.get_mut(queue.domain)?.meter;
         self.touched.insert(id);
-        let domain = self.meters.entry(queue.settings.domain).or_default();
         Some((queue, Ledger { domain, entries: &mut self.entries }))
     }
 }

@@ -4,6 +4,7 @@
 //! | first byte | rest of the key | record |
 //! | --- | --- | --- |
 //! | `01` | | partition: version 1, applied index, time, history clock (varints) |
+//! | `08` | domain 4 | domain that has queues: version 1, version of the settings, settings |
 //! | `10` | queue 4 | queue: see [`Queue::encode`](super::queue::Queue) |
 //! | `20` | queue 4, app 4, page 8 | positions that an app has not confirmed, and failed deliveries |
 //! | `30` | queue 4, first position 8 | extent |
@@ -12,12 +13,13 @@
 
 use crate::codec::{Malformed, Reader, malformed};
 use crate::history::BlockKey;
-use crate::ids::{AppKey, Guid, Position, QueueId};
+use crate::ids::{AppKey, DomainId, Guid, Position, QueueId};
 
 /// A key taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Key {
     Partition,
+    Domain(DomainId),
     Queue(QueueId),
     Page(QueueId, AppKey, u64),
     Extent(QueueId, Position),
@@ -27,6 +29,12 @@ pub(crate) enum Key {
 
 pub(crate) fn partition() -> Vec<u8> {
     vec![0x01]
+}
+
+pub(crate) fn domain(id: DomainId) -> Vec<u8> {
+    let mut key = vec![0x08];
+    key.extend_from_slice(&id.0.to_be_bytes());
+    key
 }
 
 pub(crate) fn queue(id: QueueId) -> Vec<u8> {
@@ -69,8 +77,10 @@ impl Key {
             reader.finish(WHAT)?;
             return Ok(Self::Partition);
         }
-        let queue = QueueId(reader.u32(WHAT)?);
+        let number = reader.u32(WHAT)?;
+        let queue = QueueId(number);
         let key = match kind {
+            0x08 => Self::Domain(DomainId(number)),
             0x10 => Self::Queue(queue),
             0x20 => Self::Page(queue, AppKey(reader.u32(WHAT)?), reader.u64(WHAT)?),
             0x30 => Self::Extent(queue, reader.u64(WHAT)?),
@@ -101,6 +111,7 @@ mod tests {
             let (id, app) = (QueueId(id), AppKey(app));
             let decoded = |key: Vec<u8>| Key::decode(&key).unwrap();
             prop_assert_eq!(decoded(partition()), Key::Partition);
+            prop_assert_eq!(decoded(domain(DomainId(id.0))), Key::Domain(DomainId(id.0)));
             prop_assert_eq!(decoded(queue(id)), Key::Queue(id));
             prop_assert_eq!(decoded(page(id, app, number)), Key::Page(id, app, number));
             prop_assert_eq!(decoded(extent(id, number)), Key::Extent(id, number));

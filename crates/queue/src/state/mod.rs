@@ -1,6 +1,7 @@
 //! The replicated state of a partition: what every replica computes alike from the log.
 
 mod apply;
+mod domains;
 pub(crate) mod keys;
 pub(crate) mod queue;
 mod restore;
@@ -13,7 +14,8 @@ use rustc_hash::FxBuildHasher;
 
 use crate::ids::{DomainId, Guid, Index, QueueId};
 use crate::outcome::Admission;
-use crate::settings::QueueSettings;
+use crate::settings::DomainSettings;
+use domains::DomainTable;
 use queue::Queue;
 
 /// History clock milliseconds between two walks over all clients of all queues.
@@ -30,7 +32,7 @@ pub(crate) struct State {
     /// leader's wall clock does.
     clock: u64,
     pub(crate) queues: BTreeMap<QueueId, Queue>,
-    meters: BTreeMap<DomainId, Meter>,
+    pub(crate) domains: DomainTable,
     entries: Entries,
     /// Queues that may have changed since the last checkpoint.
     touched: BTreeSet<QueueId>,
@@ -98,19 +100,19 @@ impl State {
         if queue.history.position(guid).is_some() {
             return Admission::Duplicate;
         }
-        let domain = self.meters.get(&queue.settings.domain).copied().unwrap_or_default();
+        let domain = self.domains.get(queue.domain).map(|domain| domain.meter).unwrap_or_default();
         refusal(&queue.settings, queue.meter, domain).unwrap_or(Admission::Admit)
     }
 
     /// What waits in each domain.
     pub(crate) fn meters(&self) -> impl Iterator<Item = (DomainId, Meter)> + '_ {
-        self.meters.iter().map(|(id, meter)| (*id, *meter))
+        self.domains.iter().map(|(id, domain)| (id, domain.meter))
     }
 
     /// What waits in a domain, for tests: messages and bytes.
     #[cfg(test)]
     pub(crate) fn domain(&self, id: DomainId) -> (u64, u64) {
-        self.meters.get(&id).map_or((0, 0), |meter| (meter.messages, meter.bytes))
+        self.domains.get(id).map_or((0, 0), |domain| (domain.meter.messages, domain.meter.bytes))
     }
 
     /// Live extents per entry, for tests.
@@ -122,7 +124,7 @@ impl State {
 
 /// Whether a message must be refused: the queue's limits first, then the domain's, messages before
 /// bytes, and only when a value is already above its limit (semantics: quotas, section 8).
-fn refusal(settings: &QueueSettings, queue: Meter, domain: Meter) -> Option<Admission> {
+fn refusal(settings: &DomainSettings, queue: Meter, domain: Meter) -> Option<Admission> {
     for (limits, meter) in [(&settings.queue_limits, queue), (&settings.domain_limits, domain)] {
         if meter.messages > limits.messages {
             return Some(Admission::RefusedMessages);

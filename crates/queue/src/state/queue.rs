@@ -1,20 +1,23 @@
 //! One queue of the replicated state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Meter;
 use crate::extents::Extents;
 use crate::history::History;
-use crate::ids::{AppKey, Index, Position, QueueId};
+use crate::ids::{AppKey, DomainId, Index, Position, QueueId};
 use crate::positions::PositionSet;
-use crate::settings::{Mode, QueueSettings};
+use crate::settings::{DomainSettings, Mode};
 
 /// A queue: where its messages are, and who still needs them.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) id: QueueId,
     pub(crate) uri: String,
-    pub(crate) settings: QueueSettings,
+    pub(crate) domain: DomainId,
+    /// Those of the domain, which all its queues share.
+    pub(crate) settings: Arc<DomainSettings>,
     pub(crate) next_position: Position,
     pub(crate) next_app: u32,
     /// Ascending by key.
@@ -66,10 +69,16 @@ impl App {
 }
 
 impl Queue {
-    pub(crate) fn new(id: QueueId, uri: &str, settings: QueueSettings) -> Self {
+    pub(crate) fn new(
+        id: QueueId,
+        uri: &str,
+        domain: DomainId,
+        settings: Arc<DomainSettings>,
+    ) -> Self {
         let mut queue = Self {
             id,
             uri: uri.to_owned(),
+            domain,
             next_position: 0,
             next_app: 0,
             apps: Vec::new(),

@@ -1,13 +1,14 @@
 //! Reading the state back. Takes time by extent and by 64 messages, not by message, unless the
 //! messages of an extent differ in size.
 
+use super::domains::DomainTable;
 use super::queue::{App, Queue};
 use super::{State, keys::Key};
 use crate::codec::{Malformed, Reader, malformed};
 use crate::extents::Extent;
-use crate::ids::{AppKey, QueueId};
+use crate::ids::{AppKey, DomainId, QueueId};
 use crate::positions::PAGE;
-use crate::settings::QueueSettings;
+use crate::settings::Domain;
 
 impl State {
     /// Rebuilds the state from all records of the store, given in ascending order of their keys.
@@ -21,11 +22,13 @@ impl State {
         for queue in state.queues.values_mut() {
             queue.history.restored();
             queue.count()?;
-            let domain = state.meters.entry(queue.settings.domain).or_default();
-            domain.messages += queue.meter.messages;
-            domain.bytes += queue.meter.bytes;
+            if let Some(domain) = state.domains.get_mut(queue.domain) {
+                domain.meter.messages += queue.meter.messages;
+                domain.meter.bytes += queue.meter.bytes;
+            }
             queue.extents.iter().for_each(|extent| state.entries.hold(extent.index));
         }
+        state.domains.check()?;
         Ok(state)
     }
 
@@ -42,8 +45,13 @@ impl State {
                 self.clock = reader.varint(WHAT)?;
                 reader.finish(WHAT)
             }
+            Key::Domain(id) => self.domains.restore(id, value),
             Key::Queue(id) => {
-                self.queues.insert(id, Queue::decode(id, value)?);
+                let queue = Queue::decode(id, value, &mut self.domains)?;
+                if queue.dirty {
+                    self.touched.insert(id);
+                }
+                self.queues.insert(id, queue);
                 Ok(())
             }
             Key::Page(id, app, page) => self.queue(id)?.decode_page(app, page, value),
@@ -61,10 +69,13 @@ impl State {
 }
 
 impl Queue {
-    fn decode(id: QueueId, value: &[u8]) -> Result<Self, Malformed> {
+    /// Reads a record. One of version 1 has the domain with its settings in it; of several queues of
+    /// a domain the first one's count.
+    fn decode(id: QueueId, value: &[u8], domains: &mut DomainTable) -> Result<Self, Malformed> {
         const WHAT: &str = "queue record";
         let mut reader = Reader::new(value);
-        if reader.u8(WHAT)? != 1 {
+        let version = reader.u8(WHAT)?;
+        if version == 0 || version > 2 {
             return malformed(WHAT);
         }
         let uri = reader.str(WHAT)?;
@@ -82,13 +93,25 @@ impl Queue {
             }
             apps.push(App::new(key, reader.str(WHAT)?));
         }
-        let settings = QueueSettings::decode(&mut reader)?;
+        let domain = if version == 1 {
+            let domain = Domain::decode_unversioned(&mut reader)?;
+            let id = domain.id;
+            if domains.get(id).is_none() {
+                domains.enter(domain);
+            }
+            id
+        } else {
+            DomainId(reader.varint_u32(WHAT)?)
+        };
         reader.finish(WHAT)?;
-        let mut queue = Self::new(id, uri, settings);
+        let Some(settings) = domains.add_queue(domain) else {
+            return malformed("queue record: its domain has no record");
+        };
+        let mut queue = Self::new(id, uri, domain, settings);
         queue.next_position = next_position;
         queue.next_app = next_app;
         queue.apps = apps;
-        queue.dirty = false;
+        queue.dirty = version == 1;
         queue.saved = true;
         Ok(queue)
     }

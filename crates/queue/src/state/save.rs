@@ -18,6 +18,7 @@ impl State {
                 queue.save(&mut puts, &mut deletes);
             }
         }
+        self.domains.save(&mut puts);
         puts.sort_unstable();
         deletes.sort_unstable();
         deletes.dedup();
@@ -32,6 +33,7 @@ impl State {
     /// however they got there.
     pub(crate) fn records(&self) -> Vec<Record> {
         let mut records = vec![(keys::partition(), self.partition_record())];
+        self.domains.records(&mut records);
         for queue in self.queues.values() {
             queue.records(&mut records);
         }
@@ -111,9 +113,9 @@ impl Queue {
         }
     }
 
-    /// Version 1, URI, next position, next app key, count of apps, per app key and name; settings.
+    /// Version 2, URI, next position, next app key, count of apps, per app key and name; domain's id.
     fn encode(&self) -> Vec<u8> {
-        let mut value = vec![1];
+        let mut value = vec![2];
         put_str(&mut value, &self.uri);
         put_varint(&mut value, self.next_position);
         put_varint(&mut value, u64::from(self.next_app));
@@ -122,7 +124,7 @@ impl Queue {
             put_varint(&mut value, u64::from(app.key.0));
             put_str(&mut value, &app.name);
         }
-        self.settings.encode(&mut value);
+        put_varint(&mut value, u64::from(self.domain.0));
         value
     }
 

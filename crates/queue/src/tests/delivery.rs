@@ -5,7 +5,7 @@ use crate::*;
 
 #[test]
 fn equals_take_turns_and_a_full_one_is_passed_over() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     host.reader(1, 0, 2);
     host.reader(2, 0, 1);
     host.publish_all(0..4);
@@ -16,7 +16,7 @@ fn equals_take_turns_and_a_full_one_is_passed_over() {
 
 #[test]
 fn count_is_how_many_in_a_row() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     host.reader(1, 0, 10);
     host.reader(2, 0, 10);
     let two = Subscription { count: 2, ..subscription(2, 0, 10) };
@@ -27,7 +27,7 @@ fn count_is_how_many_in_a_row() {
 
 #[test]
 fn lower_priorities_get_nothing_while_a_higher_one_is_there() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     host.reader(1, 5, 1);
     host.reader(2, 0, 10);
     host.publish_all(0..3);
@@ -43,7 +43,7 @@ fn lower_priorities_get_nothing_while_a_higher_one_is_there() {
 
 #[test]
 fn bytes_stop_delivery_after_the_message_that_passes_the_limit() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     host.reader(1, 0, 10);
     let small = Subscription { max_bytes: 3, ..subscription(1, 0, 10) };
     host.partition.configure(HandleId(1), vec![small]).unwrap();
@@ -60,7 +60,7 @@ fn bytes_stop_delivery_after_the_message_that_passes_the_limit() {
 
 #[test]
 fn what_a_closed_consumer_held_comes_first_and_in_its_order() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     host.publish_all(0..40);
     host.reader(1, 0, 40);
     assert_eq!(host.sent().len(), 40);
@@ -77,7 +77,7 @@ fn what_a_closed_consumer_held_comes_first_and_in_its_order() {
 
 #[test]
 fn reconfiguring_keeps_what_is_outstanding_and_none_stops_delivery() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     host.reader(1, 0, 2);
     host.publish_all(0..4);
     assert_eq!(host.sent(), ["1:m0", "1:m1"]);
@@ -93,7 +93,7 @@ fn reconfiguring_keeps_what_is_outstanding_and_none_stops_delivery() {
 
 #[test]
 fn a_new_leader_offers_everything_again_and_late_confirms_count() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     host.reader(1, 0, 10);
     host.publish_all(0..3);
     assert_eq!(host.sent().len(), 3);
@@ -113,7 +113,7 @@ fn a_new_leader_offers_everything_again_and_late_confirms_count() {
 
 #[test]
 fn what_follows_many_late_confirms_is_read_and_offered() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     for n in 0..60 {
         host.publish_all(n..n + 1);
     }
@@ -132,7 +132,7 @@ fn what_follows_many_late_confirms_is_read_and_offered() {
 
 #[test]
 fn two_messages_with_one_guid_are_not_out_together() {
-    let mut host = Host::with(&QueueSettings { dedup_window_ms: 0, ..settings() });
+    let mut host = Host::with(DomainSettings { dedup_window_ms: 0, ..settings() });
     host.reader(1, 0, 10);
     host.publish_all(0..1);
     host.now_ms += 20_000;
@@ -147,7 +147,7 @@ fn two_messages_with_one_guid_are_not_out_together() {
 
 #[test]
 fn a_backlog_is_read_a_few_entries_at_a_time() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     for n in 0..100 {
         host.publish_all(n..n + 1);
     }
@@ -168,7 +168,7 @@ fn a_backlog_is_read_a_few_entries_at_a_time() {
 
 #[test]
 fn a_consumer_that_keeps_up_never_waits_for_a_read() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     host.reader(1, 0, 1000);
     let mut out = Deliveries::default();
     for n in 0..100 {
@@ -180,7 +180,7 @@ fn a_consumer_that_keeps_up_never_waits_for_a_read() {
 
 #[test]
 fn an_entry_that_is_not_the_one_applied_is_refused() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     host.publish_all(0..1);
     host.publish_all(1..3);
     host.reader(1, 0, 10);
@@ -192,7 +192,7 @@ fn an_entry_that_is_not_the_one_applied_is_refused() {
 
 #[test]
 fn a_budget_bounds_a_round() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     host.reader(1, 0, 100);
     host.publish_all(0..10);
     let mut out = Deliveries::default();

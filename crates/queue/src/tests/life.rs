@@ -5,7 +5,7 @@ use crate::*;
 
 #[test]
 fn a_guid_is_stored_once_within_the_window_even_after_its_confirm() {
-    let mut host = Host::with(&QueueSettings { dedup_window_ms: 1000, ..settings() });
+    let mut host = Host::with(DomainSettings { dedup_window_ms: 1000, ..settings() });
     host.reader(1, 0, 10);
     assert_eq!(host.publish_all(5..6), [Outcome::Stored { position: 0 }]);
     host.deliver();
@@ -19,7 +19,7 @@ fn a_guid_is_stored_once_within_the_window_even_after_its_confirm() {
 
 #[test]
 fn a_purge_keeps_the_history() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     host.publish_all(0..3);
     host.builder.purge(QUEUE, None);
     host.commit();
@@ -31,7 +31,7 @@ fn a_purge_keeps_the_history() {
 #[test]
 fn a_limit_of_two_admits_three_and_a_refused_message_may_come_again() {
     let limits = Limits { messages: 2, bytes: u64::MAX };
-    let mut host = Host::with(&QueueSettings { queue_limits: limits, ..settings() });
+    let mut host = Host::with(DomainSettings { queue_limits: limits, ..settings() });
     let outcomes = host.publish_all(0..4);
     assert_eq!(outcomes[2..], [Outcome::Stored { position: 2 }, Outcome::RefusedMessages]);
     assert_eq!(host.partition.admit(QUEUE, guid(3), 1), Admission::RefusedMessages);
@@ -44,9 +44,8 @@ fn a_limit_of_two_admits_three_and_a_refused_message_may_come_again() {
 #[test]
 fn the_byte_limit_counts_what_waits_and_the_domain_counts_all_its_queues() {
     let domain_limits = Limits { messages: u64::MAX, bytes: 3 };
-    let mut host = Host::with(&QueueSettings { domain_limits, ..settings() });
-    let other = QueueSettings { domain_limits, ..settings() };
-    host.builder.create_queue(QueueId(2), "bmq://d/other", &other);
+    let mut host = Host::with(DomainSettings { domain_limits, ..settings() });
+    host.builder.create_queue(QueueId(2), "bmq://d/other", QueueDomain::Known(DOMAIN));
     host.publish_all(0..2);
     assert_eq!(host.partition.admit(QueueId(2), guid(9), 1), Admission::RefusedBytes);
     host.builder.delete_queue(QUEUE);
@@ -57,7 +56,7 @@ fn the_byte_limit_counts_what_waits_and_the_domain_counts_all_its_queues() {
 
 #[test]
 fn messages_expire_strictly_after_their_ttl_oldest_first_in_flight_or_not() {
-    let mut host = Host::with(&QueueSettings { message_ttl_ms: 100, ..settings() });
+    let mut host = Host::with(DomainSettings { message_ttl_ms: 100, ..settings() });
     host.reader(1, 0, 1);
     let start = host.now_ms;
     host.publish_all(0..2);
@@ -79,7 +78,7 @@ fn messages_expire_strictly_after_their_ttl_oldest_first_in_flight_or_not() {
 
 #[test]
 fn a_message_that_kills_its_consumers_is_removed_at_the_limit() {
-    let mut host = Host::with(&QueueSettings { max_delivery_attempts: 2, ..settings() });
+    let mut host = Host::with(DomainSettings { max_delivery_attempts: 2, ..settings() });
     host.publish_all(0..2);
     host.reader(1, 0, 10);
     let sent = host.deliver();
@@ -102,11 +101,11 @@ fn a_message_that_kills_its_consumers_is_removed_at_the_limit() {
 
 #[test]
 fn a_new_app_sees_new_messages_only_and_a_removed_one_holds_nothing() {
-    let fanout = |apps: &[&str]| QueueSettings {
+    let fanout = |apps: &[&str]| DomainSettings {
         mode: Mode::Fanout { apps: apps.iter().map(|&app| app.to_owned()).collect() },
         ..settings()
     };
-    let mut host = Host::with(&fanout(&["a"]));
+    let mut host = Host::with(fanout(&["a"]));
     let roles = Roles { reader: true, writer: false };
     let open = |host: &mut Host, handle, app| {
         host.partition.open(HandleId(handle), QUEUE, roles, Some(app)).unwrap();
@@ -116,42 +115,43 @@ fn a_new_app_sees_new_messages_only_and_a_removed_one_holds_nothing() {
     open(&mut host, 2, "b");
     host.publish_all(0..1);
     assert_eq!(host.sent(), ["1:m0"], "an unregistered app gets nothing");
-    host.builder.update_queue(QUEUE, &fanout(&["a", "b"]));
-    host.commit();
+    host.set(2, fanout(&["a", "b"]));
     host.publish_all(1..2);
     assert_eq!(host.sent(), ["1:m1", "2:m1"]);
     assert!(host.confirm(1, 0));
     assert_eq!(host.view().messages, 1, "both still need the second");
-    host.builder.update_queue(QUEUE, &fanout(&["b"]));
-    host.commit();
+    host.set(3, fanout(&["b"]));
     assert_eq!(host.view().messages, 1);
     assert!(!host.confirm(1, 1), "the removed app's confirms are ignored");
     assert!(host.confirm(2, 1));
     assert_eq!(host.view().messages, 0);
-    host.builder.update_queue(QUEUE, &fanout(&["a", "b"]));
-    host.commit();
+    host.set(4, fanout(&["a", "b"]));
     assert_eq!(host.view().apps[1].key, AppKey(2), "a returned app is a new one");
 }
 
 #[test]
 fn a_broadcast_queue_and_a_second_creation_are_refused_by_name() {
-    let mut host = Host::with(&settings());
-    let broadcast = QueueSettings { mode: Mode::Broadcast, ..settings() };
-    host.builder.create_queue(QueueId(2), "bmq://d/b", &broadcast);
-    host.builder.create_queue(QUEUE, "bmq://d/q", &settings());
+    let mut host = Host::with(settings());
+    let settings = DomainSettings { mode: Mode::Broadcast, ..settings() };
+    let broadcast = Domain { id: DomainId(2), ..domain(1, settings) };
+    host.create(QueueId(2), &broadcast);
+    host.builder.create_queue(QUEUE, "bmq://d/q", QueueDomain::Known(DOMAIN));
+    host.builder.create_queue(QueueId(3), "bmq://e/q", QueueDomain::Known(DomainId(3)));
     host.commit();
     let refused = |queue, reason| Effect::CreateRefused { queue, reason };
     let expected = [
         refused(QueueId(2), CreateRefusal::UnsupportedMode),
         refused(QUEUE, CreateRefusal::Exists),
+        refused(QueueId(3), CreateRefusal::UnknownDomain),
     ];
     assert_eq!(host.applied.effects, expected);
+    assert!(host.partition.domain(DomainId(2)).is_none(), "it has no queue");
 }
 
 #[test]
 fn opening_checks_limits_apps_and_leadership() {
-    let limited = QueueSettings { max_consumers: 1, max_producers: 1, ..settings() };
-    let mut host = Host::with(&limited);
+    let limited = DomainSettings { max_consumers: 1, max_producers: 1, ..settings() };
+    let mut host = Host::with(limited);
     let (reader, writer) =
         (Roles { reader: true, writer: false }, Roles { reader: false, writer: true });
     let mut open =
@@ -173,7 +173,7 @@ fn opening_checks_limits_apps_and_leadership() {
 
 #[test]
 fn a_damaged_entry_changes_nothing() {
-    let mut host = Host::with(&settings());
+    let mut host = Host::with(settings());
     host.publish(guid(1), b"one");
     let payload = host.builder.finish(5).payload;
     let cut = payload.slice(..payload.len() - 1);

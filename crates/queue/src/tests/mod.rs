@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod delivery;
+mod domains;
 mod life;
 mod model;
 mod random;

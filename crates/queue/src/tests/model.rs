@@ -7,6 +7,7 @@ use crate::*;
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) queues: BTreeMap<QueueId, ModelQueue>,
+    pub(super) domains: BTreeMap<DomainId, Domain>,
     /// GUIDs that were stored, where and when; per queue.
     seen: BTreeMap<(QueueId, Guid), (Position, u64)>,
     /// The history clock: all forward steps of time.
@@ -16,7 +17,8 @@ pub(super) struct Model {
 
 #[derive(Debug)]
 pub(super) struct ModelQueue {
-    pub(super) settings: QueueSettings,
+    pub(super) domain: DomainId,
+    pub(super) settings: DomainSettings,
     next_position: Position,
     next_app: u32,
     pub(super) apps: BTreeMap<AppKey, String>,
@@ -50,11 +52,26 @@ impl ModelQueue {
         self.messages.retain(|message| !message.apps.is_empty());
     }
 
-    fn names(settings: &QueueSettings) -> BTreeSet<String> {
+    fn names(settings: &DomainSettings) -> BTreeSet<String> {
         match &settings.mode {
             Mode::Fanout { apps } => apps.iter().cloned().collect(),
             _ => [String::new()].into(),
         }
+    }
+
+    fn follow_apps(&mut self) {
+        let wanted = Self::names(&self.settings);
+        let gone: Vec<AppKey> = self
+            .apps
+            .iter()
+            .filter(|(_, name)| !wanted.contains(*name))
+            .map(|(&key, _)| key)
+            .collect();
+        for key in gone {
+            self.drop_app(key, |_| true);
+            self.apps.remove(&key);
+        }
+        self.add_apps();
     }
 
     fn add_apps(&mut self) {
@@ -74,8 +91,22 @@ impl Model {
         self.clock += time_ms.saturating_sub(last);
     }
 
-    pub(super) fn create(&mut self, id: QueueId, settings: QueueSettings) {
+    pub(super) fn create(&mut self, id: QueueId, domain: DomainId, carried: Option<Domain>) {
+        if self.queues.contains_key(&id) {
+            return;
+        }
+        if let Some(carried) = carried {
+            if self.domains.contains_key(&domain) {
+                self.set_domain(carried);
+            } else {
+                self.domains.insert(domain, carried);
+            }
+        }
+        let Some(settings) = self.domains.get(&domain).map(|domain| domain.settings.clone()) else {
+            return;
+        };
         let mut queue = ModelQueue {
+            domain,
             next_position: 0,
             next_app: 0,
             apps: BTreeMap::new(),
@@ -87,29 +118,26 @@ impl Model {
             queue.next_app = 1;
         }
         queue.add_apps();
-        self.queues.entry(id).or_insert(queue);
+        self.queues.insert(id, queue);
     }
 
-    pub(super) fn update(&mut self, id: QueueId, settings: QueueSettings) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        queue.settings = settings;
-        let wanted = ModelQueue::names(&queue.settings);
-        let gone: Vec<AppKey> = queue
-            .apps
-            .iter()
-            .filter(|(_, name)| !wanted.contains(*name))
-            .map(|(&key, _)| key)
-            .collect();
-        for key in gone {
-            queue.drop_app(key, |_| true);
-            queue.apps.remove(&key);
+    pub(super) fn set_domain(&mut self, domain: Domain) {
+        let Some(known) = self.domains.get_mut(&domain.id) else { return };
+        if known.version >= domain.version {
+            return;
         }
-        queue.add_apps();
+        *known = domain.clone();
+        for queue in self.queues.values_mut().filter(|queue| queue.domain == domain.id) {
+            queue.settings = domain.settings.clone();
+            queue.follow_apps();
+        }
     }
 
     pub(super) fn delete(&mut self, id: QueueId) {
         self.queues.remove(&id);
         self.seen.retain(|(queue, _), _| *queue != id);
+        let queues = &self.queues;
+        self.domains.retain(|id, _| queues.values().any(|queue| queue.domain == *id));
     }
 
     /// Stores messages of one publish command and checks what the partition said about each.

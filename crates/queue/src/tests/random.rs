@@ -10,8 +10,13 @@ use super::model::Model;
 use crate::ids::Stamp;
 use crate::*;
 
-const DOMAIN: DomainId = DomainId(1);
-const QUEUES: [QueueId; 2] = [QueueId(1), QueueId(2)];
+/// The first is alone in its domain, the others share one.
+const QUEUES: [QueueId; 3] = [QueueId(1), QueueId(2), QueueId(3)];
+const DOMAINS: [DomainId; 2] = [DomainId(1), DomainId(2)];
+
+fn domain_of(queue: QueueId) -> DomainId {
+    if queue == QUEUES[0] { DOMAINS[0] } else { DOMAINS[1] }
+}
 
 /// One random step; the numbers mean what the step makes of them.
 #[derive(Debug, Clone, Copy)]
@@ -32,8 +37,9 @@ enum Put {
     Attempt(AttemptItem),
     Expire(ExpireItem),
     Purge(QueueId, Option<AppKey>),
-    Create(QueueId, QueueSettings),
-    Update(QueueId, QueueSettings),
+    /// With the settings that it carries.
+    Create(QueueId, Option<Domain>),
+    Set(Domain),
     Delete(QueueId),
 }
 
@@ -65,22 +71,24 @@ struct World {
     next_index: Index,
     next_guid: u64,
     next_handle: u64,
+    next_version: u64,
 }
 
-fn settings(queue: QueueId, variant: u64) -> QueueSettings {
+fn domain(id: DomainId, version: u64, variant: u64) -> Domain {
     let names = ["a", "b", "c"].iter().enumerate();
     let apps = names.filter(|(n, _)| variant >> n & 1 == 1).map(|(_, name)| (*name).to_owned());
-    QueueSettings {
-        mode: match queue {
-            QueueId(1) => Mode::Priority,
+    let settings = DomainSettings {
+        mode: match id {
+            DomainId(1) => Mode::Priority,
             _ => Mode::Fanout { apps: apps.collect() },
         },
         message_ttl_ms: if variant & 8 == 0 { 30_000 } else { 0 },
         dedup_window_ms: 40_000,
         max_delivery_attempts: (variant >> 4 & 3) as u8,
         queue_limits: Limits { messages: 60, bytes: 3000 },
-        ..QueueSettings::priority(DOMAIN)
-    }
+        ..DomainSettings::priority()
+    };
+    Domain { id, version: DomainVersion { term: 1, index: version }, settings }
 }
 
 fn guid(number: u64) -> Guid {
@@ -94,14 +102,14 @@ impl World {
         let mut world = Self { now_ms: 1_000_000, next_index: 1, ..Self::default() };
         world.leader.lead();
         for queue in QUEUES {
-            world.puts.push(Put::Create(queue, settings(queue, 0x13)));
+            world.puts.push(Put::Create(queue, Some(domain(domain_of(queue), 1, 0x13))));
         }
         world.commit();
         world
     }
 
     fn step(&mut self, Step { kind, a, b }: Step) {
-        let queue = QUEUES[(a % 2) as usize];
+        let queue = QUEUES[(a % 3) as usize];
         let handle = self.consumers.keys().nth(b as usize % self.consumers.len().max(1)).copied();
         match kind {
             0..=4 => self.publish(queue, a / 2, b),
@@ -140,10 +148,23 @@ impl World {
             26 if b % 2 == 0 => self.restart(),
             27 if b % 2 == 0 => self.change_leader(),
             28 if b % 4 == 0 => self.puts.push(Put::Delete(queue)),
-            28 | 29 => self.puts.push(Put::Create(queue, settings(queue, a))),
-            30 if b % 2 == 0 => self.puts.push(Put::Update(queue, settings(queue, a))),
+            28 | 29 => {
+                let carried = (b % 3 > 0).then(|| self.next_domain(domain_of(queue), a, b));
+                self.puts.push(Put::Create(queue, carried));
+            }
+            30 if b % 2 == 0 => {
+                let domain = self.next_domain(domain_of(queue), a, b);
+                self.puts.push(Put::Set(domain));
+            }
             _ => {}
         }
+    }
+
+    /// Settings of the next version, or now and then of an older one that comes late.
+    fn next_domain(&mut self, id: DomainId, a: u64, b: u64) -> Domain {
+        self.next_version += 1;
+        let late = if b.is_multiple_of(5) { b % self.next_version } else { 0 };
+        domain(id, self.next_version - late, a)
     }
 
     fn publish(&mut self, queue: QueueId, a: u64, b: u64) {
@@ -197,16 +218,26 @@ impl World {
                 Put::Attempt(item) => builder.attempt(item),
                 Put::Expire(item) => builder.expire(*item),
                 Put::Purge(queue, app) => builder.purge(*queue, *app),
-                Put::Create(queue, settings) => builder.create_queue(*queue, "bmq://d/q", settings),
-                Put::Update(queue, settings) => builder.update_queue(*queue, settings),
+                Put::Create(queue, carried) => {
+                    let known = QueueDomain::Known(domain_of(*queue));
+                    let domain = carried.as_ref().map_or(known, QueueDomain::Carried);
+                    builder.create_queue(*queue, "bmq://d/q", domain);
+                }
+                Put::Set(domain) => builder.set_domain(domain),
                 Put::Delete(queue) => builder.delete_queue(*queue),
             }
+            if matches!(put, Put::Set(_) | Put::Create(_, Some(_))) {
+                open.clear();
+                confirms.clear();
+                order.push(put);
+                continue;
+            }
             let of = match &put {
+                Put::Set(_) => continue,
                 Put::Attempt(item) => item.queue,
                 Put::Expire(item) => item.queue,
                 Put::Purge(queue, _)
                 | Put::Create(queue, _)
-                | Put::Update(queue, _)
                 | Put::Delete(queue)
                 | Put::Publish(queue, _) => *queue,
                 Put::Confirm(item) => item.queue,
@@ -252,10 +283,13 @@ impl World {
                 Put::Purge(queue, app) => {
                     self.model.purge(queue, app);
                 }
-                Put::Create(queue, settings) => self.model.create(queue, settings),
-                Put::Update(queue, settings) => {
-                    self.model.update(queue, settings);
-                    self.drop_unregistered(queue);
+                Put::Create(queue, carried) => {
+                    self.model.create(queue, domain_of(queue), carried);
+                    QUEUES.into_iter().for_each(|queue| self.drop_unregistered(queue));
+                }
+                Put::Set(domain) => {
+                    self.model.set_domain(domain);
+                    QUEUES.into_iter().for_each(|queue| self.drop_unregistered(queue));
                 }
                 Put::Delete(queue) => {
                     self.model.delete(queue);
@@ -285,10 +319,18 @@ impl World {
         assert_eq!(self.leader.records(), self.follower.records());
         let ids: Vec<QueueId> = self.leader.queue_ids().collect();
         assert_eq!(ids, self.model.queues.keys().copied().collect::<Vec<_>>());
-        let queues = || self.model.queues.values();
-        let waiting: usize = queues().map(|queue| queue.messages.len()).sum();
-        let bytes = queues().map(|queue| queue.bytes()).sum();
-        assert_eq!(self.leader.state.domain(DOMAIN), (waiting as u64, bytes));
+        for id in DOMAINS {
+            let queues = || self.model.queues.values().filter(|queue| queue.domain == id);
+            let waiting: usize = queues().map(|queue| queue.messages.len()).sum();
+            let bytes = queues().map(|queue| queue.bytes()).sum();
+            assert_eq!(self.leader.state.domain(id), (waiting as u64, bytes));
+            let known = self.leader.domain(id).map(|(version, settings)| (version, settings));
+            let expected = self.model.domains.get(&id).map(|domain| {
+                assert!(queues().all(|queue| queue.settings == domain.settings));
+                (domain.version, &domain.settings)
+            });
+            assert_eq!(known, expected);
+        }
         for (&id, queue) in &self.model.queues {
             let view = self.leader.view(id).unwrap();
             assert_eq!(view.messages, queue.messages.len() as u64);
@@ -316,7 +358,7 @@ impl World {
         if self.consumers.len() > 6 {
             return;
         }
-        let app = (queue == QUEUES[1]).then(|| ["a", "b", "c"][a as usize % 3]);
+        let app = (queue != QUEUES[0]).then(|| ["a", "b", "c"][a as usize % 3]);
         let handle = HandleId(self.next_handle);
         self.next_handle += 1;
         let roles = Roles { reader: true, writer: a.is_multiple_of(3) };
@@ -529,7 +571,7 @@ impl World {
         self.sent.clear();
         self.proposed.clear();
         // What the old leader proposed and did not commit is lost.
-        self.puts.retain(|put| matches!(put, Put::Publish(..) | Put::Create(..) | Put::Update(..)));
+        self.puts.retain(|put| matches!(put, Put::Publish(..) | Put::Create(..) | Put::Set(..)));
     }
 }
 

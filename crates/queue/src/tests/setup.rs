@@ -36,11 +36,22 @@ impl Host {
     }
 
     /// A host with one queue.
-    pub(super) fn with(settings: &QueueSettings) -> Self {
+    pub(super) fn with(settings: DomainSettings) -> Self {
         let mut host = Self::new();
-        host.builder.create_queue(QUEUE, "bmq://d/q", settings);
+        host.create(QUEUE, &domain(1, settings));
         host.commit();
         host
+    }
+
+    /// Adds the creation of a queue with the domain.
+    pub(super) fn create(&mut self, queue: QueueId, domain: &Domain) {
+        self.builder.create_queue(queue, "bmq://d/q", QueueDomain::Carried(domain));
+    }
+
+    /// Commits new settings of the domain, of this version.
+    pub(super) fn set(&mut self, version: u64, settings: DomainSettings) {
+        self.builder.set_domain(&domain(version, settings));
+        self.commit();
     }
 
     /// Commits and applies what the builder holds; returns the outcomes.
@@ -133,8 +144,15 @@ impl Host {
     }
 }
 
-pub(super) fn settings() -> QueueSettings {
-    QueueSettings::priority(DomainId(1))
+pub(super) fn settings() -> DomainSettings {
+    DomainSettings::priority()
+}
+
+pub(super) const DOMAIN: DomainId = DomainId(1);
+
+/// The domain of most tests.
+pub(super) fn domain(version: u64, settings: DomainSettings) -> Domain {
+    Domain { id: DOMAIN, version: DomainVersion { term: 1, index: version }, settings }
 }
 
 pub(super) fn guid(number: u64) -> Guid {

@@ -16,7 +16,8 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
 use bytes::Bytes;
-use flintmq_consensus::{GroupId, NodeId};
+use flintmq_consensus::NodeId;
+use flintmq_peer_message::{Addressee, PeerMessage};
 use flintmq_transport::SendError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -25,9 +26,6 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::cluster::{FromAdministration, PeerLinks};
-
-/// The number under which nodes ask each other; no group has it.
-pub(crate) const ADMINISTRATION: GroupId = GroupId(u32::MAX - 1);
 
 /// Requests of other nodes that are answered at a time; those beyond are refused.
 const MAX_ANSWERING: usize = 64;
@@ -41,26 +39,26 @@ const MAX_ANSWER_BYTES: usize = 8 << 20;
 /// Marks a request that another node forwarded: its sender has checked who may ask, and it must
 /// not be forwarded again.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HandedOn;
+pub(crate) struct HandedOn;
 
-/// What goes from node to node.
+/// A call of another node's administration, or the answer to one.
 #[derive(Serialize, Deserialize)]
-enum Word {
+enum AdminMessage {
     Ask { number: u64, method: String, path: String, body: String },
     Answer { number: u64, status: u16, body: String },
 }
 
 /// What another node answered.
 #[derive(Clone, Debug)]
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
-    pub(super) body: Value,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
 }
 
 /// The other node did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the node does not answer: is it up, and can it be reached from here? node={0}")]
-pub(super) struct NoReply(pub(super) NodeId);
+pub(crate) struct NoReply(pub(crate) NodeId);
 
 /// The other nodes, to be asked; cheap to clone.
 #[derive(Clone)]
@@ -89,7 +87,7 @@ impl Peers {
     }
 
     /// Whether the node can be reached now.
-    pub(super) fn is_reachable(&self, node: NodeId) -> bool {
+    pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
         self.0.reachable.borrow().contains(&node)
     }
 
@@ -98,7 +96,7 @@ impl Peers {
     /// # Errors
     /// It cannot be reached, is lost meanwhile, or does not answer in time. What was asked for may
     /// have been done nevertheless.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &self,
         to: NodeId,
         method: Method,
@@ -111,11 +109,12 @@ impl Peers {
         lock(&self.0.asked).insert(number, Asked { of: to, done });
         let _forgotten = Forget { peers: self, number };
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let word = Word::Ask { number, method: method.to_string(), path: path.to_owned(), body };
+        let (method, path) = (method.to_string(), path.to_owned());
+        let message = AdminMessage::Ask { number, method, path, body };
         if !self.is_reachable(to) {
             return Err(NoReply(to));
         }
-        let asking = async { if self.tell(to, &word).await { answer.await.ok() } else { None } };
+        let asking = async { if self.send(to, &message).await { answer.await.ok() } else { None } };
         tokio::time::timeout(limit, asking).await.ok().flatten().ok_or(NoReply(to))
     }
 
@@ -141,10 +140,10 @@ impl Peers {
             };
             let Some(FromAdministration { from, frame }) = heard else { return };
             match serde_json::from_slice(&frame) {
-                Ok(Word::Answer { number, status, body }) => {
+                Ok(AdminMessage::Answer { number, status, body }) => {
                     self.answered(from, number, status, &body)
                 }
-                Ok(Word::Ask { number, method, path, body }) => {
+                Ok(AdminMessage::Ask { number, method, path, body }) => {
                     let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
                         self.refuse(from, number);
                         continue;
@@ -152,9 +151,10 @@ impl Peers {
                     let (peers, router) = (self.clone(), router.clone());
                     tokio::spawn(async move {
                         let (status, body) = answer(router, &method, &path, body).await;
-                        let word = Word::Answer { number, status: status.as_u16(), body };
+                        let message =
+                            AdminMessage::Answer { number, status: status.as_u16(), body };
                         // Whoever waits for it gives up by then.
-                        let telling = peers.tell(from, &word);
+                        let telling = peers.send(from, &message);
                         let _late = tokio::time::timeout(MAX_TELLING, telling).await;
                         drop(permit);
                     });
@@ -183,27 +183,32 @@ impl Peers {
             "hint": "ask again in a moment",
         });
         let status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
-        let word = Word::Answer { number, status, body: body.to_string() };
-        if let Ok(frame) = serde_json::to_vec(&word) {
+        let message = AdminMessage::Answer { number, status, body: body.to_string() };
+        if let Some(message) = enveloped(&message) {
             // What is lost by this was refused anyway.
-            let _lost = self.0.links.send_gateway(from, ADMINISTRATION, Bytes::from(frame));
+            let _lost = self.0.links.send_message(from, message);
         }
     }
 
     /// Sends it once the connection has room. False when there is none.
-    async fn tell(&self, to: NodeId, word: &Word) -> bool {
-        let Ok(frame) = serde_json::to_vec(word).map(Bytes::from) else { return false };
+    async fn send(&self, to: NodeId, message: &AdminMessage) -> bool {
+        let Some(message) = enveloped(message) else { return false };
         loop {
-            match self.0.links.send_gateway(to, ADMINISTRATION, frame.clone()) {
+            match self.0.links.send_message(to, message.clone()) {
                 Ok(()) => return true,
                 Err(SendError::Full { .. }) => {}
                 Err(_) => return false,
             }
-            if self.0.links.gateway_room(to, ADMINISTRATION).await.is_err() {
+            if self.0.links.message_room(to, message.to).await.is_err() {
                 return false;
             }
         }
     }
+}
+
+fn enveloped(message: &AdminMessage) -> Option<PeerMessage> {
+    let body = serde_json::to_vec(message).ok()?;
+    Some(PeerMessage::new(Addressee::Administration, Bytes::from(body)))
 }
 
 /// Whoever asked waits no more.
@@ -291,14 +296,26 @@ mod tests {
         assert!(body.contains("too long"), "{body}");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_of_another_node_panic_the_decoder(noise: Vec<u8>, at: usize, byte: u8) {
+            let _ = serde_json::from_slice::<AdminMessage>(&noise);
+            let message = AdminMessage::Answer { number: 1, status: 200, body: "[]".to_owned() };
+            let mut bytes = serde_json::to_vec(&message).unwrap();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = serde_json::from_slice::<AdminMessage>(&bytes);
+        }
+    }
+
     #[test]
-    fn words_keep_their_form() {
+    fn messages_keep_their_form() {
         let ask = r#"{"Ask":{"number":1,"method":"GET","path":"/api/v1/groups","body":""}}"#;
         let answer = r#"{"Answer":{"number":1,"status":200,"body":"[]"}}"#;
         for text in [ask, answer] {
-            let word: Word = serde_json::from_str(text).unwrap();
-            assert_eq!(serde_json::to_string(&word).unwrap(), text);
+            let message: AdminMessage = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&message).unwrap(), text);
         }
-        assert!(serde_json::from_str::<Word>(r#"{"Shout":{}}"#).is_err());
+        assert!(serde_json::from_str::<AdminMessage>(r#"{"Shout":{}}"#).is_err());
     }
 }
