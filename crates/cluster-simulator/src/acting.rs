@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use flintmq_consensus::GroupId;
 use flintmq_partition::{Request, SessionEnded, SessionId, Ticket};
 
-use crate::client::{Client, Connection, Use, UseState};
+use crate::client::{Connection, Use, UseState};
 use crate::coverage::Situation;
 use crate::event::Event;
 use crate::event::SessionInfo;
-use crate::node::Stopping;
 use crate::publishing::MOST_OUTSTANDING;
 use crate::world::World;
 
@@ -33,15 +32,7 @@ impl World {
 
     /// Connects to a node that runs, and opens everything.
     pub(crate) fn come(&mut self, number: usize) {
-        let now = self.now;
-        let running: Vec<_> = self
-            .nodes
-            .values()
-            .filter(|node| node.paused_until <= now)
-            .filter_map(|node| Some((node.id, node.process.as_ref()?)))
-            .filter(|(_, process)| process.stopping == Stopping::No)
-            .map(|(id, process)| (id, process.incarnation))
-            .collect();
+        let running = self.serving_nodes();
         let session = SessionId(self.name());
         let Some(client) = self.clients.get_mut(number) else { return };
         let Some((node, incarnation)) = client.random.pick(&running) else { return };
@@ -105,8 +96,7 @@ impl World {
 
     pub(crate) fn groups_of(&self, number: usize) -> BTreeSet<GroupId> {
         let Some(client) = self.clients.get(number) else { return BTreeSet::new() };
-        let slots = client.uses.iter().filter_map(|one| self.slots.get(one.slot));
-        slots.map(|slot| slot.group).collect()
+        client.uses.iter().map(|one| one.group).collect()
     }
 
     pub(crate) fn use_queue(&mut self, number: usize, place: usize) {

@@ -1,6 +1,7 @@
 //! Carries out what shards ask for, as the host of a node does.
 
 use flintmq_consensus::{GroupId, NodeId};
+use flintmq_node::NodeEffect;
 use flintmq_partition::{Answer, Effect, Ticket};
 use flintmq_shard::{AdminAnswer, Notice, ShardEffect, ShardInput};
 
@@ -15,20 +16,16 @@ impl World {
         &mut self,
         id: NodeId,
         incarnation: u64,
-        effect: ShardEffect<Effect>,
+        effect: ShardEffect<NodeEffect>,
     ) -> Result<(), Violation> {
         match effect {
-            ShardEffect::Machine { group, effect } => self.carry_out_engine(id, group, effect)?,
-            ShardEffect::Answer { answer, .. } => {
-                if let AdminAnswer::Transferred(result) = answer {
-                    let done = result.is_ok();
-                    self.coverage.saw(if done {
-                        Situation::Transferred
-                    } else {
-                        Situation::NotTransferred
-                    });
-                }
+            ShardEffect::Machine { group, effect: NodeEffect::Partition(effect) } => {
+                self.carry_out_engine(id, group, effect)?;
             }
+            ShardEffect::Machine { effect: NodeEffect::Controller(effect), .. } => {
+                self.carry_out_controller(id, incarnation, effect)?;
+            }
+            ShardEffect::Answer { ticket, answer } => self.admin_answers(ticket, answer),
             ShardEffect::ReadEntry { group, index } => {
                 let read = self.read_entry(id, group, index);
                 let outcome =
@@ -45,7 +42,7 @@ impl World {
                 let delay = self.disk_random.skewed(100, 50_000);
                 self.after(delay, Event::Tell(id, incarnation, Box::new(input)));
             }
-            ShardEffect::StatusChanged { .. } => {}
+            ShardEffect::StatusChanged { group } => self.status_changed(id, incarnation, group),
             ShardEffect::Notice { group, notice } => {
                 self.say(|| format!("node {} group {}: {notice:?}", id.0, group.0));
                 self.notice(id, notice);
@@ -70,6 +67,24 @@ impl World {
         Ok(())
     }
 
+    fn admin_answers(&mut self, ticket: u64, answer: AdminAnswer) {
+        let Some((_, _, waits)) = self.tickets.remove(&Ticket(ticket)) else { return };
+        match (waits, answer) {
+            (Waits::Transfer, AdminAnswer::Transferred(result)) => {
+                let done = result.is_ok();
+                let (yes, no) = (Situation::Transferred, Situation::NotTransferred);
+                self.coverage.saw(if done { yes } else { no });
+            }
+            (Waits::Needs { sweep, group }, AdminAnswer::Inspected(view)) => {
+                self.told_needs(sweep, group, &view);
+            }
+            (Waits::Standing { sweep, group, node }, AdminAnswer::Inspected(view)) => {
+                self.told_standing(sweep, group, node, view);
+            }
+            _ => {}
+        }
+    }
+
     pub(crate) fn notice(&mut self, id: NodeId, notice: Notice) {
         let situation = match notice {
             Notice::ElectionWon { .. } => Situation::LeadershipTaken,
@@ -77,7 +92,7 @@ impl World {
                 let node = self.nodes.get(&id).and_then(|node| node.process.as_ref());
                 let waits = node.is_some_and(|process| {
                     let mut groups = process.shard.groups();
-                    groups.any(|g| process.shard.machine(g).is_some_and(|one| !one.is_idle()))
+                    groups.any(|g| process.engine(g).is_some_and(|one| !one.is_idle()))
                 });
                 if waits {
                     self.coverage.saw(Situation::LostWithPending);
@@ -113,6 +128,9 @@ impl World {
                 self.coverage.saw(Situation::SessionEnded);
                 self.end_session(session);
             }
+            Effect::QueueCreated { uri, version } => {
+                self.follow_new_queue(id, group, &uri, version);
+            }
             Effect::QueueOpened { .. }
             | Effect::QueueClosed { .. }
             | Effect::Counted { .. }
@@ -136,26 +154,18 @@ impl World {
             return violation("Harness", format!("{ticket:?} of another process"));
         }
         match (waits, answer) {
-            (Waits::Open { session, handle, group, queue, queue_id }, Answer::Opened(result)) => {
-                if result.is_ok()
-                    && let Some(info) = self.sessions.get_mut(&session)
-                {
-                    info.open.insert(handle, (group, queue));
-                    info.names.insert(queue_id, (handle, group, queue));
-                    let member = self.nodes.get(&id).and_then(|node| node.process.as_ref());
-                    let core = member.and_then(|process| process.shard.core(group));
-                    if core.is_some_and(|core| !core.config().is_member(id)) {
-                        self.coverage.saw(Situation::ServedNonMember);
-                    }
-                }
-                self.hand_to_client(session, Item::Opened(handle, result));
+            (Waits::Open { opening, handle }, Answer::Opened(result)) => {
+                self.opened(opening, handle, result)?;
             }
             (Waits::End { session }, Answer::Ended) => self.hand_to_client(session, Item::Left),
-            (Waits::Idle { node, unused_ms }, Answer::Idle(uris)) => {
-                self.remove_idle(node, unused_ms, &uris);
+            (Waits::Idle { unused_ms }, Answer::Idle(uris)) => {
+                self.remove_idle(id, unused_ms, uris);
             }
-            (Waits::Delete { slot, unused_ms }, Answer::Deleted(result)) => {
-                self.removed(slot, unused_ms, &result);
+            (Waits::Delete { uri, queue }, Answer::Deleted(result)) => {
+                self.removed(id, uri, queue, &result);
+            }
+            (Waits::SetDomain { group, domain, enforcing }, Answer::DomainSet(result)) => {
+                self.domain_set((id, incarnation), (group, domain), enforcing, &result);
             }
             (Waits::Purge, Answer::Purged(result)) => {
                 if result.is_ok() {

@@ -1,12 +1,12 @@
 //! What happens, and what is waited for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use flintmq_consensus::{GroupId, NodeId, Packet};
-use flintmq_controller::DomainVersion;
 use flintmq_node::NodeRequest;
 use flintmq_partition::{Request, SessionId};
-use flintmq_queue::{HandleId, QueueId};
+use flintmq_queue::{Domain, HandleId, QueueId};
 use flintmq_shard::ShardInput;
 
 use crate::client::{Item, OpenRequest};
@@ -56,6 +56,8 @@ pub(crate) enum Event {
     Operate(Box<Operation>),
     /// A domain is defined for the first time.
     Define(usize),
+    /// A partition is sent the settings of a domain once more, for an operator.
+    SetDomain((NodeId, u64), GroupId, Arc<Domain>, u64),
     /// A node with a new directory asks to be let in.
     Join(NodeId),
     /// Operators look after nodes that leave, and those that are lost.
@@ -106,19 +108,45 @@ pub(crate) struct SessionInfo {
 /// Who waits for the answer to a ticket.
 #[derive(Clone, Debug)]
 pub(crate) enum Waits {
-    Open { opening: u64, handle: HandleId },
-    End { session: SessionId },
-    Idle { unused_ms: u64 },
-    Delete { uri: String, queue: QueueId },
+    Open {
+        opening: u64,
+        handle: HandleId,
+    },
+    End {
+        session: SessionId,
+    },
+    Idle {
+        unused_ms: u64,
+    },
+    Delete {
+        uri: String,
+        queue: QueueId,
+    },
     Purge,
-    StopDelivery { node: NodeId, incarnation: u64 },
+    StopDelivery {
+        node: NodeId,
+        incarnation: u64,
+    },
     Controller(Errand),
     Transfer,
     /// Whether a group needs a node that leaves, in this sweep.
-    Needs { sweep: u64, group: GroupId },
+    Needs {
+        sweep: u64,
+        group: GroupId,
+    },
     /// Where a member of a group stands whose majority is lost.
-    Standing { sweep: u64, node: NodeId },
+    Standing {
+        sweep: u64,
+        group: GroupId,
+        node: NodeId,
+    },
     Recover,
+    /// Whether a partition has taken settings, for an operator with this number.
+    SetDomain {
+        group: GroupId,
+        domain: Arc<Domain>,
+        enforcing: Option<u64>,
+    },
 }
 
 /// What goes on when the controller has answered.
@@ -135,9 +163,7 @@ pub(crate) enum Errand {
     /// An operator's change is made.
     Operate(Box<Operation>),
     /// A node is admitted.
-    Admit { id: NodeId },
+    Admit,
     /// A node that left is forgotten.
     Forget,
-    /// A change of a domain was answered; then partitions are told, and the operator is answered.
-    Settle { domain: usize, version: DomainVersion },
 }

@@ -21,15 +21,7 @@ impl World {
 
     /// Only while all others have everything: more than that is lost for good, as documented.
     pub(crate) fn lose_power(&mut self, id: NodeId, fault: &Fault) {
-        let safe = self.nodes.values().all(|node| {
-            node.process.as_ref().is_some_and(|process| {
-                let mut groups = process.shard.groups();
-                groups.all(|group| {
-                    process.shard.core(group).is_some_and(|core| core.recovering().is_none())
-                })
-            })
-        });
-        if !safe || self.profile.replicas < 3 {
+        if !self.outlives_power_loss() {
             return self.crash(id, fault.lasts);
         }
         self.coverage.saw(Situation::LostPower);
@@ -41,6 +33,21 @@ impl World {
         }
         node.store.inner.lose_power(keep);
         self.after(fault.lasts, Event::Boot(id));
+    }
+
+    /// Whether all members of each group have everything, and enough of them vote.
+    fn outlives_power_loss(&self) -> bool {
+        let mut present = self.nodes.values().filter(|node| !node.gone);
+        present.all(|node| {
+            node.process.as_ref().is_some_and(|process| {
+                let mut cores = process.shard.groups().filter_map(|g| process.shard.core(g));
+                cores.all(|core| {
+                    let config = core.config();
+                    let few = config.is_member(node.id) && config.voters.len() < 3;
+                    core.recovering().is_none() && !few && !config.is_joint()
+                })
+            })
+        })
     }
 
     /// Stops a node in good order.

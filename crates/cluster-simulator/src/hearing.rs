@@ -40,7 +40,7 @@ impl World {
                 self.say(|| format!("client {} is refused: {message}", number + 1));
                 self.die(number);
             }
-            Item::Opened(handle, result) => self.on_opened(number, handle, result),
+            Item::Opened(request, opened) => self.on_opened(number, request, opened),
             Item::Events(events) => {
                 // Who has said goodbye hears no more than what became of the PUTs.
                 let leaves = client.connection.is_some_and(|connection| connection.leaving > 0);
@@ -74,7 +74,11 @@ impl World {
                 if key_of_data(&push.app_data) != Some(key) {
                     return violation("RightContent", format!("message {key:x}"));
                 }
-                client.on_push(&push, key)?;
+                let slot = client.on_push(&push, key)?;
+                if self.published_to.get(&key) != Some(&slot) {
+                    let detail = format!("message {key:x} comes from slot {slot}");
+                    return violation("RightQueue", detail);
+                }
                 if client.settles {
                     self.confirm_all(number);
                 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use flintmq_consensus::{GroupId, NodeEffect, NodeId, NodeInput, Term};
-use flintmq_shard::{Machine as _, ShardInput};
+use flintmq_node::NodeRequest;
+use flintmq_shard::{Machine as _, Notice, ShardEffect, ShardInput};
 
 use crate::coverage::Situation;
 use crate::event::Event;
@@ -134,6 +135,7 @@ impl World {
                 && process.shard.machine(*group).is_some_and(|machine| machine.takes_requests())
                 && let Some(request) = waiting.pop_front()
             {
+                let request = NodeRequest::Partition(request);
                 let request = ShardInput::Request { group: *group, request };
                 process.shard.step(time, request);
             }
@@ -161,6 +163,13 @@ impl World {
         packets.into_iter().for_each(|packet| self.send_packet(packet, false));
         for (to, group, bytes) in messages {
             self.send_message(id, to, (incarnation, group, bytes));
+        }
+        for effect in &effects {
+            if let ShardEffect::Notice { group, notice: Notice::HistoryForked { last, .. } } =
+                effect
+            {
+                self.history_forked(id, *group, last.index)?;
+            }
         }
         self.look_at_commits(id)?;
         self.start_disk(id);

@@ -1,18 +1,19 @@
-//! Queues that nothing uses are removed.
+//! Each node removes queues that nothing has used for long, as the broker's loop does: the messages
+//! first, then the place.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flintmq_consensus::{GroupId, NodeId};
+use flintmq_controller::MetadataCommand;
 use flintmq_partition::{AdminRefusal, Removable, Request, Ticket};
 use flintmq_queue::QueueId;
 
 use crate::coverage::Situation;
-use crate::event::{Event, Waits};
+use crate::event::{Errand, Waits};
 use crate::world::World;
 
 impl World {
-    /// Asks every node for queues that were idle for a while.
+    /// Every node looks for queues that were idle for a while.
     pub(crate) fn administer(&mut self) {
         if self.settling.healed_since.is_some() {
             return;
@@ -24,69 +25,56 @@ impl World {
             let Some(incarnation) = self.process_of(id) else { continue };
             for group in &groups {
                 let ticket = Ticket(self.name());
-                let waits = Waits::Idle { node: id, unused_ms };
+                let waits = Waits::Idle { unused_ms };
                 self.tickets.insert(ticket, (id, incarnation, waits));
                 self.request(id, incarnation, *group, Request::IdleQueues { ticket, timeout });
             }
         }
     }
 
-    /// Asks for the removal of queues, at any node: the leadership may have moved.
-    pub(crate) fn remove_idle(&mut self, _told_by: NodeId, unused_ms: u64, uris: &[String]) {
-        let idle: BTreeSet<&str> = uris.iter().map(String::as_str).collect();
-        for place in 0..self.slots.len() {
-            let Some(slot) = self.slots.get_mut(place) else { return };
-            let uri = format!("bmq://simulated.domain/q{}", slot.number.0);
-            if slot.removing || !idle.contains(uri.as_str()) {
-                continue;
+    /// A partition has named its idle queues.
+    pub(crate) fn remove_idle(&mut self, id: NodeId, unused_ms: u64, uris: Vec<String>) {
+        let Some(incarnation) = self.process_of(id) else { return };
+        for uri in uris {
+            if self.lookup(id, &uri).is_some() {
+                self.remove_queue(id, &uri, unused_ms);
+            } else {
+                self.catch_up(id, incarnation, Errand::FindIdle { uri, unused_ms });
             }
-            slot.removing = true;
-            self.remove_queue(place, unused_ms);
         }
     }
 
-    /// Asks any node to remove a queue, until the answer is a definite one.
-    pub(crate) fn remove_queue(&mut self, place: usize, unused_ms: u64) {
-        let running: Vec<NodeId> =
-            self.nodes.values().filter(|node| node.process.is_some()).map(|node| node.id).collect();
-        let Some((id, incarnation)) =
-            self.admin_random.pick(&running).and_then(|id| Some((id, self.process_of(id)?)))
-        else {
-            return self.after(200_000, Event::Remove(place, unused_ms));
-        };
-        let Some(slot) = self.slots.get(place) else { return };
-        let (queue, group) = (slot.number, slot.group);
+    /// Asks the queue's partition to delete it.
+    pub(crate) fn remove_queue(&mut self, id: NodeId, uri: &str, unused_ms: u64) {
+        let Some((place, _)) = self.lookup(id, uri) else { return };
+        let Some(incarnation) = self.process_of(id) else { return };
+        let (queue, group) = (place.id(), GroupId(place.partition));
         let ticket = Ticket(self.name());
-        let waits = Waits::Delete { slot: place, unused_ms };
-        self.tickets.insert(ticket, (id, incarnation, waits));
+        self.tickets
+            .insert(ticket, (id, incarnation, Waits::Delete { uri: uri.to_owned(), queue }));
         let only_if = Removable::UnusedFor(Duration::from_millis(unused_ms));
         self.request(id, incarnation, group, Request::Delete { ticket, queue, only_if });
     }
 
-    /// A queue was removed, or was not.
+    /// A queue was deleted, or was not. Once it is, its place is given up.
     pub(crate) fn removed(
         &mut self,
-        place: usize,
-        unused_ms: u64,
+        id: NodeId,
+        uri: String,
+        queue: QueueId,
         result: &Result<(), AdminRefusal>,
     ) {
-        self.say(|| format!("removal of the queue of slot {place}: {result:?}"));
-        let gone = match result {
-            Ok(()) | Err(AdminRefusal::NoSuchQueue) => true,
-            Err(AdminRefusal::Used | AdminRefusal::InUse { .. }) => false,
-            Err(AdminRefusal::Failed(_)) => {
-                return self.after(300_000, Event::Remove(place, unused_ms));
+        self.say(|| format!("node {}: removal of {uri}: {result:?}", id.0));
+        match result {
+            Ok(()) | Err(AdminRefusal::NoSuchQueue) => {
+                let Some(incarnation) = self.process_of(id) else { return };
+                let commands = vec![MetadataCommand::UnassignQueue { uri, queue: queue.0 }];
+                self.change(id, incarnation, commands, Errand::GiveUp);
             }
-        };
-        if !gone {
-            self.coverage.saw(Situation::RemovalRefused);
-        }
-        let number = QueueId(self.queues_made + 1);
-        let Some(slot) = self.slots.get_mut(place) else { return };
-        slot.removing = false;
-        if gone {
-            self.queues_made += 1;
-            slot.number = number;
+            Err(AdminRefusal::Used | AdminRefusal::InUse { .. }) => {
+                self.coverage.saw(Situation::RemovalRefused);
+            }
+            Err(AdminRefusal::Failed(_)) => {}
         }
     }
 }

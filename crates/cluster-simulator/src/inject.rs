@@ -6,6 +6,7 @@ use flintmq_shard::ShardInput;
 use crate::coverage::Situation;
 use crate::event::{Event, Healing};
 use crate::network::Weather;
+use crate::operators::Wish;
 use crate::oracle::Violation;
 use crate::plan::{Fault, FaultKind, Target};
 use crate::world::World;
@@ -20,7 +21,11 @@ impl World {
             return Ok(());
         }
         let Some(fault) = self.faults.get(number).cloned() else { return Ok(()) };
-        let group = GroupId(fault.group + 1);
+        // Some hit the controller.
+        let group = match fault.choice / 16 % 6 {
+            0 => GroupId::CONTROLLER,
+            _ => GroupId(fault.group + 1),
+        };
         let Some(id) = self.target(&fault, group) else { return Ok(()) };
         self.say(|| {
             format!("fault {number}: {:?} at node {} for {}", fault.kind, id.0, fault.lasts)
@@ -144,7 +149,16 @@ impl World {
                 }
             }
             FaultKind::Purge => self.purge(id, group, fault.choice),
-            FaultKind::MoveMembers => self.move_members(group, fault.choice),
+            FaultKind::MoveMembers => {
+                let (group, first) = (fault.group + 1, fault.choice as usize % 16);
+                self.wish(Wish::Move { group, first }, false);
+            }
+            FaultKind::ChangeDomain => self.change_domain(fault.choice),
+            FaultKind::Drain
+            | FaultKind::AddNode
+            | FaultKind::RemoveNode
+            | FaultKind::ReplaceNode => self.change_nodes(fault.kind, id, fault.lasts),
+            FaultKind::LoseMajority => self.lose_majority(fault.choice),
         }
         Ok(())
     }
@@ -198,6 +212,7 @@ fn is_administration(kind: FaultKind) -> bool {
             | FaultKind::Cede
             | FaultKind::RemoveIdle
             | FaultKind::Purge
+            | FaultKind::ChangeDomain
             | FaultKind::ExpireSnapshots
             | FaultKind::FailSnapshots
             | FaultKind::FailReads

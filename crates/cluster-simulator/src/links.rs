@@ -12,7 +12,7 @@ use crate::world::World;
 impl World {
     pub(crate) fn packet_arrives(&mut self, packet: Packet, beat: bool) {
         let (from, to) = (packet.from, packet.to);
-        if self.net.is_cut(from, to) {
+        if self.net.is_cut(from, to) || !self.knows(to, from) {
             return;
         }
         let Some(node) = self.nodes.get_mut(&to) else { return };
@@ -38,6 +38,9 @@ impl World {
     pub(crate) fn send_packet(&mut self, packet: Packet, beat: bool) {
         let (from, to) = (packet.from, packet.to);
         let weather = self.net.weather;
+        if !self.knows(from, to) {
+            return;
+        }
         if self.net.is_cut(from, to) || self.net_random.chance(weather.loss) {
             self.coverage.saw(Situation::PacketLost);
             return;
@@ -124,8 +127,7 @@ impl World {
         if self.net.is_open(a, b) {
             return;
         }
-        let runs = |id: &NodeId| self.process_of(*id).is_some();
-        if !runs(&a) || !runs(&b) {
+        if !self.knows(a, b) || !self.knows(b, a) {
             return;
         }
         if self.net.is_cut(a, b) || self.net.is_cut(b, a) {
@@ -135,6 +137,12 @@ impl World {
         }
         self.net.open.insert(ends(a, b), true);
         self.set_ways(a, b, true);
+    }
+
+    /// Whether a node runs and connects to another one.
+    fn knows(&self, id: NodeId, other: NodeId) -> bool {
+        let process = self.nodes.get(&id).and_then(|node| node.process.as_ref());
+        process.is_some_and(|process| process.known.contains(&other))
     }
 
     /// Opens or closes the ways between two nodes; nothing is on them.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use flintmq_consensus::{
     GroupId, Index, Liveness, NodeCore, NodeId, NodeInput, NodeSettings, Term, Time,
 };
-use flintmq_controller::{ControllerMachine, Metadata, PlanningSettings};
+use flintmq_controller::{ControllerMachine, DomainVersion, Metadata, PlanningSettings};
 use flintmq_log_store::LogStore as _;
 use flintmq_node::{NodeMachine, NodeRequest};
 use flintmq_partition::{DomainUsage, PartitionEngine, PartitionUsage, Request};
@@ -78,6 +78,8 @@ pub(crate) struct Process {
     pub(crate) wire: Wire,
     /// What the controller has published here.
     pub(crate) metadata: Metadata,
+    /// The leaderships of partitions here, with the version of all domains that they were sent.
+    pub(crate) domains_sent: BTreeMap<GroupId, (Term, DomainVersion)>,
     /// The nodes that it connects to.
     pub(crate) known: BTreeSet<NodeId>,
     pub(crate) inbox: VecDeque<ShardInput<NodeRequest>>,
@@ -163,6 +165,7 @@ impl Process {
             from_store,
             wire,
             metadata: Metadata::default(),
+            domains_sent: BTreeMap::new(),
             known: node.first_peers.iter().copied().collect(),
             inbox: plan.into_iter().collect(),
             waiting: BTreeMap::new(),
@@ -186,6 +189,14 @@ impl Process {
         match self.shard.machine(group)? {
             NodeMachine::Partition(engine) => Some(engine),
             NodeMachine::Controller(_) => None,
+        }
+    }
+
+    /// The controller's metadata, published or not.
+    pub(crate) fn applied_metadata(&self) -> Option<&Metadata> {
+        match self.shard.machine(GroupId::CONTROLLER)? {
+            NodeMachine::Controller(machine) => Some(machine.metadata()),
+            NodeMachine::Partition(_) => None,
         }
     }
 

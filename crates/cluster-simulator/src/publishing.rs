@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use flintmq_consensus::GroupId;
 use flintmq_partition::{Confirm, Publish, Put, Request};
-use flintmq_queue::Attributes;
+use flintmq_queue::{Attributes, QueueId};
 
 use crate::client::Outstanding;
 use crate::coverage::Situation;
-use crate::opening::group_of;
 use crate::oracle::{HEAD, Key, app_data, guid_of};
 use crate::world::World;
 
@@ -19,18 +19,18 @@ const MOST_WAITING: u64 = 1_000;
 
 impl World {
     /// Whether a queue holds so much that clients stop publishing to it.
-    pub(crate) fn is_crowded(&self, slot: usize) -> bool {
-        let Some(slot) = self.slots.get(slot) else { return true };
-        let oracle = self.groups.get(&slot.group);
-        let view = oracle.and_then(|oracle| oracle.reference.view(slot.number));
+    fn is_crowded(&self, group: GroupId, queue: QueueId) -> bool {
+        let oracle = self.groups.get(&group);
+        let view = oracle.and_then(|oracle| oracle.reference.view(queue));
         view.is_some_and(|view| view.messages > MOST_WAITING)
     }
 
     pub(crate) fn publish(&mut self, number: usize, place: usize) {
         let largest = self.profile.largest;
         let Some(client) = self.clients.get(number) else { return };
-        let Some(slot) = client.uses.get(place).map(|one| one.slot) else { return };
-        if self.is_crowded(slot) {
+        let Some(one) = client.uses.get(place) else { return };
+        let slot = one.slot;
+        if self.is_crowded(one.group, one.queue) {
             return;
         }
         let Some(client) = self.clients.get_mut(number) else { return };
@@ -41,6 +41,7 @@ impl World {
             let key = u64::from(client.number) << 32 | u64::from(client.sent);
             let size = client.random.skewed(HEAD as u64, largest) as usize;
             client.unacknowledged.insert(key, Outstanding { slot, size });
+            self.published_to.insert(key, slot);
             keys.push(key);
         }
         self.send_puts(number, place, &keys);
@@ -66,7 +67,7 @@ impl World {
             });
         }
         let session = connection.session;
-        let group = group_of(&self.slots, one.slot);
+        let group = one.group;
         self.hand_to_node(session, group, Request::Publish(Publish { session, puts }));
     }
 
@@ -94,7 +95,7 @@ impl World {
         let handle = one.handle;
         let keys = one.held.drain(..count);
         let confirms = keys.map(|key| Confirm { handle, guid: guid_of(key) }).collect();
-        let group = group_of(&self.slots, one.slot);
+        let group = one.group;
         self.hand_to_node(connection.session, group, Request::Confirm(confirms));
     }
 

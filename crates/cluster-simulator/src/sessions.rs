@@ -14,25 +14,26 @@ use crate::world::World;
 impl World {
     /// Sends something to the session's node, behind all that was sent before.
     pub(crate) fn hand_to_node(&mut self, session: SessionId, group: GroupId, request: Request) {
+        if self.sessions.contains_key(&session) {
+            let at = self.on_the_way_to_node(session);
+            self.at(at, Event::ToNode(session, group, Box::new(request)));
+        }
+    }
+
+    /// When something reaches the session's node that is sent now, behind all that was sent before.
+    pub(crate) fn on_the_way_to_node(&mut self, session: SessionId) -> u64 {
         let delay = self.net_random.skewed(20, 2_000);
-        let Some(info) = self.sessions.get_mut(&session) else { return };
+        let Some(info) = self.sessions.get_mut(&session) else { return self.now };
         let at = (self.now + delay).max(info.last_to_node + 1);
         info.last_to_node = at;
-        self.at(at, Event::ToNode(session, group, Box::new(request)));
+        at
     }
 
     pub(crate) fn request_arrives(&mut self, session: SessionId, group: GroupId, request: Request) {
         let now = self.now;
         self.say(|| format!("{session:?} group {}: {}", group.0, summary(&request)));
-        let drops_opens = |ticket| match &request {
-            Request::Open(open) => open.ticket == ticket,
-            _ => false,
-        };
-        let Some(info) = self.sessions.get_mut(&session).filter(|info| !info.over) else {
-            // A session that is over reads nothing more.
-            self.tickets.retain(|ticket, _| !drops_opens(*ticket));
-            return;
-        };
+        // A session that is over reads nothing more.
+        let Some(info) = self.sessions.get_mut(&session).filter(|info| !info.over) else { return };
         match &request {
             Request::Publish(publish) => {
                 for put in &publish.puts {
@@ -112,6 +113,8 @@ impl World {
             info.unanswered.clear();
         }
         info.open.clear();
+        // Opens under way end with the session.
+        self.openings.retain(|_, opening| opening.session != session);
         let (node, incarnation) = (info.node, info.incarnation);
         let groups: Vec<GroupId> = self.groups.keys().copied().collect();
         for group in groups {
@@ -158,7 +161,6 @@ fn summary(request: &Request) -> String {
             let keys: Vec<Key> = confirms.iter().map(|confirm| key_of(confirm.guid)).collect();
             format!("confirms {keys:x?}")
         }
-        Request::Open(open) => format!("opens {:?} {:?} {:?}", open.handle, open.queue, open.role),
         Request::Configure(configure) => {
             format!("configures {:?} {:?}", configure.handle, configure.subscriptions.first())
         }

@@ -5,7 +5,7 @@ use flintmq_controller::{NodeRecord, NodeState, PlanningSettings};
 use flintmq_log_store::LogStore as _;
 
 use crate::client::Item;
-use crate::event::Event;
+use crate::event::{Errand, Event, Waits};
 use crate::node::{Clock, Node, Process};
 use crate::oracle::{Violation, violation};
 use crate::store::SimStore;
@@ -16,7 +16,9 @@ impl World {
     pub(crate) fn boot(&mut self, id: NodeId) -> Result<(), Violation> {
         let (now, planning) = (self.now, self.planning());
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
-        if node.process.is_some() || node.gone {
+        let is_founder = id.0 <= self.profile.nodes;
+        let has_joined = is_founder || !node.first_peers.is_empty();
+        if node.process.is_some() || node.gone || !has_joined {
             return Ok(());
         }
         node.incarnation += 1 + now / 1000;
@@ -107,7 +109,18 @@ impl World {
         for peer in self.ids().into_iter().filter(|peer| *peer != id) {
             self.disconnect(id, peer);
         }
-        self.tickets.retain(|_, (node, process, _)| *node != id || *process != incarnation);
+        let mut undone = Vec::new();
+        self.tickets.retain(|_, (node, process, waits)| {
+            let lost = *node == id && *process == incarnation;
+            if let Waits::Controller(Errand::Prepare(operation) | Errand::Operate(operation)) =
+                waits
+                && lost
+            {
+                undone.push(operation.as_ref().clone());
+            }
+            !lost
+        });
+        undone.into_iter().for_each(|operation| self.try_again(operation));
         self.openings.retain(|_, one| one.node != id || one.incarnation != incarnation);
         let sessions: Vec<_> = self
             .sessions

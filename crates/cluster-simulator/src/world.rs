@@ -179,6 +179,10 @@ impl World {
                 self.define(domain);
                 Ok(())
             }
+            Event::SetDomain(process, group, domain, number) => {
+                self.set_domain(process, group, domain, Some(number));
+                Ok(())
+            }
             Event::Join(id) => {
                 self.ask_to_join(id);
                 Ok(())
@@ -232,7 +236,12 @@ impl World {
     }
 
     /// Gives a shard an input, after a moment.
-    pub(crate) fn tell_now(&mut self, id: NodeId, incarnation: u64, input: ShardInput<NodeRequest>) {
+    pub(crate) fn tell_now(
+        &mut self,
+        id: NodeId,
+        incarnation: u64,
+        input: ShardInput<NodeRequest>,
+    ) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(process) = node.process.as_mut().filter(|p| p.incarnation == incarnation) else {
             return;

@@ -43,3 +43,24 @@ impl NewQueuePolicy {
         Ok(commands)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_that_is_not_defined_gets_a_definition_only_where_it_may() {
+        let policy = NewQueuePolicy { creates_domains: true, partitions: 2, max_queues: 5 };
+        let metadata = Metadata::default();
+        let names = |policy: NewQueuePolicy| {
+            let commands = policy.commands(&metadata, "bmq://shop/orders", "shop").unwrap();
+            let defines = |command: &MetadataCommand| {
+                matches!(command, MetadataCommand::PutDomain { when: PutCondition::IfMissing, .. })
+            };
+            (commands.iter().filter(|c| defines(c)).count(), commands.len())
+        };
+        assert_eq!(names(policy), (1, 2));
+        assert_eq!(names(NewQueuePolicy { creates_domains: false, ..policy }), (0, 1));
+        assert!(policy.commands(&metadata, "bmq://no domain/orders", "no domain").is_err());
+    }
+}
