@@ -1,31 +1,16 @@
-//! What clients do, and how they handle responses.
+//! What clients do.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use flintmq_consensus::GroupId;
-use flintmq_partition::{
-    Close, Configure, Confirm, HandleRole, Open, OpenRefusal, Publish, Put, Request, SessionId,
-    Ticket,
-};
-use flintmq_protocol::ack::AckStatus;
-use flintmq_queue::{
-    Attributes, Domain, DomainId, DomainSettings, DomainVersion, Filter, HandleId, Subscription,
-};
+use flintmq_partition::{Request, SessionEnded, SessionId, Ticket};
 
-use crate::client::{
-    Answered, Connection, Item, Outstanding, Said, Slot, Use, UseState, parse, response,
-};
+use crate::client::{Connection, Use, UseState};
 use crate::coverage::Situation;
-use crate::node::Stopping;
-use crate::oracle::{HEAD, Key, Violation, app_data, guid_of, key_of, key_of_data, violation};
-use crate::world::{Event, SessionInfo, Waits, World};
-
-/// PUTs of a client that may be on their way at once.
-const MOST_OUTSTANDING: usize = 200;
-
-/// Messages in a queue from which on none is added.
-const MOST_WAITING: u64 = 1_000;
+use crate::event::Event;
+use crate::event::SessionInfo;
+use crate::publishing::MOST_OUTSTANDING;
+use crate::world::World;
 
 impl World {
     /// A client's turn.
@@ -46,16 +31,8 @@ impl World {
     }
 
     /// Connects to a node that runs, and opens everything.
-    fn come(&mut self, number: usize) {
-        let now = self.now;
-        let running: Vec<_> = self
-            .nodes
-            .values()
-            .filter(|node| node.paused_until <= now)
-            .filter_map(|node| Some((node.id, node.process.as_ref()?)))
-            .filter(|(_, process)| process.stopping == Stopping::No)
-            .map(|(id, process)| (id, process.incarnation))
-            .collect();
+    pub(crate) fn come(&mut self, number: usize) {
+        let running = self.serving_nodes();
         let session = SessionId(self.name());
         let Some(client) = self.clients.get_mut(number) else { return };
         let Some((node, incarnation)) = client.random.pick(&running) else { return };
@@ -79,105 +56,8 @@ impl World {
         (0..uses).for_each(|place| self.open(number, place));
     }
 
-    fn open(&mut self, number: usize, place: usize) {
-        let (name, queue_id) = (self.name(), self.name() as u32);
-        let ticket = Ticket(self.name());
-        let Some(client) = self.clients.get_mut(number) else { return };
-        let Some(connection) = client.connection else { return };
-        let Some(one) = client.uses.get_mut(place) else { return };
-        let Some(slot) = self.slots.get(one.slot) else { return };
-        if slot.removing || !self.sessions.contains_key(&connection.session) {
-            return;
-        }
-        let (handle, queue, group) = (HandleId(name), slot.number, slot.group);
-        let (slot, reads) = (one.slot, one.reads);
-        *one = Use { state: UseState::Opening, handle, queue, queue_id, ..Use::new(slot, reads) };
-        let role = if one.reads {
-            HandleRole::Reader { queue_id }
-        } else {
-            HandleRole::Writer { queue_id }
-        };
-        if one.reads {
-            self.readers.entry((group, queue)).or_default().insert(handle);
-        }
-        let session = connection.session;
-        let waits = Waits::Open { session, handle, group, queue, queue_id };
-        self.tickets.insert(ticket, (connection.node, connection.incarnation, waits));
-        let open = Open {
-            ticket,
-            session,
-            old_properties: false,
-            handle,
-            queue,
-            uri: format!("bmq://simulated.domain/q{}", queue.0),
-            domain: Arc::new(self.domain_of(slot)),
-            role,
-        };
-        self.hand_to_node(session, group, Request::Open(Box::new(open)));
-    }
-
-    /// Queues with the same time to live share a domain.
-    pub(crate) fn domain_of(&self, slot: usize) -> Domain {
-        let message_ttl_ms = self.slots.get(slot).map_or(0, |slot| slot.ttl_ms);
-        let settings = DomainSettings { message_ttl_ms, ..DomainSettings::priority() };
-        let id = DomainId(u32::try_from(message_ttl_ms).unwrap_or(u32::MAX));
-        Domain { id, version: DomainVersion { term: 1, index: 1 }, settings }
-    }
-
-    /// Sends something to the session's node, behind all that was sent before.
-    pub(crate) fn hand_to_node(&mut self, session: SessionId, group: GroupId, request: Request) {
-        let delay = self.net_random.skewed(20, 2_000);
-        let Some(info) = self.sessions.get_mut(&session) else { return };
-        let at = (self.now + delay).max(info.last_to_node + 1);
-        info.last_to_node = at;
-        self.at(at, Event::ToNode(session, group, Box::new(request)));
-    }
-
-    pub(crate) fn request_arrives(&mut self, session: SessionId, group: GroupId, request: Request) {
-        let now = self.now;
-        self.say(|| format!("{session:?} group {}: {}", group.0, summary(&request)));
-        let drops_opens = |ticket| match &request {
-            Request::Open(open) => open.ticket == ticket,
-            _ => false,
-        };
-        let Some(info) = self.sessions.get_mut(&session).filter(|info| !info.over) else {
-            // A session that is over reads nothing more.
-            self.tickets.retain(|ticket, _| !drops_opens(*ticket));
-            return;
-        };
-        match &request {
-            Request::Publish(publish) => {
-                for put in &publish.puts {
-                    info.unanswered.insert(key_of(put.guid), (put.queue, now));
-                }
-            }
-            Request::Confirm(confirms) => {
-                for confirm in confirms {
-                    let mut names = info.names.values();
-                    let place = names.find(|(handle, ..)| *handle == confirm.handle).copied();
-                    if let Some((_, group, queue)) = place
-                        && let Some(oracle) = self.groups.get_mut(&group)
-                    {
-                        oracle.confirm_sent(queue, key_of(confirm.guid));
-                        self.coverage.saw(Situation::Confirmed);
-                    }
-                }
-            }
-            // From now on the queue may be removed.
-            Request::Close(close) => info.open.retain(|open, _| !close.handles.contains(open)),
-            _ => {}
-        }
-        let (node, incarnation) = (info.node, info.incarnation);
-        if let Request::SessionEnded(ended) = &request {
-            let lost = ended.lost;
-            info.over = lost;
-            return self.tell_session_over(session, lost);
-        }
-        self.request(node, incarnation, group, request);
-    }
-
     /// Does something in a session that is up.
-    fn use_session(&mut self, number: usize, connection: Connection) {
+    pub(crate) fn use_session(&mut self, number: usize, connection: Connection) {
         let now = self.now;
         let Some(client) = self.clients.get_mut(number) else { return };
         let session = connection.session;
@@ -214,13 +94,12 @@ impl World {
         }
     }
 
-    fn groups_of(&self, number: usize) -> BTreeSet<GroupId> {
+    pub(crate) fn groups_of(&self, number: usize) -> BTreeSet<GroupId> {
         let Some(client) = self.clients.get(number) else { return BTreeSet::new() };
-        let slots = client.uses.iter().filter_map(|one| self.slots.get(one.slot));
-        slots.map(|slot| slot.group).collect()
+        client.uses.iter().map(|one| one.group).collect()
     }
 
-    fn use_queue(&mut self, number: usize, place: usize) {
+    pub(crate) fn use_queue(&mut self, number: usize, place: usize) {
         let now = self.now;
         let Some(client) = self.clients.get_mut(number) else { return };
         let settles = client.settles;
@@ -251,296 +130,26 @@ impl World {
         }
     }
 
-    fn configure(&mut self, number: usize, place: usize) {
-        let (request, subscription) = (self.name(), self.name() as u32);
-        let max_unconfirmed = self.profile.max_unconfirmed;
-        let Some(client) = self.clients.get_mut(number) else { return };
-        let Some(connection) = client.connection else { return };
-        let Some(one) = client.uses.get_mut(place) else { return };
-        if one.subscription > 0 {
-            self.coverage.saw(Situation::Reconfigured);
-        }
-        one.configuring = Some((request, subscription));
-        let session = connection.session;
-        let configure = Configure {
-            session,
-            handle: one.handle,
-            subscriptions: vec![Subscription {
-                id: subscription,
-                priority: 0,
-                count: 1,
-                max_messages: max_unconfirmed,
-                max_bytes: 1 << 20,
-                filter: Filter::All,
-            }],
-            response: response(request),
-            request_id: None,
-        };
-        let group = group_of(&self.slots, one.slot);
-        self.hand_to_node(session, group, Request::Configure(Box::new(configure)));
-    }
-
-    fn confirm(&mut self, number: usize, place: usize, count: usize) {
-        let Some(client) = self.clients.get_mut(number) else { return };
-        let Some(connection) = client.connection else { return };
-        let Some(one) = client.uses.get_mut(place) else { return };
-        let handle = one.handle;
-        let keys = one.held.drain(..count);
-        let confirms = keys.map(|key| Confirm { handle, guid: guid_of(key) }).collect();
-        let group = group_of(&self.slots, one.slot);
-        self.hand_to_node(connection.session, group, Request::Confirm(confirms));
-    }
-
-    /// Confirms all that it holds.
-    fn confirm_all(&mut self, number: usize) {
-        let places = self.clients.get(number).map_or(0, |client| client.uses.len());
-        for place in 0..places {
-            let one = self.clients.get(number).and_then(|client| client.uses.get(place));
-            let held = one.map_or(0, |one| one.held.len());
-            if held > 0 {
-                self.confirm(number, place, held);
-            }
-        }
-    }
-
-    /// Whether a queue holds so much that clients stop publishing to it.
-    fn is_crowded(&self, slot: usize) -> bool {
-        let Some(slot) = self.slots.get(slot) else { return true };
-        let oracle = self.groups.get(&slot.group);
-        let view = oracle.and_then(|oracle| oracle.reference.view(slot.number));
-        view.is_some_and(|view| view.messages > MOST_WAITING)
-    }
-
-    fn publish(&mut self, number: usize, place: usize) {
-        let largest = self.profile.largest;
-        let Some(client) = self.clients.get(number) else { return };
-        let Some(slot) = client.uses.get(place).map(|one| one.slot) else { return };
-        if self.is_crowded(slot) {
-            return;
-        }
-        let Some(client) = self.clients.get_mut(number) else { return };
-        let mut keys = Vec::new();
-        let count = client.random.between(1, if largest > 100_000 { 2 } else { 6 });
-        for _ in 0..count {
-            client.sent += 1;
-            let key = u64::from(client.number) << 32 | u64::from(client.sent);
-            let size = client.random.skewed(HEAD as u64, largest) as usize;
-            client.unacknowledged.insert(key, Outstanding { slot, size });
-            keys.push(key);
-        }
-        self.send_puts(number, place, &keys);
-    }
-
-    fn send_puts(&mut self, number: usize, place: usize, keys: &[Key]) {
-        let Some(client) = self.clients.get_mut(number) else { return };
-        let Some(connection) = client.connection else { return };
-        let Some(one) = client.uses.get_mut(place) else { return };
-        let (handle, queue) = (one.handle, one.queue);
-        let mut puts = Vec::new();
-        for key in keys {
-            let Some(outstanding) = client.unacknowledged.get(key) else { continue };
-            one.unanswered.insert(*key);
-            puts.push(Put {
-                handle,
-                queue,
-                guid: guid_of(*key),
-                correlation_id: 0,
-                ack_requested: true,
-                attributes: Attributes::default(),
-                app_data: app_data(*key, queue, outstanding.size),
-            });
-        }
-        let session = connection.session;
-        let group = group_of(&self.slots, one.slot);
-        self.hand_to_node(session, group, Request::Publish(Publish { session, puts }));
-    }
-
-    fn close(&mut self, number: usize, place: usize) {
-        let request = self.name();
-        let Some(client) = self.clients.get_mut(number) else { return };
-        let Some(connection) = client.connection else { return };
-        let Some(one) = client.uses.get_mut(place) else { return };
-        if one.state != UseState::Open || one.configuring.is_some() {
-            return;
-        }
-        if !one.unanswered.is_empty() {
-            self.coverage.saw(Situation::ClosedWithPending);
-        }
-        one.state = UseState::Closing;
-        one.closing = Some(request);
-        let session = connection.session;
-        let close = Close { session, handles: vec![one.handle], response: response(request) };
-        let group = group_of(&self.slots, one.slot);
-        self.hand_to_node(session, group, Request::Close(Box::new(close)));
-    }
-
     /// Says goodbye, and waits for the answers.
-    fn leave(&mut self, number: usize, connection: Connection) {
+    pub(crate) fn leave(&mut self, number: usize, connection: Connection) {
         let groups = self.groups.len() as u32;
         let Some(client) = self.clients.get_mut(number) else { return };
         client.connection = Some(Connection { leaving: groups, ..connection });
         self.coverage.saw(Situation::ClientLeft);
         let session = connection.session;
-        let ended = flintmq_partition::SessionEnded { session, lost: false, ticket: Ticket(0) };
+        let ended = SessionEnded { session, lost: false, ticket: Ticket(0) };
         self.hand_to_node(session, GroupId(1), Request::SessionEnded(ended));
     }
 
     /// Vanishes. The node notices soon.
-    fn die(&mut self, number: usize) {
+    pub(crate) fn die(&mut self, number: usize) {
         let Some(client) = self.clients.get_mut(number) else { return };
         let Some(connection) = client.connection.take() else { return };
         client.retry_at = self.now + client.random.skewed(1_000, 1_000_000);
         self.coverage.saw(Situation::ClientDied);
         let session = connection.session;
-        let ended = flintmq_partition::SessionEnded { session, lost: true, ticket: Ticket(0) };
+        let ended = SessionEnded { session, lost: true, ticket: Ticket(0) };
         self.hand_to_node(session, GroupId(1), Request::SessionEnded(ended));
-    }
-
-    /// A client gets something.
-    pub(crate) fn client_gets(
-        &mut self,
-        number: usize,
-        session: SessionId,
-        item: Item,
-    ) -> Result<(), Violation> {
-        let now = self.now;
-        let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
-        if !client.is_here(session) {
-            return Ok(());
-        }
-        match item {
-            Item::Lost | Item::Ended => {
-                client.connection = None;
-                client.retry_at = now + client.random.skewed(1_000, 500_000);
-            }
-            Item::Left => {
-                if let Some(connection) = &mut client.connection {
-                    connection.leaving = connection.leaving.saturating_sub(1);
-                    if connection.leaving == 0 {
-                        client.connection = None;
-                        client.retry_at = now + client.random.skewed(1_000, 500_000);
-                    }
-                }
-            }
-            Item::Refused(message) => {
-                self.say(|| format!("client {} is refused: {message}", number + 1));
-                self.die(number);
-            }
-            Item::Opened(handle, result) => self.on_opened(number, handle, result),
-            Item::Events(events) => {
-                // Who has said goodbye hears no more than what became of the PUTs.
-                let leaves = client.connection.is_some_and(|connection| connection.leaving > 0);
-                for said in parse(events)? {
-                    if !leaves || matches!(said, Said::Ack(_)) {
-                        self.on_said(number, said)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn on_opened(&mut self, number: usize, handle: HandleId, result: Result<(), OpenRefusal>) {
-        let Some(client) = self.clients.get_mut(number) else { return };
-        let Some(place) = client.uses.iter().position(|one| one.handle == handle) else { return };
-        let Some(one) = client.uses.get_mut(place) else { return };
-        if let Err(refusal) = &result {
-            one.forget();
-            self.settling.refused_opens += 1;
-            return self.say(|| format!("client {} is refused: {refusal:?}", number + 1));
-        }
-        one.state = UseState::Open;
-        if one.reads {
-            return self.configure(number, place);
-        }
-        self.send_again(number, place);
-    }
-
-    /// Sends what was not answered, or refused and is tried again, under the same GUIDs.
-    fn send_again(&mut self, number: usize, place: usize) {
-        let Some(client) = self.clients.get_mut(number) else { return };
-        let Some(slot) = client.uses.get(place).map(|one| one.slot) else { return };
-        let again = client.unacknowledged.iter().filter(|(_, put)| put.slot == slot);
-        let keys: Vec<Key> = again.map(|(key, _)| *key).collect();
-        let elsewhere: BTreeSet<Key> =
-            client.uses.iter().flat_map(|one| one.unanswered.iter().copied()).collect();
-        let keys: Vec<Key> = keys.into_iter().filter(|key| !elsewhere.contains(key)).collect();
-        if !keys.is_empty() {
-            self.coverage.saw_times(Situation::Retransmitted, keys.len() as u64);
-            for part in keys.chunks(50) {
-                self.send_puts(number, place, part);
-            }
-        }
-    }
-
-    fn on_said(&mut self, number: usize, said: Said) -> Result<(), Violation> {
-        let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
-        match said {
-            Said::Ack(ack) => {
-                let key = key_of(ack.guid);
-                let put = client.unacknowledged.get(&key).copied();
-                if !client.on_ack(&ack, key)? {
-                    self.coverage.saw(Situation::Refused);
-                    // Some are sent again under the same GUID, as real clients may.
-                    let again = ack.status != AckStatus::Unknown && client.random.chance(300);
-                    if let Some(put) = put.filter(|_| again) {
-                        client.unacknowledged.insert(key, put);
-                    }
-                }
-            }
-            Said::Push(push) => {
-                let key = key_of(push.guid);
-                if key_of_data(&push.app_data) != Some(key) {
-                    return violation("RightContent", format!("message {key:x}"));
-                }
-                client.on_push(&push, key)?;
-                if client.settles {
-                    self.confirm_all(number);
-                }
-            }
-            Said::Response(response) => {
-                // A node that stops waits for nothing that cannot be committed.
-                let stops = client.connection.is_some_and(|connection| {
-                    let node = self.nodes.get(&connection.node);
-                    let process = node.and_then(|node| node.process.as_ref());
-                    process.is_none_or(|process| process.stopping != Stopping::No)
-                });
-                if stops {
-                    let closed = client.uses.iter_mut().find(|one| one.closing == Some(response));
-                    closed.into_iter().for_each(|one| one.unanswered.clear());
-                }
-                if let Answered::Closed(_) = client.on_response(response)? {
-                    let rest = client.random.below(self.profile.rest + 1);
-                    let until = self.now + rest;
-                    let closed = client.uses.iter_mut().filter(|one| one.queue_id == 0);
-                    closed.for_each(|one| one.rests_until = until);
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn group_of(slots: &[Slot], slot: usize) -> GroupId {
-    slots.get(slot).map_or(GroupId::CONTROLLER, |slot| slot.group)
-}
-
-fn summary(request: &Request) -> String {
-    match request {
-        Request::Publish(publish) => {
-            let keys: Vec<Key> = publish.puts.iter().map(|put| key_of(put.guid)).collect();
-            format!("publishes {keys:x?} by {:?}", publish.puts.first().map(|put| put.handle))
-        }
-        Request::Confirm(confirms) => {
-            let keys: Vec<Key> = confirms.iter().map(|confirm| key_of(confirm.guid)).collect();
-            format!("confirms {keys:x?}")
-        }
-        Request::Open(open) => format!("opens {:?} {:?} {:?}", open.handle, open.queue, open.role),
-        Request::Configure(configure) => {
-            format!("configures {:?} {:?}", configure.handle, configure.subscriptions.first())
-        }
-        Request::Close(close) => format!("closes {:?}", close.handles),
-        other => format!("{other:?}"),
     }
 }
 

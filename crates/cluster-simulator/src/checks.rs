@@ -9,7 +9,9 @@ use flintmq_protocol::push::PushMessage;
 use flintmq_queue::{HandleId, Position, QueueId};
 
 use crate::client::{Said, parse};
+use crate::controller::ControllerNews;
 use crate::coverage::Situation;
+use crate::event::Event;
 use crate::oracle::{News, Violation, key_of, violation};
 use crate::world::World;
 
@@ -22,8 +24,8 @@ const EARLY: u64 = 1_500_000;
 impl World {
     /// Looks at what a node has learnt to be committed.
     pub(crate) fn look_at_commits(&mut self, id: NodeId) -> Result<(), Violation> {
-        let groups: Vec<GroupId> = self.groups.keys().copied().collect();
-        for group in groups {
+        let partitions: Vec<GroupId> = self.groups.keys().copied().collect();
+        for group in std::iter::once(GroupId::CONTROLLER).chain(partitions) {
             while let Some((index, last)) = self.next_unseen(id, group)
                 && index <= last
                 && self.see(id, group, index)?
@@ -45,7 +47,10 @@ impl World {
         let Some(node) = self.nodes.get(&id) else { return Ok(false) };
         let Some(process) = &node.process else { return Ok(false) };
         let term = process.shard.core(group).and_then(|core| core.log().term_at(index));
-        let known = self.groups.get(&group).and_then(|oracle| oracle.position(index));
+        let known = match self.groups.get(&group) {
+            Some(oracle) => oracle.position(index),
+            None => self.controller.position(index),
+        };
         if let (Some(term), Some(known)) = (term, known)
             && term != known.term
         {
@@ -61,9 +66,16 @@ impl World {
             let mut found = std::iter::once(own).chain(others).flatten();
             let fits = |entry: &flintmq_consensus::Entry| term.is_none_or(|t| entry.term == t);
             let Some(entry) = found.find(fits) else { return Ok(false) };
-            let Some(oracle) = self.groups.get_mut(&group) else { return Ok(false) };
-            let news = oracle.commit(group, now, entry)?;
-            self.heed(group, news)?;
+            match self.groups.get_mut(&group) {
+                Some(oracle) => {
+                    let news = oracle.commit(group, now, entry)?;
+                    self.heed(group, news)?;
+                }
+                None => {
+                    let news = self.controller.commit(entry)?;
+                    self.heed_controller(news)?;
+                }
+            }
         }
         if let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) {
             process.seen.insert(group, index);
@@ -93,13 +105,39 @@ impl World {
         }
         for (queue, messages, age) in news.expired {
             self.coverage.saw_times(Situation::Expired, messages);
-            let ttl_us =
-                self.slots.iter().find(|slot| slot.number == queue).map_or(0, |s| s.ttl_ms * 1000);
+            let ttl_us = self.shortest_life(group, queue);
             if age.saturating_add(EARLY) < ttl_us {
                 let detail =
                     format!("group {group} queue {}: {messages} messages after {age} us", queue.0);
                 return violation("NothingExpiresEarly", detail);
             }
+        }
+        Ok(())
+    }
+
+    /// The shortest time that messages of a queue ever had to live, in microseconds.
+    fn shortest_life(&self, group: GroupId, queue: QueueId) -> u64 {
+        let oracle = self.groups.get(&group);
+        let settings = oracle.and_then(|oracle| oracle.reference.settings(queue));
+        let places = self.controller.metadata().queues();
+        let place = places.map(|(_, place)| place).find(|place| place.id() == queue);
+        let ever = place.and_then(|place| self.controller.shortest_life_s(&place.domain));
+        let now_ms = settings.map_or(0, |settings| settings.message_ttl_ms);
+        ever.map_or(now_ms, |seconds| now_ms.min(seconds * 1000)) * 1000
+    }
+
+    /// What the controller's log says about queues and nodes.
+    fn heed_controller(&mut self, news: ControllerNews) -> Result<(), Violation> {
+        for (uri, place) in news.given_up {
+            let oracle = self.groups.get(&GroupId(place.partition));
+            let view = oracle.and_then(|oracle| oracle.reference.view(place.id()));
+            if let Some(view) = view {
+                let detail = format!("{uri} gives up {place:?} with {view:?}");
+                return violation("OnlyDeletedQueuesLoseTheirPlace", detail);
+            }
+        }
+        for id in news.removed {
+            self.after(3_000_000, Event::TurnOff(NodeId(id)));
         }
         Ok(())
     }

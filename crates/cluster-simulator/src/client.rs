@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use flintmq_consensus::{GroupId, NodeId};
-use flintmq_partition::{OpenRefusal, SessionId};
+use flintmq_partition::SessionId;
 use flintmq_protocol::ack::{AckMessage, AckMessages, AckStatus};
 use flintmq_protocol::event::{EVENT_HEADER_SIZE, EventHeader, EventType, Frame};
 use flintmq_protocol::push::{PushMessage, PushMessages};
@@ -14,14 +14,30 @@ use flintmq_queue::{HandleId, QueueId};
 use crate::oracle::{Key, Violation, violation};
 use crate::random::Random;
 
-/// A queue as clients name it; it may get another number when it was removed.
+/// A queue as clients name it.
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
+    pub(crate) domain: usize,
+    pub(crate) uri: String,
+}
+
+/// A request to open a queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenRequest {
+    /// Names the request.
+    pub(crate) number: u64,
+    pub(crate) slot: usize,
+    pub(crate) reads: bool,
+    /// The client's name for the queue in this session.
+    pub(crate) queue_id: u32,
+}
+
+/// A queue that was opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenedQueue {
+    pub(crate) handle: HandleId,
     pub(crate) group: GroupId,
-    pub(crate) number: QueueId,
-    pub(crate) ttl_ms: u64,
-    /// Its removal was asked for; what the number is then is decided by the answer.
-    pub(crate) removing: bool,
+    pub(crate) queue: QueueId,
 }
 
 /// What a client wants with a queue.
@@ -30,7 +46,10 @@ pub(crate) struct Use {
     pub(crate) slot: usize,
     pub(crate) reads: bool,
     pub(crate) state: UseState,
+    /// The request that it is being opened by.
+    pub(crate) opening: u64,
     pub(crate) handle: HandleId,
+    pub(crate) group: GroupId,
     pub(crate) queue: QueueId,
     /// The client's name for the queue in this session.
     pub(crate) queue_id: u32,
@@ -60,7 +79,9 @@ impl Use {
             slot,
             reads,
             state: UseState::Closed,
+            opening: 0,
             handle: HandleId(0),
+            group: GroupId(1),
             queue: QueueId(0),
             queue_id: 0,
             subscription: 0,
@@ -112,7 +133,8 @@ pub(crate) struct Outstanding {
 /// What reaches a client, in order.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
-    Opened(HandleId, Result<(), OpenRefusal>),
+    /// The answer to a request to open a queue; none: refused.
+    Opened(u64, Option<OpenedQueue>),
     Events(Bytes),
     Refused(&'static str),
     /// The broker ends the session.
@@ -203,7 +225,8 @@ impl Client {
     }
 
     /// Takes one message. Subscriptions: the old one before the answer, the new one behind it.
-    pub(crate) fn on_push(&mut self, push: &PushMessage, key: Key) -> Result<(), Violation> {
+    /// Tells which queue it is of.
+    pub(crate) fn on_push(&mut self, push: &PushMessage, key: Key) -> Result<usize, Violation> {
         let number = self.number;
         let Some(one) = self.by_queue_id(push.queue_id) else {
             let detail = format!("client {number} queue id {} message {key:x}", push.queue_id);
@@ -218,7 +241,7 @@ impl Client {
             return violation("PushUnderSubscription", detail);
         }
         one.held.push_back(key);
-        Ok(())
+        Ok(one.slot)
     }
 
     /// Takes the answer to a configure or close request.

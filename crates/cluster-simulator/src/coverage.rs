@@ -124,6 +124,40 @@ situations! {
     Purged,
     /// Messages outlived their time to live.
     Expired,
+    /// The controller gave a queue a place.
+    QueuePlaced,
+    /// A queue was deleted while it was opened, and a new place was asked for.
+    PlacedAgain,
+    /// The place of a deleted queue was given up.
+    PlaceGivenUp,
+    /// A domain's limit of queues was reached.
+    TooManyQueues,
+    /// A change of a domain was answered and in force.
+    DomainChanged,
+    /// What an operator asked for did not fit.
+    OperatorRefused,
+    /// A group's members were moved.
+    MembersMoved,
+    /// A node was drained.
+    NodeDrained,
+    /// A drained node may lead again.
+    DrainUndone,
+    /// A node was added to the membership.
+    NodeAdded,
+    /// A node was added to take the place of another.
+    NodeReplaced,
+    /// A node with an empty directory joined.
+    NodeJoined,
+    /// A node was to leave.
+    NodeRemoved,
+    /// A node that left was forgotten.
+    NodeForgotten,
+    /// A majority of the nodes was lost with their disks.
+    MajorityLost,
+    /// A group went on without a lost majority.
+    GroupRecovered,
+    /// Committed entries were lost with a majority.
+    CommittedLost,
 }
 
 /// How often each situation came.

@@ -107,14 +107,20 @@ pub(crate) fn ends(a: NodeId, b: NodeId) -> (NodeId, NodeId) {
 
 impl Net {
     pub(crate) fn new(nodes: &[NodeId]) -> Self {
-        let mut links = BTreeMap::new();
-        for from in nodes {
-            for to in nodes.iter().filter(|to| *to != from) {
-                links.insert((*from, *to), Link::default());
-            }
+        let (links, open) = (BTreeMap::new(), BTreeMap::new());
+        let mut net = Self { links, open, weather: Weather::FAIR, way_limit: 4 << 20 };
+        for (at, node) in nodes.iter().enumerate() {
+            net.add(*node, nodes.get(..at).unwrap_or_default());
         }
-        let open = BTreeMap::new();
-        Self { links, open, weather: Weather::FAIR, way_limit: 4 << 20 }
+        net
+    }
+
+    /// One more node can be reached by these, and they by it.
+    pub(crate) fn add(&mut self, node: NodeId, others: &[NodeId]) {
+        for other in others {
+            self.links.insert((node, *other), Link::default());
+            self.links.insert((*other, node), Link::default());
+        }
     }
 
     pub(crate) fn is_cut(&self, from: NodeId, to: NodeId) -> bool {

@@ -1,12 +1,14 @@
 //! A node: its clock, its disk, and the process that runs on it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flintmq_consensus::{
     GroupId, Index, Liveness, NodeCore, NodeId, NodeInput, NodeSettings, Term, Time,
 };
+use flintmq_controller::{ControllerMachine, DomainVersion, Metadata, PlanningSettings};
 use flintmq_log_store::LogStore as _;
+use flintmq_node::{NodeMachine, NodeRequest};
 use flintmq_partition::{DomainUsage, PartitionEngine, PartitionUsage, Request};
 use flintmq_queue::Partition;
 use flintmq_shard::{FromStore, Shard, ShardInput, ShardParts, StoredGroup};
@@ -53,6 +55,12 @@ pub(crate) struct Node {
     pub(crate) clock: Clock,
     pub(crate) process: Option<Process>,
     pub(crate) incarnation: u64,
+    /// The number that its data directory drew.
+    pub(crate) directory: u64,
+    /// The nodes that it knows of when it starts.
+    pub(crate) first_peers: Vec<NodeId>,
+    /// It never starts again: its disk is lost, or it was removed from the cluster.
+    pub(crate) gone: bool,
     pub(crate) paused_until: u64,
     pub(crate) shard_stalled_until: u64,
     pub(crate) disk_stalled_until: u64,
@@ -64,11 +72,17 @@ pub(crate) struct Node {
 /// A process of a node.
 pub(crate) struct Process {
     pub(crate) incarnation: u64,
-    pub(crate) shard: Shard<PartitionEngine>,
+    pub(crate) shard: Shard<NodeMachine>,
     pub(crate) liveness: NodeCore,
     pub(crate) from_store: Arc<Mutex<Vec<FromStore>>>,
     pub(crate) wire: Wire,
-    pub(crate) inbox: VecDeque<ShardInput<Request>>,
+    /// What the controller has published here.
+    pub(crate) metadata: Metadata,
+    /// The leaderships of partitions here, with the version of all domains that they were sent.
+    pub(crate) domains_sent: BTreeMap<GroupId, (Term, DomainVersion)>,
+    /// The nodes that it connects to.
+    pub(crate) known: BTreeSet<NodeId>,
+    pub(crate) inbox: VecDeque<ShardInput<NodeRequest>>,
     pub(crate) waiting: BTreeMap<GroupId, VecDeque<Request>>,
     pub(crate) wake_at: Option<u64>,
     /// How often it ran in a row although nothing had happened, and when it did last.
@@ -104,23 +118,22 @@ pub(crate) enum Stopping {
 }
 
 impl Process {
-    /// Starts a process with what the store has.
+    /// Starts a process with what the store has. Without `planning` the cluster is one of one node.
     pub(crate) fn start(
         node: &Node,
         now: u64,
-        peers: &[NodeId],
-        nodes: usize,
+        planning: Option<PlanningSettings>,
     ) -> Result<Self, String> {
         let (id, incarnation, time) = (node.id, node.incarnation, node.clock.time(now));
         node.store.begin();
         let from_store: Arc<Mutex<Vec<FromStore>>> = Arc::default();
         let told = Arc::clone(&from_store);
         let wire = Wire::default();
-        let own = NodeSettings::new(id, incarnation, peers.iter().copied());
+        let own = NodeSettings::new(id, incarnation, node.first_peers.iter().copied());
         let settings = NodeSettings { liveness: Liveness::Told, ..own.clone() };
         let mut shard = Shard::new(ShardParts {
             node: settings,
-            clustered: nodes > 1,
+            clustered: planning.is_some(),
             store: Arc::new(node.store.clone()),
             events: Arc::new(move |event| {
                 told.lock().unwrap_or_else(PoisonError::into_inner).push(event);
@@ -133,18 +146,28 @@ impl Process {
         for record in node.store.groups().map_err(|error| error.to_string())? {
             let group = record.id;
             let stored = StoredGroup::read(&node.store, record).map_err(|e| e.to_string())?;
-            let part = PartitionUsage::new(Arc::clone(&usage));
-            let engine = PartitionEngine::new(Partition::default(), part, name);
-            shard.add_group(time, stored, engine).map_err(|error| error.to_string())?;
+            let machine = if group == GroupId::CONTROLLER {
+                NodeMachine::Controller(Box::new(ControllerMachine::new(id, incarnation)))
+            } else {
+                let part = PartitionUsage::new(Arc::clone(&usage));
+                let engine = PartitionEngine::new(Partition::default(), part, name);
+                NodeMachine::Partition(Box::new(engine))
+            };
+            shard.add_group(time, stored, machine).map_err(|error| error.to_string())?;
             seen.insert(group, 0);
         }
+        let plan = planning.map(flintmq_controller::Request::Plan).map(NodeRequest::Controller);
+        let plan = plan.map(|request| ShardInput::Request { group: GroupId::CONTROLLER, request });
         Ok(Self {
             incarnation,
             shard,
             liveness: NodeCore::new(own),
             from_store,
             wire,
-            inbox: VecDeque::new(),
+            metadata: Metadata::default(),
+            domains_sent: BTreeMap::new(),
+            known: node.first_peers.iter().copied().collect(),
+            inbox: plan.into_iter().collect(),
             waiting: BTreeMap::new(),
             wake_at: None,
             ran_for_nothing: 0,
@@ -159,6 +182,22 @@ impl Process {
             served_by: BTreeMap::new(),
             stopping: Stopping::No,
         })
+    }
+
+    /// One of the partitions.
+    pub(crate) fn engine(&self, group: GroupId) -> Option<&PartitionEngine> {
+        match self.shard.machine(group)? {
+            NodeMachine::Partition(engine) => Some(engine),
+            NodeMachine::Controller(_) => None,
+        }
+    }
+
+    /// The controller's metadata, published or not.
+    pub(crate) fn applied_metadata(&self) -> Option<&Metadata> {
+        match self.shard.machine(GroupId::CONTROLLER)? {
+            NodeMachine::Controller(machine) => Some(machine.metadata()),
+            NodeMachine::Partition(_) => None,
+        }
     }
 
     /// Sets whether there is a connection to a node.

@@ -225,6 +225,26 @@ impl GroupOracle {
         gone
     }
 
+    /// The group goes on without what follows this entry: a majority of it is lost.
+    pub(crate) fn fork(&mut self, group: GroupId, now: u64, last: Index) -> Result<(), Violation> {
+        let before = std::mem::take(self);
+        self.confirmed = before.confirmed;
+        for (_, entry) in before.committed.range(..=last) {
+            let _known = self.commit(group, now, entry.clone())?;
+        }
+        for (place, stored) in &mut self.stored {
+            stored.since = before.stored.get(place).map_or(now, |known| known.since);
+            if stored.gone.is_none() && !is_there(&self.reference, place.0, stored.position) {
+                stored.gone = Some((now, last));
+            }
+        }
+        // Confirmations that are lost are no confirmations: these messages come again.
+        let there = self.stored.iter().filter(|(_, stored)| stored.gone.is_none());
+        let confirmed = &self.confirmed;
+        self.leaving = there.map(|(place, _)| *place).filter(|p| confirmed.contains(p)).collect();
+        Ok(())
+    }
+
     /// Whether a message of this identity is in the log for this queue.
     pub(crate) fn is_stored(&self, queue: QueueId, key: Key) -> bool {
         self.stored.contains_key(&(queue, key))

@@ -55,11 +55,32 @@ pub enum FaultKind {
     Purge,
     /// A group gets other members.
     MoveMembers,
+    /// A domain is changed.
+    ChangeDomain,
+    /// A node is to lead nothing for a while.
+    Drain,
+    /// One more node comes.
+    AddNode,
+    /// A node leaves.
+    RemoveNode,
+    /// A new node takes the place of one that leaves.
+    ReplaceNode,
+    /// More than half of the nodes are lost, and operators let the groups go on without them.
+    LoseMajority,
 }
 
 impl FaultKind {
+    /// In how many of a thousand runs it may happen.
+    fn often(self) -> u64 {
+        match self {
+            Self::LoseMajority => 100,
+            Self::AddNode | Self::RemoveNode | Self::ReplaceNode => 200,
+            _ => 350,
+        }
+    }
+
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 31] = [
         Self::Crash,
         Self::PowerLoss,
         Self::Pause,
@@ -85,6 +106,12 @@ impl FaultKind {
         Self::RemoveIdle,
         Self::Purge,
         Self::MoveMembers,
+        Self::ChangeDomain,
+        Self::Drain,
+        Self::AddNode,
+        Self::RemoveNode,
+        Self::ReplaceNode,
+        Self::LoseMajority,
     ];
 }
 
@@ -161,7 +188,7 @@ impl Profile {
         let nodes = random.pick(&[1, 3, 3, 3, 3, 5, 5]).unwrap_or(3);
         let replicas = if nodes == 5 { random.pick(&[3, 5, 3]).unwrap_or(3) } else { nodes };
         let mut kinds: Vec<FaultKind> =
-            FaultKind::ALL.into_iter().filter(|_| random.chance(350)).collect();
+            FaultKind::ALL.into_iter().filter(|kind| random.chance(kind.often())).collect();
         if random.chance(60) {
             kinds.clear();
         }

@@ -16,6 +16,7 @@ pub(crate) enum Purpose {
     Hosts = 5,
     Clients = 6,
     Injection = 7,
+    Operators = 8,
 }
 
 const fn scramble(mut word: u64) -> u64 {

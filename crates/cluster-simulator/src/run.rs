@@ -113,7 +113,8 @@ impl World {
             };
             for group in process.shard.groups() {
                 let Some(core) = process.shard.core(group) else { continue };
-                let engine = process.shard.machine(group);
+                let machine = process.shard.machine(group);
+                let engine = process.engine(group);
                 let _ = writeln!(
                     text,
                     "  group {} {:?} term {} leader {:?} last {:?} commit {} applied {:?} members \
@@ -127,7 +128,7 @@ impl World {
                     process.shard.applied(group),
                     core.config().members().iter().map(|member| member.0).collect::<Vec<_>>(),
                     engine.map(|engine| engine.is_idle()),
-                    engine.and_then(|engine| { flintmq_shard::Machine::leader_elsewhere(engine) }),
+                    machine.and_then(flintmq_shard::Machine::leader_elsewhere),
                     process.waiting.get(&group).map_or(0, |waiting| waiting.len()),
                 );
                 let machine = engine.map(|engine| engine.machine()).filter(|m| m.is_leading());

@@ -4,14 +4,14 @@
 use std::fmt::Write as _;
 
 use flintmq_consensus::{Flow, GroupId};
-use flintmq_shard::Assignment;
 
-use crate::client::{Client, Use};
+use crate::client::{Client, Use, UseState};
 use crate::coverage::Situation;
+use crate::event::Event;
 use crate::network::Weather;
 use crate::oracle::{Violation, violation};
 use crate::random::{Purpose, Random};
-use crate::world::{Event, World};
+use crate::world::World;
 
 /// Within this time after the last fault everything has settled, in microseconds.
 const SETTLED_WITHIN: u64 = 30_000_000;
@@ -22,7 +22,6 @@ pub(crate) struct Settling {
     /// Since when nothing goes wrong any more.
     pub(crate) healed_since: Option<u64>,
     pub(crate) done: bool,
-    pub(crate) assignment: Assignment,
     pub(crate) refused_opens: u64,
 }
 
@@ -70,6 +69,14 @@ impl World {
             client.settles = true;
         }
         self.add_readers();
+        // A node that the cluster does not know any more is turned off.
+        let membership = self.controller.metadata().membership();
+        let unknown = self.nodes.values().filter(|node| {
+            membership.is_known() && node.process.is_some() && membership.node(node.id.0).is_none()
+        });
+        for id in unknown.map(|node| node.id).collect::<Vec<_>>() {
+            self.bury(id);
+        }
         self.after(100_000, Event::Look);
     }
 
@@ -107,18 +114,19 @@ impl World {
 
     fn what_is_missing(&self) -> String {
         let mut missing = String::new();
-        for node in self.nodes.values() {
+        for node in self.nodes.values().filter(|node| !node.gone) {
             let Some(process) = &node.process else {
                 let _ = write!(missing, "node {} does not run; ", node.id.0);
                 continue;
             };
             for group in self.groups.keys() {
-                let idle = process.shard.machine(*group).is_some_and(|engine| engine.is_idle());
+                let idle = process.engine(*group).is_some_and(|engine| engine.is_idle());
                 if !idle {
                     let _ = write!(missing, "node {} group {} is not idle; ", node.id.0, group.0);
                 }
             }
         }
+        self.what_group_misses(GroupId::CONTROLLER, &mut missing);
         for group in self.groups.keys() {
             self.what_group_misses(*group, &mut missing);
         }
@@ -130,6 +138,13 @@ impl World {
                     client.number,
                     client.unacknowledged.len()
                 );
+            }
+        }
+        self.what_cluster_misses(&mut missing);
+        if let Some(reader) = self.clients.last() {
+            let closed = reader.uses.iter().filter(|one| one.state != UseState::Open).count();
+            if closed > 0 {
+                let _ = write!(missing, "{closed} queues cannot be opened; ");
             }
         }
         for (ticket, (node, _, waits)) in &self.tickets {
@@ -145,8 +160,11 @@ impl World {
         };
         let core_of = |id| {
             let process = self.nodes.get(&id).and_then(|node| node.process.as_ref())?;
-            let engine = process.shard.machine(group)?;
-            Some((process.shard.core(group)?, engine.machine().applied()))
+            let applied = match process.engine(group) {
+                Some(engine) => engine.machine().applied(),
+                None => process.shard.applied(group)?,
+            };
+            Some((process.shard.core(group)?, applied))
         };
         let Some((core, applied)) = core_of(leader) else { return };
         for member in core.config().members() {
@@ -159,11 +177,20 @@ impl World {
                 let _ = write!(missing, "group {} node {} in snapshot; ", group.0, peer.node.0);
             }
         }
+        self.what_members_miss(group, leader, missing);
         let Some(oracle) = self.groups.get(&group) else { return };
-        for slot in self.slots.iter().filter(|slot| slot.group == group) {
-            let view = oracle.reference.view(slot.number);
+        for queue in oracle.reference.queue_ids() {
+            let view = oracle.reference.view(queue);
             if let Some(view) = view.filter(|view| view.messages > 0) {
-                let _ = write!(missing, "queue {} holds {}; ", slot.number.0, view.messages);
+                let _ = write!(missing, "queue {} holds {}; ", queue.0, view.messages);
+            }
+        }
+        for record in self.controller.metadata().domains() {
+            let domain = record.for_partitions();
+            let known = oracle.reference.domain(domain.id);
+            if known.is_some_and(|(version, _)| version < domain.version) {
+                let name = &record.definition.name;
+                let _ = write!(missing, "group {} has old settings of {name}; ", group.0);
             }
         }
     }
@@ -177,7 +204,7 @@ impl World {
             let config = leader.and_then(|process| Some(process.shard.core(*group)?.config()));
             for member in config.map(|config| config.members()).unwrap_or_default() {
                 let process = self.nodes.get(&member).and_then(|node| node.process.as_ref());
-                let engine = process.and_then(|process| process.shard.machine(*group));
+                let engine = process.and_then(|process| process.engine(*group));
                 let found = engine.map(|engine| engine.machine().records());
                 if found.as_ref() != Some(&expected) {
                     let detail = format!("group {} node {}", group.0, member.0);
@@ -185,6 +212,7 @@ impl World {
                 }
             }
         }
+        self.check_places()?;
         for (key, (group, queue)) in &self.acknowledged {
             let Some(oracle) = self.groups.get(group) else { continue };
             let place = (*queue, *key);

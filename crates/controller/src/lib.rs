@@ -16,6 +16,7 @@ mod machine;
 mod membership;
 mod message;
 mod metadata;
+mod new_queue;
 mod placement;
 mod planning;
 mod refusal;
@@ -35,6 +36,7 @@ pub use metadata::{
     AppliedChange, CHANGE_WINDOW, DomainRecord, DomainVersion, Metadata, MetadataState, QueuePlace,
     Seen,
 };
+pub use new_queue::NewQueuePolicy;
 pub use placement::plan;
 pub use planning::PlanningSettings;
 pub use refusal::Refusal;

@@ -5,9 +5,11 @@
 
 use bytes::Bytes;
 use flintmq_consensus::{Index, NodeId, Term, Time};
-use flintmq_controller::ControllerMachine;
+use flintmq_controller::{ClusterMembership, ControllerMachine};
 use flintmq_partition::PartitionEngine;
-use flintmq_shard::{Committed, Group, Machine, MachineFailure, QueueRecord, ReadError};
+use flintmq_shard::{
+    Assignment, Committed, Group, Machine, MachineFailure, Place, QueueRecord, ReadError,
+};
 
 /// The machine of one group.
 pub enum NodeMachine {
@@ -148,5 +150,24 @@ impl Machine for NodeMachine {
                 effects.extend(machine.effects().map(NodeEffect::Partition))
             }
         }
+    }
+}
+
+/// What a shard has to know of the cluster's membership: for
+/// [`ShardInput::Assignment`](flintmq_shard::ShardInput).
+pub fn assignment(membership: &ClusterMembership) -> Assignment {
+    let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
+    let groups = membership.assignments().map(|(group, replicas)| {
+        let place = Place {
+            voters: ids(&replicas.voters),
+            learners: ids(&replicas.learners),
+            leader: replicas.leader.map(NodeId),
+        };
+        (group, place)
+    });
+    let nodes = membership.nodes().map(|node| NodeId(node.id));
+    Assignment {
+        groups: groups.collect(),
+        ineligible: nodes.filter(|node| membership.is_barred(*node)).collect(),
     }
 }

@@ -10,7 +10,9 @@ mod first_nodes;
 use std::sync::Arc;
 
 use arc_swap::Guard;
-use flintmq_controller::{ChangeError, DomainVersion, PlanningSettings, Refusal};
+use flintmq_controller::{
+    ChangeError, DomainVersion, NewQueuePolicy, PlanningSettings, Refusal,
+};
 use tokio::sync::watch;
 
 use crate::config::UndefinedDomain;
@@ -252,22 +254,13 @@ impl Controller {
         uri: &str,
         domain: &str,
     ) -> Result<Vec<MetadataCommand>, ControllerError> {
-        let metadata = self.metadata();
-        let mut commands = Vec::new();
-        if metadata.domain(domain).is_none() && self.policy.undefined == UndefinedDomain::Create {
-            let definition = DomainDefinition::default_template(domain)
-                .map_err(|error| ControllerError::Definition(error.to_string()))?;
-            let (definition, when) = (Box::new(definition), PutCondition::IfMissing);
-            commands.push(MetadataCommand::PutDomain { definition, when });
-        }
-        // Whether there is room is decided when the change is applied.
-        commands.push(MetadataCommand::AssignQueue {
-            uri: uri.to_owned(),
-            domain: domain.to_owned(),
-            partition: metadata.emptiest_partition(self.policy.partitions),
-            max_queues: Some(self.policy.max_queues),
-        });
-        Ok(commands)
+        let policy = NewQueuePolicy {
+            creates_domains: self.policy.undefined == UndefinedDomain::Create,
+            partitions: self.policy.partitions,
+            max_queues: self.policy.max_queues,
+        };
+        let commands = policy.commands(&self.metadata(), uri, domain);
+        commands.map_err(|error| ControllerError::Definition(error.to_string()))
     }
 
     async fn put(

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use flintmq_consensus::{NodeId, Time};
+use flintmq_consensus::Time;
 use flintmq_controller::{
     CatchUpError, ChangeError, ClusterMembership, DomainVersion, Effect, Metadata, MetadataCommand,
     PlanningSettings, Request,
 };
-use flintmq_shard::{Assignment, Place, ReplicaStatus};
+use flintmq_shard::ReplicaStatus;
 use tokio::sync::watch;
 
 use super::clock::CoreClock;
@@ -146,7 +146,7 @@ impl ControllerEffects {
                 self.domains.send_if_modified(|known| std::mem::replace(known, version) != version);
             }
             Effect::MembershipChanged(membership) => {
-                shard.signal(Signal::Assignment(Arc::new(assignment(&membership))));
+                shard.signal(Signal::Assignment(Arc::new(flintmq_node::assignment(&membership))));
                 self.membership.send_replace(membership);
             }
             Effect::Changed { ticket, result } => {
@@ -161,23 +161,5 @@ impl ControllerEffects {
     /// There will be no more answers.
     pub(super) fn close(&self) {
         self.tickets.close();
-    }
-}
-
-/// What a shard has to know of the cluster's membership.
-fn assignment(membership: &ClusterMembership) -> Assignment {
-    let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
-    let groups = membership.assignments().map(|(group, replicas)| {
-        let place = Place {
-            voters: ids(&replicas.voters),
-            learners: ids(&replicas.learners),
-            leader: replicas.leader.map(NodeId),
-        };
-        (group, place)
-    });
-    let nodes = membership.nodes().map(|node| NodeId(node.id));
-    Assignment {
-        groups: groups.collect(),
-        ineligible: nodes.filter(|node| membership.is_barred(*node)).collect(),
     }
 }
