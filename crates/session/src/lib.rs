@@ -86,10 +86,10 @@
 //! Without sockets it is the same. A simulator keeps one `Session` for each connection and two
 //! queues of bytes. The bytes of the client's queue go to [`received`](Session::received) in pieces
 //! of any size; each partition's queue of requests is the shard's. Where the shard does not take
-//! requests of a partition, the simulator keeps the effects that are left and reads nothing until it
-//! does. Handles count from `(node << 40) + 1`, tickets and session numbers from 1, in each process
-//! of a node; `boot` is drawn from the seed for each process. A process that ends takes its sessions
-//! with it, without a step.
+//! requests of a partition, the simulator keeps the effects that are left and reads nothing until
+//! it does. Handles count from `(node << 40) + 1`, tickets and session numbers from 1, in each
+//! process of a node; `boot` is drawn from the seed for each process. A process that ends takes its
+//! sessions with it, without a step.
 //!
 //! ## What must be waited for
 //!

@@ -22,7 +22,7 @@ pub(crate) struct OpenPlan {
 }
 
 impl OpenPlan {
-    /// Checks the parameters (protocol: control messages, section 9).
+    /// Checks the parameters (docs/protocol/control.md#requests).
     pub(crate) fn new(request_id: Option<i32>, request: OpenQueue) -> Result<Self, Refusal> {
         let parameters = &request.handle_parameters;
         let uri = QueueUri::parse(&parameters.uri).map_err(|error| {
