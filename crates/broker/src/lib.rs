@@ -44,6 +44,7 @@ mod host;
 mod link;
 pub mod logging;
 pub mod metrics;
+mod operations;
 mod queue_removal;
 mod server;
 mod session;

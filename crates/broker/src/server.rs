@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{AdminError, AdminServer, Node, Peers, tell_of_unserved};
+use crate::admin::{AdminError, AdminServer, tell_of_unserved};
 use crate::cluster::{
     self, Cluster, ClusterSettings, Delivery, Directory, Formation, FormationError,
     FromAdministration, PeerLinks,
@@ -27,6 +27,7 @@ use crate::fatal::FatalSignal;
 use crate::groups::{Groups, GroupsContext, GroupsError, Inventory};
 use crate::host::{CoreClock, Signal};
 use crate::metrics::Metrics;
+use crate::operations::{Node, Peers};
 use crate::queue_removal;
 use crate::session::listener::{ListenError, Listener};
 use crate::session::{BrokerIdentity, SessionContext};

@@ -18,7 +18,7 @@
 //! | 1 | the partition's engine on the other node (`flintmq-partition`, `peer_message`) | protobuf | 256 MiB |
 //! | 2 | the controller's machine (`flintmq-controller`, `message`) | JSON | 128 MiB |
 //! | 3 | the shard that hosts the group (`flintmq-shard`, `leftover`) | 9 bytes | 64 B |
-//! | 4 | the administration (broker, `admin/peers`): a call, or its answer | JSON | 32 MiB |
+//! | 4 | the administration (broker, `operations/peer_calls`): a call, or its answer | JSON | 32 MiB |
 //! | 5 | nodes that form or join the cluster (broker, `cluster/forming`) | JSON | 1 MiB |
 //!
 //! # What a receiver does

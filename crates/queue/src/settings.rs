@@ -243,13 +243,7 @@ pub(crate) mod tests {
         let limits = || (any::<u64>(), any::<u64>());
         (mode, any::<(u32, u64, u64, u8)>(), limits(), limits(), any::<(u32, u32, bool)>())
             .prop_map(
-                |(
-                    mode,
-                    (id, ttl, window, attempts),
-                    queue,
-                    all,
-                    (readers, writers, strong),
-                )| {
+                |(mode, (id, ttl, window, attempts), queue, all, (readers, writers, strong))| {
                     let settings = DomainSettings {
                         mode,
                         message_ttl_ms: ttl,

@@ -10,10 +10,10 @@ use flintmq_controller::Refusal;
 use flintmq_partition::AdminRefusal;
 use serde_json::{Value, json};
 
-use super::peers::{NoReply, Reply};
 use super::{AdminState, Node};
 use crate::controller::ControllerError;
 use crate::domain::DomainError;
+use crate::operations::{Reason, Refused};
 use crate::queue_removal::RemovalError;
 
 /// A failed request.
@@ -34,21 +34,6 @@ impl Failure {
         hint: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self { status, error: error.into(), hint: hint.into() }
-    }
-
-    /// Whether it says that another node leads.
-    pub(super) fn is_moved(&self) -> bool {
-        self.status == StatusCode::MISDIRECTED_REQUEST
-    }
-
-    /// What another node answered, in its words.
-    pub(super) fn of_reply(reply: &Reply) -> Self {
-        let said = |field: &str| reply.body[field].as_str().unwrap_or_default().to_owned();
-        let error = match said("error") {
-            none if none.is_empty() => "the node that leads gave no reason: see its log".to_owned(),
-            error => error,
-        };
-        Self::new(reply.status, error, said("hint"))
     }
 
     /// What the path names is not there.
@@ -106,9 +91,18 @@ impl From<RemovalError> for Failure {
     }
 }
 
-impl From<NoReply> for Failure {
-    fn from(error: NoReply) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string(), "`flintmq admin node list`")
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        let status = match refused.reason {
+            Reason::NotFound => StatusCode::NOT_FOUND,
+            Reason::Conflict => StatusCode::CONFLICT,
+            Reason::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Reason::Moved => StatusCode::MISDIRECTED_REQUEST,
+            Reason::ByAnotherNode(status) => {
+                StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)
+            }
+        };
+        Self::new(status, refused.error, refused.hint)
     }
 }
 
@@ -141,5 +135,5 @@ pub(super) async fn wrong_method() -> Failure {
 
 /// The answer of a node that is stopping.
 pub(super) fn stopping<E>(_: E) -> Failure {
-    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the node is stopping", "ask another node")
+    Refused::stopping().into()
 }

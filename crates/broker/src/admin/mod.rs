@@ -7,10 +7,8 @@ mod fresh;
 mod groups;
 mod health;
 mod leader;
-mod leaving;
 mod nodes;
 mod openapi;
-mod peers;
 mod queues;
 mod recovery;
 mod sessions;
@@ -18,26 +16,19 @@ mod token;
 mod unserved;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
-use flintmq_consensus::GroupId;
-use flintmq_storage::LogStore;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::AdminSection;
-use crate::controller::{Controller, NodeState};
 use crate::domain::MAX_DOCUMENT_BYTES;
-use crate::fatal::FatalSignal;
-use crate::host::{CoreClock, GroupAdmin, PartitionHandle, partition_of};
 use crate::metrics::Metrics;
-use crate::session::SessionDirectory;
-use flintmq_shard::ReplicaStatus;
-pub(crate) use peers::Peers;
+use crate::operations::{Node, NodeCell, leaving};
 use token::Access;
 pub(crate) use unserved::tell as tell_of_unserved;
 
@@ -64,42 +55,10 @@ pub enum AdminError {
     },
 }
 
-/// The parts of the node that the administration works on; there once the node is up.
-pub(crate) struct Node {
-    pub(crate) cluster: String,
-    pub(crate) id: u32,
-    pub(crate) controller: Controller,
-    pub(crate) partitions: Vec<PartitionHandle>,
-    /// The way to each group's replica, the controller's first.
-    pub(crate) replicas: Vec<GroupAdmin>,
-    /// The cluster's first nodes with their addresses, until the membership is known; empty for one
-    /// alone.
-    pub(crate) members: Vec<(u32, String)>,
-    /// The others, where there are any.
-    pub(crate) peers: Option<Peers>,
-    /// Who is connected to this node.
-    pub(crate) sessions: Arc<SessionDirectory>,
-    pub(crate) store: Arc<dyn LogStore>,
-    pub(crate) fatal: FatalSignal,
-    pub(crate) clock: CoreClock,
-}
-
-/// Where the node goes when it is up.
-#[derive(Clone)]
-pub(crate) struct NodeCell(Arc<OnceLock<Node>>);
-
-impl NodeCell {
-    /// The node is up.
-    pub(crate) fn set(&self, node: Node) {
-        // A node starts once per process.
-        let _already = self.0.set(node);
-    }
-}
-
 /// What every handler works with.
 #[derive(Clone)]
 pub(crate) struct AdminState {
-    node: Arc<OnceLock<Node>>,
+    node: NodeCell,
     /// Why the node is not up yet.
     starting: watch::Sender<String>,
     metrics: Arc<Metrics>,
@@ -123,7 +82,7 @@ impl AdminServer {
         let listener = TcpListener::bind(section.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let starting = watch::Sender::new("the node is starting".to_owned());
-        let state = AdminState { node: Arc::default(), starting, metrics, access };
+        let state = AdminState { node: NodeCell::default(), starting, metrics, access };
         Ok(Self { listener, address, state })
     }
 
@@ -132,7 +91,7 @@ impl AdminServer {
     }
 
     pub(crate) fn node(&self) -> NodeCell {
-        NodeCell(Arc::clone(&self.state.node))
+        self.state.node.clone()
     }
 
     /// Where to say why the node is not up yet.
@@ -140,7 +99,7 @@ impl AdminServer {
         self.state.starting.clone()
     }
 
-    /// What other nodes may ask of this one; see [`Peers::run`].
+    /// What other nodes may ask of this one; see [`Peers::run`](crate::operations::Peers::run).
     pub(crate) fn router_for_nodes(&self) -> Router {
         router_for_nodes(self.state.clone())
     }
@@ -150,7 +109,7 @@ impl AdminServer {
         &self,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + use<> {
-        leaving::run(self.state.clone(), stop)
+        leaving::run(self.state.node.clone(), stop)
     }
 
     /// Serves until `stop`.
@@ -213,36 +172,4 @@ fn api(state: &AdminState) -> Router<AdminState> {
         .fallback(answer::unknown_path)
         .method_not_allowed_fallback(answer::wrong_method)
         .layer(axum::middleware::from_fn_with_state(state.clone(), token::guard))
-}
-
-impl Node {
-    /// State of one group's replica here; none of a group that does not exist.
-    fn watch(&self, group: u32) -> Option<watch::Receiver<ReplicaStatus>> {
-        if group == GroupId::CONTROLLER.0 {
-            return Some(self.controller.watch());
-        }
-        Some(partition_of(&self.partitions, group)?.watch())
-    }
-
-    /// The cluster's nodes, as far as they are known here, by number.
-    fn nodes(&self) -> Vec<u32> {
-        let roster = self.controller.membership();
-        let present = roster.nodes().filter(|node| node.state != NodeState::Removed);
-        let mut present: Vec<u32> = present.map(|node| node.id).collect();
-        if present.is_empty() {
-            present = self.members.iter().map(|(id, _)| *id).collect();
-        }
-        present.sort_unstable();
-        present
-    }
-
-    /// The nodes but this one, by number.
-    fn others(&self) -> Vec<u32> {
-        self.nodes().into_iter().filter(|id| *id != self.id).collect()
-    }
-
-    /// The way to one group's replica.
-    fn replica(&self, group: u32) -> Option<&GroupAdmin> {
-        self.replicas.get(group as usize)
-    }
 }

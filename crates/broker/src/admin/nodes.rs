@@ -17,9 +17,10 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Failure};
 use super::leader::Handed;
-use super::{AdminState, Node, fresh, groups};
+use super::{AdminState, Node, fresh};
 use crate::config::is_peer_address;
 use crate::controller::{ClusterMembership, MembershipCommand, NodeRecord, NodeState};
+use crate::operations::group_states::{self, GroupState};
 
 /// How long a request waits for a cluster that has just been born.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,7 +58,7 @@ pub(super) struct RemoveQuery {
 /// `GET /api/v1/nodes`
 pub(super) async fn list(State(state): State<AdminState>, handed: Handed) -> Answer {
     let node = state.node()?;
-    let groups = groups::rows(node, &handed).await;
+    let groups = group_states::all(node, handed.is_some()).await;
     Ok(Json(rows(node, &groups)))
 }
 
@@ -281,17 +282,15 @@ fn membership(node: &NodeRecord) -> &'static str {
 
 /// One row per node: whether it can be reached from here, what it is to the cluster, and how many
 /// groups it leads and holds.
-pub(super) fn rows(node: &Node, groups: &[Value]) -> Value {
-    let mut leads: BTreeMap<u64, u32> = BTreeMap::new();
-    let mut holds: BTreeMap<u64, u32> = BTreeMap::new();
+pub(super) fn rows(node: &Node, groups: &[GroupState]) -> Value {
+    let mut leads: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut holds: BTreeMap<u32, u32> = BTreeMap::new();
     for group in groups {
-        if let Some(leader) = group["leader"].as_u64() {
+        if let Some(leader) = group.leader {
             *leads.entry(leader).or_default() += 1;
         }
-        for member in group["members"].as_array().into_iter().flatten() {
-            if let Some(member) = member["node"].as_u64() {
-                *holds.entry(member).or_default() += 1;
-            }
+        for member in &group.members {
+            *holds.entry(member.node).or_default() += 1;
         }
     }
     let roster = node.controller.membership();
@@ -304,7 +303,7 @@ pub(super) fn rows(node: &Node, groups: &[Value]) -> Value {
     if nodes.is_empty() {
         nodes.push((node.id, String::new(), "active"));
     }
-    let count = |of: &BTreeMap<u64, u32>, id: u32| of.get(&u64::from(id)).copied().unwrap_or(0);
+    let count = |of: &BTreeMap<u32, u32>, id: u32| of.get(&id).copied().unwrap_or(0);
     nodes
         .into_iter()
         .map(|(id, address, membership)| {

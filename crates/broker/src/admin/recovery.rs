@@ -1,68 +1,24 @@
-//! Going on without members that are lost for good, on an administrator's word:
-//! `/api/v1/groups/{id}/recover`.
-//!
-//! Everybody who is not named as lost has to answer first: whoever is left out could hold messages
-//! that nobody else has. The member with the most is then told to stand for election.
+//! Going on without members that are lost for good: `/api/v1/groups/{id}/recover`.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{Method, StatusCode};
-use flintmq_consensus::{ConfigRegister, ConfigStamp, GroupId, History, Index, NodeId, Term};
-use serde::{Deserialize, Serialize};
+use axum::http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
-use super::answer::{Answer, Failure, stopping};
-use super::leader::unknown_group;
-use super::{AdminState, Node};
-use crate::host::GroupAdmin;
-use flintmq_shard::Recovery;
-
-/// How long a member may take to tell where it stands.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// How long the election by the order may take, with everything that is to be fetched.
-const ELECTION: Duration = Duration::from_secs(30);
+use super::AdminState;
+use super::answer::{Answer, Failure};
+use crate::operations::recovery::{self, RecoverHere};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RecoverRequest {
+struct RecoverRequest {
     /// Voters that never come back.
     lost: BTreeSet<u32>,
     #[serde(default)]
     accept_loss: bool,
-}
-
-/// Where a member stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Standing {
-    node: u32,
-    leads: bool,
-    recovering: bool,
-    history: History,
-    last: (Term, Index),
-    members: Members,
-}
-
-/// A configuration as nodes tell it to each other.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Members {
-    stamp: (Term, u64),
-    voters: Vec<u32>,
-    outgoing: Vec<u32>,
-    learners: Vec<u32>,
-}
-
-/// The order, from the node that was asked to the one that is to stand.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct RecoverHere {
-    lost: BTreeSet<u32>,
-    history: History,
-    members: Members,
-    number: u32,
 }
 
 /// `POST /api/v1/groups/{id}/recover`
@@ -77,68 +33,17 @@ pub(super) async fn recover(
         Failure::new(StatusCode::BAD_REQUEST, error, form)
     })?;
     let node = state.node()?;
-    let replica = node.replica(group).ok_or_else(|| unknown_group(group))?;
+    node.replica(group)?;
     if !request.accept_loss {
         let error = "acknowledged messages may be lost by this, and the request does not accept it";
         return Err(Failure::new(StatusCode::BAD_REQUEST, error, form));
     }
-    if let Some(answer) = through_a_member(node, group, replica, &request).await? {
-        return Ok(answer);
-    }
-    let standings = ask_everybody(node, group, replica, &request.lost).await?;
-    let plan = plan(group, &request.lost, &standings)?;
-    tracing::warn!(group, lost = ?request.lost, stands = plan.candidate, "goes on without lost members as asked");
-    let number = give(node, group, replica, &request.lost, plan).await?;
-    let mut status = node.watch(group).ok_or_else(|| unknown_group(group))?;
-    match timeout(ELECTION, status.wait_for(|status| status.led && status.history == number)).await
-    {
-        Ok(Ok(led)) => Ok(Json(json!({
-            "group": group,
-            "leader": led.leader.map(|leader| leader.0),
-            "term": led.term,
-            "history": led.history,
-            "lost": request.lost,
-        }))),
-        Ok(Err(_)) => Err(stopping(())),
-        Err(_) => Err(Failure::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("the order was given, and nobody leads yet, group={group}"),
-            "look at `flintmq admin group show ID` and the nodes' logs; then ask again",
-        )),
-    }
-}
-
-/// Has a member of the group do it, where this node is none: what it knows of the group may be old.
-async fn through_a_member(
-    node: &Node,
-    group: u32,
-    replica: &GroupAdmin,
-    request: &RecoverRequest,
-) -> Result<Option<Json<Value>>, Failure> {
-    let view = replica.inspect().await.ok_or_else(|| stopping(()))?;
-    let Some(peers) = &node.peers else { return Ok(None) };
-    let roster = node.controller.membership();
-    let Some(place) = roster.place(GroupId(group)) else { return Ok(None) };
-    if view.config.is_member(NodeId(node.id)) || place.holds(NodeId(node.id)) {
-        return Ok(None);
-    }
-    let left = place.voters.iter().filter(|voter| !request.lost.contains(voter));
-    let Some(member) = left.copied().find(|voter| node.reaches(*voter)) else { return Ok(None) };
-    let path = format!("/api/v1/groups/{group}/recover");
-    let body = json!({ "lost": request.lost, "accept_loss": request.accept_loss });
-    let limit = PATIENCE + ELECTION;
-    let reply = peers.ask(NodeId(member), Method::POST, &path, &body, limit).await?;
-    if reply.status.is_success() {
-        return Ok(Some(Json(reply.body)));
-    }
-    Err(Failure::of_reply(&reply))
+    Ok(Json(json!(recovery::recover(node, group, request.lost).await?)))
 }
 
 /// `GET /nodes/v1/groups/{id}/standing`
 pub(super) async fn standing(State(state): State<AdminState>, Path(group): Path<u32>) -> Answer {
-    let node = state.node()?;
-    let replica = node.replica(group).ok_or_else(|| unknown_group(group))?;
-    Ok(Json(json!(own_standing(node, replica).await?)))
+    Ok(Json(json!(recovery::standing(state.node()?, group).await?)))
 }
 
 /// `POST /nodes/v1/groups/{id}/recover`
@@ -147,213 +52,6 @@ pub(super) async fn recover_here(
     Path(group): Path<u32>,
     Json(order): Json<RecoverHere>,
 ) -> Answer {
-    let replica = state.node()?.replica(group).ok_or_else(|| unknown_group(group))?;
-    replica.recover(order.into_recovery()).await;
+    recovery::recover_here(state.node()?, group, order).await?;
     Ok(Json(Value::Null))
-}
-
-async fn own_standing(node: &Node, replica: &GroupAdmin) -> Result<Standing, Failure> {
-    let mut view = replica.inspect().await.ok_or_else(|| stopping(()))?;
-    // What is not durable yet may never have been. An fsync takes milliseconds.
-    while !view.durable {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        view = replica.inspect().await.ok_or_else(|| stopping(()))?;
-    }
-    Ok(Standing {
-        node: node.id,
-        leads: view.status.serving,
-        recovering: view.status.recovering,
-        history: view.status.history,
-        last: (view.last.term, view.last.index),
-        members: Members::of(&view.config),
-    })
-}
-
-/// Where all members stand that are not lost.
-async fn ask_everybody(
-    node: &Node,
-    group: u32,
-    replica: &GroupAdmin,
-    lost: &BTreeSet<u32>,
-) -> Result<Vec<Standing>, Failure> {
-    let own = own_standing(node, replica).await?;
-    let mut standings = vec![own];
-    let path = format!("/nodes/v1/groups/{group}/standing");
-    // Another one may know of members that this one has not heard of.
-    let mut at = 0;
-    while let Some(standing) = standings.get(at) {
-        at += 1;
-        for member in standing.members.all() {
-            if lost.contains(&member) || standings.iter().any(|known| known.node == member) {
-                continue;
-            }
-            let silent = || {
-                Failure::new(
-                    StatusCode::CONFLICT,
-                    format!(
-                        "a member does not answer, and may hold messages that no other has, group={group} node={member}"
-                    ),
-                    "bring it back; if it never comes back, name it with --lost, too",
-                )
-            };
-            let peers = node.peers.as_ref().ok_or_else(silent)?;
-            let asked = peers.ask(NodeId(member), Method::GET, &path, &Value::Null, PATIENCE);
-            let reply = asked.await.map_err(|_| silent())?;
-            let standing = serde_json::from_value(reply.body).map_err(|_| silent())?;
-            standings.push(standing);
-            at = 0;
-            break;
-        }
-    }
-    for lost in lost {
-        if node.reaches(*lost) {
-            return Err(Failure::new(
-                StatusCode::CONFLICT,
-                format!("a node named as lost is up, group={group} node={lost}"),
-                "what it has counts: leave it out of --lost",
-            ));
-        }
-    }
-    Ok(standings)
-}
-
-/// Who is to stand, by what.
-struct Plan {
-    candidate: u32,
-    history: History,
-    members: Members,
-}
-
-fn plan(group: u32, lost: &BTreeSet<u32>, standings: &[Standing]) -> Result<Plan, Failure> {
-    let refused = |error: &str, hint: &'static str| {
-        Failure::new(StatusCode::CONFLICT, format!("{error}, group={group}"), hint)
-    };
-    if standings.iter().any(|standing| standing.leads) {
-        let hint = "if it has lost its majority it steps down within seconds: ask again then";
-        return Err(refused("the group has a leader, so that nothing needs to be given up", hint));
-    }
-    let newest = standings.iter().map(|standing| &standing.members).max_by_key(|m| m.stamp);
-    let members = newest.ok_or_else(|| refused("nobody is left", ""))?.clone();
-    if !lost.iter().any(|node| members.is_voter(*node)) {
-        return Err(refused(
-            "none of the nodes named as lost is a voter of the group",
-            "when all voters are back, the group goes on by itself",
-        ));
-    }
-    let history = standings.iter().map(|standing| standing.history).max().unwrap_or_default();
-    let fit = |standing: &&Standing| standing.history == history && members.is_voter(standing.node);
-    let best = standings.iter().filter(fit).max_by_key(|s| (!s.recovering, s.last));
-    let candidate = best.ok_or_else(|| {
-        let hint = "bring back one of its voters; without any, the group's messages are gone";
-        refused("no voter of the group is left", hint)
-    })?;
-    Ok(Plan { candidate: candidate.node, history, members })
-}
-
-/// Gives the order and tells its number, which the history has once it is carried out.
-async fn give(
-    node: &Node,
-    group: u32,
-    replica: &GroupAdmin,
-    lost: &BTreeSet<u32>,
-    plan: Plan,
-) -> Result<History, Failure> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let number = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
-    let Plan { candidate, history, members } = plan;
-    let order = RecoverHere { lost: lost.clone(), history, members, number };
-    if candidate == node.id {
-        replica.recover(order.into_recovery()).await;
-        return Ok(number);
-    }
-    let to = NodeId(candidate);
-    let path = format!("/nodes/v1/groups/{group}/recover");
-    let peers = node.peers.as_ref().ok_or(super::peers::NoReply(to))?;
-    let reply = peers.ask(to, Method::POST, &path, &json!(order), PATIENCE).await?;
-    if reply.status.is_success() { Ok(number) } else { Err(Failure::of_reply(&reply)) }
-}
-
-impl RecoverHere {
-    fn into_recovery(self) -> Recovery {
-        Recovery {
-            dead: self.lost.into_iter().map(NodeId).collect(),
-            history: self.history,
-            newest: self.members.into_config(),
-            number: self.number,
-        }
-    }
-}
-
-impl Members {
-    fn of(config: &ConfigRegister) -> Self {
-        let numbers = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
-        Self {
-            stamp: (config.stamp.term, config.stamp.version),
-            voters: numbers(&config.voters),
-            outgoing: numbers(&config.outgoing),
-            learners: numbers(&config.learners),
-        }
-    }
-
-    fn into_config(self) -> ConfigRegister {
-        let nodes = |mut numbers: Vec<u32>| {
-            numbers.sort_unstable();
-            numbers.dedup();
-            numbers.into_iter().map(NodeId).collect()
-        };
-        let (term, version) = self.stamp;
-        ConfigRegister {
-            stamp: ConfigStamp { term, version },
-            voters: nodes(self.voters),
-            outgoing: nodes(self.outgoing),
-            learners: nodes(self.learners),
-        }
-    }
-
-    fn all(&self) -> BTreeSet<u32> {
-        self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect()
-    }
-
-    fn is_voter(&self, node: u32) -> bool {
-        self.voters.contains(&node) || self.outgoing.contains(&node)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn standing(node: u32, history: History, last: (Term, Index)) -> Standing {
-        let members = Members {
-            stamp: (1, 1),
-            voters: vec![1, 2, 3],
-            outgoing: Vec::new(),
-            learners: Vec::new(),
-        };
-        Standing { node, leads: false, recovering: false, history, last, members }
-    }
-
-    fn candidate(lost: &[u32], standings: &[Standing]) -> Result<u32, Failure> {
-        plan(1, &lost.iter().copied().collect(), standings).map(|plan| plan.candidate)
-    }
-
-    #[test]
-    fn the_member_with_the_most_of_the_newest_history_stands() {
-        let (first, second) = (standing(1, 0, (4, 90)), standing(2, 0, (5, 70)));
-        assert_eq!(candidate(&[3], &[first.clone(), second.clone()]).unwrap(), 2);
-        let newer = Standing { history: 7, ..first };
-        assert_eq!(candidate(&[3], &[newer.clone(), second.clone()]).unwrap(), 1);
-        let recovering = Standing { recovering: true, history: 0, ..newer };
-        assert_eq!(candidate(&[3], &[recovering, second]).unwrap(), 2);
-    }
-
-    #[test]
-    fn without_need_or_without_a_voter_nothing_is_given_up() {
-        let rest = [standing(1, 0, (4, 90)), standing(2, 0, (5, 70))];
-        assert!(candidate(&[], &rest).is_err());
-        assert!(candidate(&[9], &rest).is_err());
-        let led = [Standing { leads: true, ..rest[0].clone() }, rest[1].clone()];
-        assert!(candidate(&[3], &led).is_err());
-        assert!(candidate(&[1, 2, 3], &[standing(4, 0, (5, 70))]).is_err());
-    }
 }

@@ -7,9 +7,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::answer::Failure;
-use super::peers::HandedOn;
 use super::{AdminError, AdminState};
 use crate::config::AdminSection;
+use crate::operations::peer_calls::HandedOn;
 
 /// The rule for changing requests.
 #[derive(Debug)]

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::Node;
-use super::NodeCell;
+use crate::operations::{Node, NodeCell};
 use flintmq_shard::ReplicaStatus;
 
 /// How often it is looked at.
@@ -47,7 +46,7 @@ pub(crate) async fn tell(cell: NodeCell, stop: CancellationToken) {
             _ = look.tick() => {}
             () = stop.cancelled() => return,
         }
-        let Some(node) = cell.0.get() else { continue };
+        let Some(node) = cell.get() else { continue };
         let groups = unserved(node).count();
         let unreachable = missing(node);
         match waiting.look(groups, &unreachable, Instant::now()) {

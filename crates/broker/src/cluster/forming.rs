@@ -11,9 +11,9 @@ use flintmq_transport::{Event, Inbound};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::PeerLinks;
 use super::formation::{Formation, FormationError, save};
 use super::founding::{Founders, Founding, Showing};
-use super::PeerLinks;
 
 /// How often a node asks again.
 const ASK: Duration = Duration::from_millis(100);
@@ -258,4 +258,27 @@ fn formation_message(frame: &Bytes) -> Option<FormationMessage> {
         return None;
     }
     serde_json::from_slice(&message.body).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_of_another_node_panic_the_decoder(noise: Vec<u8>, at: usize, byte: u8) {
+            let _ = formation_message(&Bytes::from(noise));
+            let message = FormationMessage { number: 7, asks: true, ..Default::default() };
+            let body = Bytes::from(serde_json::to_vec(&message).unwrap());
+            let message = PeerMessage::new(Addressee::Formation, body);
+            let mut frame = [message.head(), message.body].concat();
+            let whole = formation_message(&Bytes::from(frame.clone())).unwrap();
+            prop_assert!(whole.number == 7 && whole.asks && !whole.removed);
+            let at = at % frame.len();
+            frame[at] = byte;
+            let _ = formation_message(&Bytes::from(frame));
+        }
+    }
 }

@@ -143,9 +143,7 @@ impl ControllerEffects {
                 let version = metadata.domain_version();
                 self.metadata.store(Arc::new(metadata));
                 // A version may also be less than the one before: with the newest domain gone.
-                self.domains.send_if_modified(|known| {
-                    std::mem::replace(known, version) != version
-                });
+                self.domains.send_if_modified(|known| std::mem::replace(known, version) != version);
             }
             Effect::MembershipChanged(membership) => {
                 shard.signal(Signal::Assignment(Arc::new(assignment(&membership))));

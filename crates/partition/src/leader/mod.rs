@@ -289,6 +289,8 @@ pub(crate) fn refuse(cx: &mut Context, request: AdminRequest, why: &str) {
     match request {
         AdminRequest::Purge { ticket, .. } => cx.answer(ticket, Answer::Purged(Err(refusal))),
         AdminRequest::Delete { ticket, .. } => cx.answer(ticket, Answer::Deleted(Err(refusal))),
-        AdminRequest::SetDomain { ticket, .. } => cx.answer(ticket, Answer::DomainSet(Err(refusal))),
+        AdminRequest::SetDomain { ticket, .. } => {
+            cx.answer(ticket, Answer::DomainSet(Err(refusal)))
+        }
     }
 }

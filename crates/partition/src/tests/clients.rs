@@ -10,7 +10,8 @@ use flintmq_protocol::frame::FrameDecoder;
 use flintmq_protocol::guid::MessageGuid;
 use flintmq_protocol::push::PushMessages;
 use flintmq_queue::{
-    Attributes, Domain, DomainId, DomainSettings, DomainVersion, Filter, HandleId, QueueId, Subscription,
+    Attributes, Domain, DomainId, DomainSettings, DomainVersion, Filter, HandleId, QueueId,
+    Subscription,
 };
 
 use crate::{

@@ -86,9 +86,8 @@ impl Partitions {
     }
 
     fn refused(&self) -> usize {
-        let limit = |seen: &&Seen| {
-            matches!(seen, Seen::Ack { status: AckStatus::LimitMessages, .. })
-        };
+        let limit =
+            |seen: &&Seen| matches!(seen, Seen::Ack { status: AckStatus::LimitMessages, .. });
         let seen = self.worlds.iter().zip(&self.leaders);
         seen.map(|(world, leader)| world.seen(*leader, 1).iter().filter(limit).count()).sum()
     }

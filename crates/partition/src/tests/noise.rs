@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use flintmq_shard::Machine as _;
-use prost::Message as _;
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::clients::{configure, domain, open, put};
 use super::world::{World, id};

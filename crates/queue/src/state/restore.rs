@@ -1,8 +1,8 @@
 //! Reading the state back. Takes time by extent and by 64 messages, not by message, unless the
 //! messages of an extent differ in size.
 
-use super::queue::{App, Queue};
 use super::domains::DomainTable;
+use super::queue::{App, Queue};
 use super::{State, keys::Key};
 use crate::codec::{Malformed, Reader, malformed};
 use crate::extents::Extent;

@@ -95,12 +95,10 @@ impl Model {
         if self.queues.contains_key(&id) {
             return;
         }
-        if let Some(carried) = carried {
-            if self.domains.contains_key(&domain) {
-                self.set_domain(carried);
-            } else {
-                self.domains.insert(domain, carried);
-            }
+        match carried {
+            Some(carried) if self.domains.contains_key(&domain) => self.set_domain(carried),
+            Some(carried) => drop(self.domains.insert(domain, carried)),
+            None => {}
         }
         let Some(settings) = self.domains.get(&domain).map(|domain| domain.settings.clone()) else {
             return;

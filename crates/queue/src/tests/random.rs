@@ -324,7 +324,7 @@ impl World {
             let waiting: usize = queues().map(|queue| queue.messages.len()).sum();
             let bytes = queues().map(|queue| queue.bytes()).sum();
             assert_eq!(self.leader.state.domain(id), (waiting as u64, bytes));
-            let known = self.leader.domain(id).map(|(version, settings)| (version, settings));
+            let known = self.leader.domain(id);
             let expected = self.model.domains.get(&id).map(|domain| {
                 assert!(queues().all(|queue| queue.settings == domain.settings));
                 (domain.version, &domain.settings)

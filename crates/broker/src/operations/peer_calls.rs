@@ -39,7 +39,7 @@ const MAX_ANSWER_BYTES: usize = 8 << 20;
 /// Marks a request that another node forwarded: its sender has checked who may ask, and it must
 /// not be forwarded again.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HandedOn;
+pub(crate) struct HandedOn;
 
 /// A call of another node's administration, or the answer to one.
 #[derive(Serialize, Deserialize)]
@@ -50,15 +50,15 @@ enum AdminMessage {
 
 /// What another node answered.
 #[derive(Clone, Debug)]
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
-    pub(super) body: Value,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
 }
 
 /// The other node did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the node does not answer: is it up, and can it be reached from here? node={0}")]
-pub(super) struct NoReply(pub(super) NodeId);
+pub(crate) struct NoReply(pub(crate) NodeId);
 
 /// The other nodes, to be asked; cheap to clone.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ impl Peers {
     }
 
     /// Whether the node can be reached now.
-    pub(super) fn is_reachable(&self, node: NodeId) -> bool {
+    pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
         self.0.reachable.borrow().contains(&node)
     }
 
@@ -96,7 +96,7 @@ impl Peers {
     /// # Errors
     /// It cannot be reached, is lost meanwhile, or does not answer in time. What was asked for may
     /// have been done nevertheless.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &self,
         to: NodeId,
         method: Method,
@@ -151,7 +151,8 @@ impl Peers {
                     let (peers, router) = (self.clone(), router.clone());
                     tokio::spawn(async move {
                         let (status, body) = answer(router, &method, &path, body).await;
-                        let message = AdminMessage::Answer { number, status: status.as_u16(), body };
+                        let message =
+                            AdminMessage::Answer { number, status: status.as_u16(), body };
                         // Whoever waits for it gives up by then.
                         let telling = peers.send(from, &message);
                         let _late = tokio::time::timeout(MAX_TELLING, telling).await;
@@ -293,6 +294,18 @@ mod tests {
         let (status, body) = asked("GET", "/long", "").await;
         assert_eq!(status, 507, "{body}");
         assert!(body.contains("too long"), "{body}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_of_another_node_panic_the_decoder(noise: Vec<u8>, at: usize, byte: u8) {
+            let _ = serde_json::from_slice::<AdminMessage>(&noise);
+            let message = AdminMessage::Answer { number: 1, status: 200, body: "[]".to_owned() };
+            let mut bytes = serde_json::to_vec(&message).unwrap();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = serde_json::from_slice::<AdminMessage>(&bytes);
+        }
     }
 
     #[test]
