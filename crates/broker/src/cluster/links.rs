@@ -38,6 +38,8 @@ impl PeerLinks {
             contact: 0,
             heard_contact: 0,
             hears_you: false,
+            clocks: None,
+            unfit: flintmq_consensus::UnfitReasons::NONE,
             messages: vec![message],
         };
         self.send_packet(&packet, lane);

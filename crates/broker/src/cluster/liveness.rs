@@ -66,6 +66,7 @@ impl Liveness {
                     tracing::info!(peer = peer.0, restarted, "node can be reached");
                     self.tell(|| FromPeer::Up { peer, restarted }).await;
                 }
+                NodeEffect::PeerUnfit { .. } => {}
                 // It has no groups.
                 NodeEffect::SaveHardStates { .. } | NodeEffect::Group { .. } => {}
             }

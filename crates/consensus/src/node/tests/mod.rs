@@ -4,6 +4,7 @@
 mod budgets;
 mod chaos;
 mod checks;
+mod fitness;
 mod groups;
 mod nodes;
 mod restarts;
@@ -16,7 +17,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::{ConfigRegister, CreationId, Effect, Entry, Epoch, HardState, LogTerms, Message, Role, SnapshotId};
+use crate::{
+    ConfigRegister, CreationId, Effect, Entry, Epoch, HardState, LogTerms, Message, Role,
+    SnapshotId,
+};
 
 /// One node with its store.
 struct Host {
@@ -343,7 +347,9 @@ impl Host {
                     self.reports.push(NodeInput::Group { group, input });
                 }
             }
-            NodeEffect::PeerSuspected { .. } | NodeEffect::PeerTrusted { .. } => {}
+            NodeEffect::PeerSuspected { .. }
+            | NodeEffect::PeerTrusted { .. }
+            | NodeEffect::PeerUnfit { .. } => {}
         }
         None
     }

@@ -65,9 +65,9 @@ fn a_snapshot_that_fails_makes_room_and_is_tried_again() {
     net.host_mut(A).snapshots = Snapshots::Opened;
     let mut most = 0;
     let all_there = |net: &Net| {
-        net.groups().into_iter().all(|group| {
-            net.core(C, group).commit_index() == net.core(A, group).commit_index()
-        })
+        net.groups()
+            .into_iter()
+            .all(|group| net.core(C, group).commit_index() == net.core(A, group).commit_index())
     };
     for _ in 0..5000 {
         net.step();
