@@ -4,6 +4,19 @@ use std::time::Duration;
 
 use crate::history::{Record, What};
 
+/// Silence that no slow machine explains: something hung until it was noticed by chance. What a
+/// failure costs on a quiet machine is measured and not tested; see `docs/performance.md`.
+const HUNG: Duration = Duration::from_secs(60);
+
+/// Requires that no silence was one of something that hangs.
+///
+/// # Panics
+/// When one was.
+#[track_caller]
+pub fn assert_nothing_hung(silences: &[Duration]) {
+    assert!(silences.iter().all(|silence| *silence < HUNG), "{silences:?}");
+}
+
 /// The longest time between two acknowledgements in a row of which the second came after `from`,
 /// by a clock of nanoseconds; over all producers of `records`, each for itself. Zero when there was
 /// none.

@@ -7,7 +7,9 @@ use flintmq_system_tests::admin::Answer;
 use flintmq_system_tests::broker_process::run_flintmq;
 use flintmq_system_tests::clock;
 use flintmq_system_tests::cluster::{Cluster, NODES, Traffic};
+use flintmq_system_tests::domains;
 use flintmq_system_tests::history::{Expectations, History, What};
+use flintmq_system_tests::json_session::JsonSession;
 use flintmq_system_tests::rust_client::RustProducer;
 use flintmq_system_tests::silence;
 use flintmq_system_tests::wait::until;
@@ -46,7 +48,16 @@ fn wait_for_agreement(cluster: &Cluster, nodes: &[usize]) -> Value {
 fn every_node_tells_the_same_of_all_groups() {
     let mut cluster = Cluster::start();
     cluster.create_queue(1, FIRST);
-    let told = wait_for_agreement(&cluster, &NODES);
+    // Each leader knows that all others have everything.
+    let is_level = |group: &Value| {
+        let members = group["members"].as_array();
+        let level = |member: &Value| member["match_index"] == group["commit_index"];
+        members.is_some_and(|members| members.iter().all(level))
+    };
+    let told = until("all members to have everything", || {
+        let told = wait_for_agreement(&cluster, &NODES);
+        told.as_array()?.iter().all(is_level).then_some(told)
+    });
     for (id, group) in told.as_array().expect("a list").iter().enumerate() {
         assert_eq!(group["id"], id, "{told}");
         let kind = if id == 0 { "controller" } else { "partition" };
@@ -56,7 +67,6 @@ fn every_node_tells_the_same_of_all_groups() {
             assert_eq!(member["node"], *node, "{told}");
             assert_eq!(member["role"], "voter", "{told}");
             assert_eq!(member["state"], "normal", "{told}");
-            assert_eq!(member["match_index"], group["commit_index"], "{told}");
         }
     }
 
@@ -68,13 +78,13 @@ fn every_node_tells_the_same_of_all_groups() {
         let states = |group: &Value| group["members"][down - 1]["state"] == "unreachable";
         told.as_array().is_some_and(|groups| groups.iter().all(states)).then_some(())
     });
+    cluster.wait_until_ready();
     for node in left {
         let nodes = cluster.node(node).admin().get_json("/api/v1/nodes");
         assert_eq!(nodes[down - 1]["state"], "unreachable", "{nodes}");
         assert_eq!(nodes[node - 1]["state"], "up", "{nodes}");
         let status = cluster.node(node).admin().get_json("/api/v1/status");
         assert_eq!(status["health"], "degraded", "{status}");
-        assert_eq!(cluster.node(node).admin().get("/readyz").status, 200);
     }
     let refused = transfer(&cluster, left[0], 1, down, true);
     assert_eq!(refused.status, 409, "{}", refused.body);
@@ -87,7 +97,8 @@ fn every_node_tells_the_same_of_all_groups() {
 
 #[test]
 fn leads_are_handed_to_each_node_in_turn_while_messages_flow() {
-    let cluster = Cluster::start();
+    // Nothing but the orders moves a leadership.
+    let cluster = Cluster::builder().patient().start();
     for queue in [FIRST, SECOND] {
         cluster.create_queue(1, queue);
     }
@@ -127,14 +138,14 @@ fn leads_are_handed_to_each_node_in_turn_while_messages_flow() {
 
 #[test]
 fn a_lead_that_was_asked_for_stays() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::builder().patient().start();
     let told = wait_for_agreement(&cluster, &NODES);
     let from = told[1]["leader"].as_u64().expect("a leader");
     for to in NODES.into_iter().filter(|node| *node as u64 != from) {
         let url = format!("http://127.0.0.1:{}", cluster.node(to).admin_port());
         let (group, node) = ("1", to.to_string());
         let arguments = ["admin", "--json", "--url", &url, "leader", "transfer"];
-        let arguments = [&arguments[..], &["--group", group, "--to", &node]].concat();
+        let arguments = [&arguments[..], &[group, "--to", &node]].concat();
         let (code, said, error) = run_flintmq(cluster.node(to).folder(), &arguments, b"");
         assert_eq!(code, 0, "{error}");
         let told: Value = serde_json::from_str(&said).expect("JSON");
@@ -154,11 +165,17 @@ fn any_node_shows_a_queue_as_its_leader_does_and_empties_it() {
     let path = format!("/api/v1/queues/{FIRST}");
     let traffic = Traffic::new().flow("p", FIRST, &cluster.url_of(1), &cluster.url_of(2));
     traffic.wait_for(50);
+    cluster.hold_leader(FIRST);
     for node in NODES {
-        let shown = cluster.node(node).admin().get_json(&path);
-        assert_eq!((&shown["producers"], &shown["apps"][0]["consumers"]), (&json!(1), &json!(1)));
-        let listed = cluster.node(node).admin().get_json("/api/v1/queues");
-        assert_eq!(listed[0]["producers"], 1, "{listed}");
+        // A leader that has just taken over hears of the clients from their nodes.
+        let admin = cluster.node(node).admin();
+        until(&format!("node {node} to show both clients"), || {
+            let (shown, listed) = (admin.get_json(&path), admin.get_json("/api/v1/queues"));
+            (shown["producers"] == 1
+                && shown["apps"][0]["consumers"] == 1
+                && listed[0]["producers"] == 1)
+                .then_some(())
+        });
         let refused = cluster.node(node).admin().send("DELETE", &path, "");
         assert_eq!(refused.status, 409, "clients have it open: {}", refused.body);
         let refused = cluster.node(node).admin().send("DELETE", "/api/v1/domains/bmq.test", "");
@@ -175,6 +192,66 @@ fn any_node_shows_a_queue_as_its_leader_does_and_empties_it() {
     });
     until("the third node to have heard of it", || {
         (cluster.node(other).admin().get(&path).status == 404).then_some(())
+    });
+}
+
+#[test]
+fn what_one_node_has_answered_no_other_denies() {
+    let cluster = Cluster::builder().relayed().patient().start();
+    let [controller, through, late] = NODES;
+    cluster.hold_group(0, controller);
+    // What the controller decides this node hears of last.
+    cluster.delay(controller, late, Duration::from_millis(500));
+    let admin = cluster.node(late).admin();
+    let shown = |path: &str| {
+        let answer = admin.get(path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        answer.json()
+    };
+    for round in 0..3 {
+        cluster.create_queue(through, &format!("bmq.test/late{round}"));
+        shown(&format!("/api/v1/queues/bmq.test/late{round}"));
+        cluster.create_queue(through, &format!("bmq.test/listed{round}"));
+        let listed = shown("/api/v1/queues").to_string();
+        assert!(listed.contains(&format!("listed{round}")), "{listed}");
+        let name = format!("late{round}");
+        cluster.node(through).admin().define_domain(&domains::priority(&name));
+        shown(&format!("/api/v1/domains/{name}"));
+        let changed = domains::priority_with(&name, "/messageTtl", json!(77));
+        let path = format!("/api/v1/domains/{name}");
+        cluster.node(through).admin().must("PUT", &path, &changed.to_string());
+        assert_eq!(shown(&path)["messageTtl"], 77);
+        cluster.node(through).admin().must("DELETE", &path, "");
+        assert_eq!(admin.send("PUT", &path, &changed.to_string()).status, 404, "it is deleted");
+        admin.must("POST", "/api/v1/domains", &changed.to_string());
+    }
+    let body = json!({ "id": 9, "peers": "127.0.0.1:9" }).to_string();
+    cluster.node(through).admin().must("POST", "/api/v1/nodes", &body);
+    let again = admin.send("POST", "/api/v1/nodes", &body);
+    assert_eq!(again.status, 409, "{}", again.body);
+    admin.must("DELETE", "/api/v1/nodes/9", "");
+    cluster.heal();
+}
+
+#[test]
+fn any_node_lists_the_sessions_of_all() {
+    let cluster = Cluster::start();
+    let sessions = NODES.map(|node| JsonSession::start(cluster.node(node)));
+    for asked in NODES {
+        let listed = cluster.node(asked).admin().get_json("/api/v1/sessions");
+        let nodes = listed["sessions"].as_array().map(|rows| rows.iter().map(|row| &row["node"]));
+        let nodes: Vec<u64> = nodes.into_iter().flatten().filter_map(Value::as_u64).collect();
+        assert_eq!((nodes, &listed["total"]), (vec![1, 2, 3], &json!(3)), "{listed}");
+        assert_eq!(listed["unanswered_nodes"], json!([]), "{listed}");
+        let of_one = cluster.node(asked).admin().get_json("/api/v1/sessions?node=2");
+        assert_eq!((&of_one["total"], &of_one["sessions"][0]["node"]), (&json!(1), &json!(2)));
+    }
+    for session in sessions {
+        session.disconnect();
+    }
+    until("all sessions to be over", || {
+        let listed = cluster.node(1).admin().get_json("/api/v1/sessions");
+        (listed["total"] == 0).then_some(())
     });
 }
 

@@ -4,9 +4,10 @@ use std::fs;
 
 use flintmq_system_tests::broker_process::{Broker, run_flintmq};
 use flintmq_system_tests::domains::{priority, priority_with};
-use flintmq_system_tests::json_session::JsonSession;
+use flintmq_system_tests::json_session::{self, JsonSession};
 use flintmq_system_tests::python::PythonClient;
 use flintmq_system_tests::wait::until;
+use flintmq_system_tests::wire::RawClient;
 use serde_json::{Value, json};
 
 const URI: &str = "bmq://bmq.test/seen";
@@ -210,6 +211,64 @@ fn changes_need_the_token_where_there_is_one() {
         flintmq_admin(&broker, &["--token-file", &token, "domain", "apply", &definition]);
     assert_eq!(code, 0, "{said}");
     assert_eq!(admin.get("/api/v1/domains/orders").status, 200);
+}
+
+#[test]
+fn sessions_are_listed_with_what_clients_say_of_themselves() {
+    let broker = Broker::start();
+    let mut client = RawClient::over(broker.connect());
+    client
+        .send(&json_session::control(&json!({"clientIdentity": {
+            "protocolVersion": 1, "sdkVersion": 9205, "clientType": "E_TCPCLIENT",
+            "processName": "billing", "pid": 4711, "sessionId": 1, "hostName": "till-3",
+            "features": "PROTOCOL_ENCODING:JSON", "clusterName": "", "clusterNodeId": -1,
+            "sdkLanguage": "E_JAVA", "userAgent": "bmq-java/0.92.5",
+        }})))
+        .expect("sent");
+    client.receive().expect("an answer");
+    let said = broker.wait_for_log(&["session up", "billing"]);
+    for fact in ["4711", "till-3", "Java", "0.92.5", "bmq-java/0.92.5", "127.0.0.1:"] {
+        assert!(said.contains(fact), "{fact} is missing in the log: {said}");
+    }
+    let address = client.stream().local_addr().expect("an address").to_string();
+    let admin = broker.admin();
+    let listed = admin.get_json("/api/v1/sessions");
+    let session = &listed["sessions"][0];
+    assert_eq!(listed["total"], 1, "{listed}");
+    for (fact, value) in [
+        ("node", json!(1)),
+        ("address", json!(address)),
+        ("client", json!("billing")),
+        ("language", json!("Java")),
+        ("version", json!("0.92.5")),
+        ("user_agent", json!("bmq-java/0.92.5")),
+        ("host", json!("till-3")),
+        ("pid", json!(4711)),
+        ("handles", json!(0)),
+    ] {
+        assert_eq!(session[fact], value, "{fact}: {listed}");
+    }
+    assert!(session["since"].as_str().is_some_and(|since| since.ends_with('Z')), "{listed}");
+
+    // In order, no more than asked for, and with what is open.
+    let mut others: Vec<JsonSession> = (0..3).map(|_| JsonSession::start(&broker)).collect();
+    others[0].open(URI, 0, true, true);
+    others[0].open("bmq://bmq.test/other", 1, false, true);
+    let listed = admin.get_json("/api/v1/sessions?count=2");
+    let ids = [&listed["sessions"][0]["id"], &listed["sessions"][1]["id"]];
+    assert_eq!(listed["total"], 4, "{listed}");
+    assert_eq!(listed["sessions"].as_array().map(Vec::len), Some(2), "{listed}");
+    assert!(ids[0].as_u64() < ids[1].as_u64(), "{listed}");
+    assert_eq!(listed["sessions"][1]["handles"], 3, "{listed}");
+    let (code, out, said) = flintmq_admin(&broker, &["session", "list", "--count", "1"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(out.contains("billing") && out.contains("till-3"), "{out}");
+    assert!(said.contains("shown=1 total=4"), "{said}");
+
+    drop(client);
+    until("the session to go from the list", || {
+        (admin.get_json("/api/v1/sessions")["total"] == 3).then_some(())
+    });
 }
 
 #[test]

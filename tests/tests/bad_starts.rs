@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use flintmq_system_tests::broker_process::{Broker, run_flintmq};
 use flintmq_system_tests::json_session::JsonSession;
+use flintmq_system_tests::wait::LIMIT;
 
 /// Starts the prepared broker, which must refuse to run, and returns what it says.
 #[track_caller]
 fn refused(mut broker: Broker) -> String {
     broker.launch();
-    let status = broker.wait_for_exit(Duration::from_secs(30));
+    let status = broker.wait_for_exit(LIMIT);
     let log = broker.log();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(!log.contains("panicked"), "{log}");

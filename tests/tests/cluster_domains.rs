@@ -15,7 +15,7 @@ fn a_change_that_comes_during_an_election_takes_effect() {
     let mut cluster = Cluster::builder().partitions(1).start();
     cluster.node(1).admin().define_domain(&domains::priority(DOMAIN));
     cluster.create_queue(1, QUEUE);
-    let leader = cluster.wait_for_leader(QUEUE);
+    let leader = cluster.hold_leader(QUEUE);
     let [stays, other] = cluster.others(leader);
     // The metadata have a leader all the time.
     let to = json!({ "to": stays, "force": false }).to_string();

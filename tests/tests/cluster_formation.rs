@@ -2,12 +2,12 @@
 //! because its nodes came in an unlucky order.
 
 use std::fs;
-use std::time::Duration;
 
 use flintmq_system_tests::broker_process::Broker;
 use flintmq_system_tests::clock;
 use flintmq_system_tests::cluster::{Cluster, Traffic};
 use flintmq_system_tests::history::{Expectations, History};
+use flintmq_system_tests::wait::LIMIT;
 
 const QUEUE: &str = "bmq.test/formed";
 
@@ -43,7 +43,7 @@ fn a_node_that_waits_for_the_others_can_be_stopped_and_comes_back() {
     cluster.node_mut(1).launch();
     cluster.node(1).wait_for_log(&["waiting for the other nodes to form the cluster"]);
     cluster.node(1).terminate();
-    let status = cluster.node_mut(1).wait_for_exit(Duration::from_secs(20));
+    let status = cluster.node_mut(1).wait_for_exit(LIMIT);
     assert_eq!(status.code(), Some(1), "it never was up");
     cluster.node_mut(1).launch();
     cluster.node(1).wait_for_log(&["still waiting for nodes"]);
@@ -78,7 +78,7 @@ fn a_node_without_its_memory_is_refused() {
     cluster.node_mut(2).stop();
     fs::remove_dir_all(cluster.node(2).data_dir()).expect("the directory is removed");
     cluster.node_mut(2).launch();
-    let status = cluster.node_mut(2).wait_for_exit(Duration::from_secs(60));
+    let status = cluster.node_mut(2).wait_for_exit(LIMIT);
     assert_eq!(status.code(), Some(1));
     let log = cluster.node(2).log();
     let why = "the data directory is new, but the cluster was formed with another one of this node";
@@ -97,7 +97,7 @@ fn a_directory_of_a_single_node_is_refused() {
     for node in [1, 2, 3] {
         cluster.node_mut(node).launch();
     }
-    let status = cluster.node_mut(1).wait_for_exit(Duration::from_secs(60));
+    let status = cluster.node_mut(1).wait_for_exit(LIMIT);
     assert_eq!(status.code(), Some(1));
     let log = cluster.node(1).log();
     assert!(log.contains("the data directory belongs to a cluster of one node"), "{log}");

@@ -3,8 +3,6 @@
 //!
 //! `FLINTMQ_TEST_KILLS` says how often each test kills, 3 times unless it is set.
 
-use std::time::Duration;
-
 use flintmq_system_tests::clock;
 use flintmq_system_tests::cluster::{Cluster, NODES, Traffic};
 use flintmq_system_tests::history::{Expectations, History};
@@ -14,9 +12,6 @@ use flintmq_system_tests::silence;
 const FIRST: &str = "bmq.test/first";
 const SECOND: &str = "bmq.test/second";
 const PYTHON: &str = "bmq.test/python";
-
-/// Far above the elections of a machine that has nothing else to do: some 300 ms.
-const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 
 fn kills() -> usize {
     std::env::var("FLINTMQ_TEST_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(3)
@@ -30,9 +25,8 @@ fn clients_of_the_others_notice_a_pause_and_no_more() {
     }
     let mut history = History::default();
     let mut silences = Vec::new();
-    let mut led = 0;
     for kill in 0..kills() {
-        let leader = cluster.wait_for_leader(FIRST);
+        let leader = cluster.hold_leader(FIRST);
         let [left, right] = cluster.others(leader);
         let (at_left, at_right) = (cluster.url_of(left), cluster.url_of(right));
         let python = format!("bmq://{PYTHON}");
@@ -48,8 +42,6 @@ fn clients_of_the_others_notice_a_pause_and_no_more() {
         consumer.wait_for("delivered", 200);
         traffic.wait_for(200);
 
-        // A lead is given back to the node that should have it, at times at this very moment.
-        led += usize::from(cluster.wait_for_leader(FIRST) == leader);
         let killed_at = clock::now();
         cluster.node_mut(leader).kill();
         let acked = producer.report().count("acked");
@@ -75,11 +67,9 @@ fn clients_of_the_others_notice_a_pause_and_no_more() {
         let log = cluster.node(node).log();
         assert!(!log.contains("certificate"), "restarts are no matter of certificates: {log}");
     }
-    println!("{led} of {} killed nodes led", silences.len());
     silence::print("longest silence of a producer around each kill", &silences);
-    assert!(led > 0, "no leader was killed");
     history.assert_kept(Expectations::CLUSTER);
-    assert!(silences.iter().all(|silence| *silence < LONGEST_SILENCE), "{silences:?}");
+    silence::assert_nothing_hung(&silences);
 }
 
 #[test]
@@ -91,7 +81,7 @@ fn clients_of_the_killed_node_go_on_elsewhere() {
     let mut history = History::default();
     let mut silences = Vec::new();
     for kill in 0..kills() {
-        let leader = cluster.wait_for_leader(FIRST);
+        let leader = cluster.hold_leader(FIRST);
         // In turn the node that leads, and one that only hands on what its clients say.
         let victim = if kill % 2 == 0 { leader } else { cluster.others(leader)[0] };
         let here = cluster.urls_from(victim);
@@ -115,5 +105,5 @@ fn clients_of_the_killed_node_go_on_elsewhere() {
     // Until a leader misses a killed node, that node's consumer counts as one more beside the one
     // that has come back elsewhere, and gets a part of the messages: those come back later.
     history.assert_kept(Expectations { ordered: false, ..Expectations::CLUSTER });
-    assert!(silences.iter().all(|silence| *silence < LONGEST_SILENCE), "{silences:?}");
+    silence::assert_nothing_hung(&silences);
 }

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::Duration;
 
 use flintmq_system_tests::broker_process::run_flintmq;
 use flintmq_system_tests::clock;
@@ -12,7 +11,7 @@ use flintmq_system_tests::cluster::{Cluster, NODES, Traffic};
 use flintmq_system_tests::history::{Expectations, History, Record, What};
 use flintmq_system_tests::power::{self, Synced};
 use flintmq_system_tests::rust_client::RustProducer;
-use flintmq_system_tests::wait::until;
+use flintmq_system_tests::wait::{LIMIT, until};
 use serde_json::Value;
 
 const QUEUE: &str = "bmq.test/power";
@@ -90,7 +89,7 @@ fn acknowledged(records: &[Record]) -> BTreeSet<String> {
 fn two_machines_lose_their_power_and_nothing_is_lost_when_both_are_back() {
     let mut cluster = Cluster::start();
     cluster.create_queue(1, QUEUE);
-    let survivor = cluster.wait_for_leader(QUEUE);
+    let survivor = cluster.hold_leader(QUEUE);
     let lost = cluster.others(survivor);
     let here = cluster.url_of(survivor);
     let traffic = Traffic::new().flow("p", QUEUE, &here, &here);
@@ -99,7 +98,7 @@ fn two_machines_lose_their_power_and_nothing_is_lost_when_both_are_back() {
     traffic.wait_for(50);
     let lost_at = clock::now();
     lose_power(&mut cluster, &lost, &synced);
-    wait_until_missing(&cluster, survivor, &cluster.others_in_order(survivor));
+    wait_until_missing(&cluster, survivor, &cluster.others(survivor));
     cluster.node(survivor).wait_for_log(&["too few nodes can be reached"]);
 
     // One of them back is a majority, and not enough: the other one may have had more.
@@ -126,7 +125,7 @@ fn two_machines_lose_their_power_and_nothing_is_lost_when_both_are_back() {
 fn what_one_follower_has_survives_the_others_power() {
     let mut cluster = Cluster::builder().setting("node.flush_interval = \"2s\"").start();
     cluster.create_queue(1, QUEUE);
-    let leader = cluster.wait_for_leader(QUEUE);
+    let leader = cluster.hold_leader(QUEUE);
     let [survivor, other] = cluster.others(leader);
     let uri = format!("bmq://{QUEUE}");
     let producer = RustProducer::start(&cluster.url_of(leader), "p", &uri, 500);
@@ -154,7 +153,7 @@ fn what_one_follower_has_survives_the_others_power() {
 fn all_machines_lose_their_power_and_what_was_synced_anywhere_is_kept() {
     let mut cluster = Cluster::builder().setting("node.flush_interval = \"2s\"").start();
     cluster.create_queue(1, QUEUE);
-    let leader = cluster.wait_for_leader(QUEUE);
+    let leader = cluster.hold_leader(QUEUE);
     let [left, right] = cluster.others(leader);
     let uri = format!("bmq://{QUEUE}");
     let producer = RustProducer::start(&cluster.url_of(left), "p", &uri, 500);
@@ -193,21 +192,21 @@ fn all_machines_lose_their_power_and_what_was_synced_anywhere_is_kept() {
 fn without_the_lost_machines_the_rest_goes_on_when_an_operator_says_so() {
     let mut cluster = Cluster::start();
     cluster.create_queue(1, QUEUE);
-    let leader = cluster.wait_for_leader(QUEUE);
+    let leader = cluster.hold_leader(QUEUE);
     // A follower: what it lacks when the others go is lost.
     let [survivor, other] = cluster.others(leader);
     let here = cluster.url_of(survivor);
     let traffic = Traffic::new().flow("p", QUEUE, &here, &here);
     traffic.wait_for(200);
     let before = clock::now();
-    let decided = cluster.node(leader).admin().get_json("/api/v1/groups?here=true");
+    // As all those know it that may have led a group.
+    let known = |node: usize| cluster.node(node).admin().get_json("/api/v1/groups?here=true");
+    let decided = [leader, other].map(known);
     until("the survivor to have what was acknowledged until now", || {
-        let here = cluster.node(survivor).admin().get_json("/api/v1/groups?here=true");
-        let index = |groups: &Value, group: usize| groups[group]["commit_index"].as_u64();
-        GROUPS
-            .iter()
-            .all(|group| index(&here, *group as usize) >= index(&decided, *group as usize))
-            .then_some(())
+        let here = known(survivor);
+        let index = |groups: &Value, group: u32| groups[group as usize]["commit_index"].as_u64();
+        let has = |group| decided.iter().all(|then| index(&here, group) >= index(then, group));
+        GROUPS.into_iter().all(has).then_some(())
     });
     for node in [leader, other] {
         cluster.node_mut(node).kill();
@@ -216,7 +215,7 @@ fn without_the_lost_machines_the_rest_goes_on_when_an_operator_says_so() {
     for node in [leader, other] {
         fs::remove_dir_all(cluster.node(node).data_dir()).expect("the directory is removed");
     }
-    let missing = cluster.others_in_order(survivor);
+    let missing = cluster.others(survivor);
     wait_until_missing(&cluster, survivor, &missing);
 
     let url = format!("http://127.0.0.1:{}", cluster.node(survivor).admin_port());
@@ -236,7 +235,7 @@ fn without_the_lost_machines_the_rest_goes_on_when_an_operator_says_so() {
 
     // Who was given up and has forgotten everything is not let in.
     cluster.node_mut(other).launch();
-    let status = cluster.node_mut(other).wait_for_exit(Duration::from_secs(60));
+    let status = cluster.node_mut(other).wait_for_exit(LIMIT);
     assert_eq!(status.code(), Some(1));
     let log = cluster.node(other).log();
     assert!(log.contains("the data directory is new, but the cluster was formed"), "{log}");
@@ -270,7 +269,7 @@ fn without_the_lost_machines_the_rest_goes_on_when_an_operator_says_so() {
 fn the_last_node_stops_without_waiting_for_those_that_are_gone() {
     let mut cluster = Cluster::start();
     cluster.create_queue(1, QUEUE);
-    let leader = cluster.wait_for_leader(QUEUE);
+    let leader = cluster.hold_leader(QUEUE);
     let producer =
         RustProducer::start(&cluster.url_of(leader), "p", &format!("bmq://{QUEUE}"), 500);
     producer.wait_for(50);

@@ -12,7 +12,6 @@ use flintmq_system_tests::wait::until;
 const ELSEWHERE: &str = "bmq.test/elsewhere";
 const HERE: &str = "bmq.test/here";
 const CUT: Duration = Duration::from_secs(3);
-const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 
 fn relayed() -> Cluster {
     let cluster = Cluster::builder().relayed().start();
@@ -29,13 +28,13 @@ fn assert_short_silence(traffic: Traffic, cluster: &Cluster, from: u64, what: &s
     let silence = traffic.finish(cluster, from, &mut history);
     silence::print(what, &[silence]);
     history.assert_kept(Expectations::CLUSTER);
-    assert!(silence < LONGEST_SILENCE, "{silence:?}");
+    silence::assert_nothing_hung(&[silence]);
 }
 
 #[test]
 fn a_leader_that_is_cut_off_is_replaced_and_comes_back() {
     let mut cluster = relayed();
-    let leader = cluster.wait_for_leader(ELSEWHERE);
+    let leader = cluster.hold_leader(ELSEWHERE);
     let [left, right] = cluster.others(leader);
     let elsewhere =
         Traffic::new().flow("p", ELSEWHERE, &cluster.url_of(left), &cluster.url_of(right));
@@ -61,7 +60,7 @@ fn a_leader_that_is_cut_off_is_replaced_and_comes_back() {
     let silence = elsewhere.finish(&cluster, cut_at, &mut history);
     silence::print("longest silence of a producer elsewhere", &[silence]);
     history.assert_kept(Expectations::CLUSTER);
-    assert!(silence < LONGEST_SILENCE, "{silence:?}");
+    silence::assert_nothing_hung(&[silence]);
     let mut history = History::default();
     let silence = here.finish(&cluster, cut_at, &mut history);
     silence::print("longest silence of a producer that was cut off", &[silence]);
@@ -75,7 +74,7 @@ fn a_leader_that_is_not_heard_or_does_not_hear_is_survived() {
     let mut history = History::default();
     let mut silences = Vec::new();
     for (round, mute) in [true, false].into_iter().enumerate() {
-        let leader = cluster.wait_for_leader(ELSEWHERE);
+        let leader = cluster.hold_leader(ELSEWHERE);
         let others = cluster.others(leader);
         let [left, right] = others;
         let traffic = Traffic::new().flow(
@@ -104,13 +103,13 @@ fn a_leader_that_is_not_heard_or_does_not_hear_is_survived() {
     }
     silence::print("longest silence: leader not heard, leader deaf", &silences);
     history.assert_kept(Expectations::CLUSTER);
-    assert!(silences.iter().all(|silence| *silence < LONGEST_SILENCE), "{silences:?}");
+    silence::assert_nothing_hung(&silences);
 }
 
 #[test]
 fn a_link_between_two_followers_is_not_missed() {
     let cluster = relayed();
-    let leader = cluster.wait_for_leader(ELSEWHERE);
+    let leader = cluster.hold_leader(ELSEWHERE);
     let [left, right] = cluster.others(leader);
     let traffic =
         Traffic::new().flow("p", ELSEWHERE, &cluster.url_of(left), &cluster.url_of(right));
@@ -129,7 +128,7 @@ fn a_link_between_two_followers_is_not_missed() {
 #[test]
 fn a_follower_that_did_not_hear_its_leader_finds_it_again() {
     let cluster = relayed();
-    let leader = cluster.wait_for_leader(ELSEWHERE);
+    let leader = cluster.hold_leader(ELSEWHERE);
     let [left, right] = cluster.others(leader);
     let traffic = Traffic::new()
         .flow("p", ELSEWHERE, &cluster.url_of(left), &cluster.url_of(right))
@@ -153,7 +152,7 @@ fn a_follower_that_did_not_hear_its_leader_finds_it_again() {
 #[test]
 fn slow_links_slow_down_and_no_more() {
     let cluster = relayed();
-    let leader = cluster.wait_for_leader(ELSEWHERE);
+    let leader = cluster.hold_leader(ELSEWHERE);
     let [left, right] = cluster.others(leader);
     let traffic =
         Traffic::new().flow("p", ELSEWHERE, &cluster.url_of(left), &cluster.url_of(right));

@@ -33,15 +33,18 @@ fn pause(cluster: &Cluster, node: usize, time: Duration) {
 fn a_leader_that_stood_still_follows_when_it_wakes() {
     let mut cluster = Cluster::start();
     cluster.create_queue(1, ELSEWHERE);
-    let leader = cluster.wait_for_leader(ELSEWHERE);
+    let leader = cluster.hold_leader(ELSEWHERE);
     let [left, right] = cluster.others(leader);
     let traffic =
         Traffic::new().flow("p", ELSEWHERE, &cluster.url_of(left), &cluster.url_of(right));
     traffic.wait_for(200);
 
+    // It wakes when another one has taken over.
     let paused_at = clock::now();
-    pause(&cluster, leader, Duration::from_secs(5));
+    cluster.node(leader).pause();
     let next = cluster.wait_for_leader_among(ELSEWHERE, &[left, right]);
+    traffic.wait_for(200);
+    cluster.node(leader).resume();
     cluster.node(leader).wait_for_log(&["leads no more"]);
     assert_ne!(next, leader);
     cluster.wait_until_ready();
@@ -51,9 +54,8 @@ fn a_leader_that_stood_still_follows_when_it_wakes() {
     assert_eq!(traffic.interruptions(), 0);
     let silence = traffic.finish(&cluster, paused_at, &mut history);
     history.assert_kept(Expectations::CLUSTER);
-    // So others took over before it woke.
     silence::print("longest silence of a producer elsewhere", &[silence]);
-    assert!(silence < Duration::from_secs(4), "{silence:?}");
+    silence::assert_nothing_hung(&[silence]);
 }
 
 #[test]
@@ -65,7 +67,7 @@ fn clients_of_a_node_that_stood_still_go_on() {
     }
     let mut history = History::default();
     for round in 0..pauses() {
-        let leader = cluster.wait_for_leader(HERE);
+        let leader = cluster.hold_leader(HERE);
         let here = cluster.url_of(leader);
         let traffic = Traffic::new().flow(&format!("p{round}"), ELSEWHERE, &here, &here).flow(
             &format!("q{round}"),

@@ -28,7 +28,7 @@ fn a_client_of_a_dead_follower_goes_on_in_a_new_session() {
 fn goes_on_elsewhere(of_leader: bool) {
     let mut cluster = Cluster::start();
     cluster.create_queue(1, QUEUE);
-    let leader = cluster.wait_for_leader(QUEUE);
+    let leader = cluster.hold_leader(QUEUE);
     let victim = if of_leader { leader } else { cluster.others(leader)[0] };
     let [stays, third] = cluster.others(victim);
     let (count, confirm) = (PUBLISHED.to_string(), CONFIRMED.to_string());

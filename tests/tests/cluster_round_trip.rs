@@ -7,11 +7,10 @@ use flintmq_system_tests::history::{Expectations, History};
 use flintmq_system_tests::python::PythonClient;
 use flintmq_system_tests::rust_client::RustConsumer;
 
-/// A cluster whose nodes do not miss each other when the machine has much else to do: what a leader
-/// has sent through a node that it misses goes to other consumers, and comes out of order.
+/// What a leader has sent through a node that it misses goes to other consumers, and comes out of
+/// order.
 fn patient() -> Cluster {
-    let builder = Cluster::builder().partitions(4);
-    builder.setting("timing.election_min = \"3s\"").setting("timing.election_max = \"5s\"").start()
+    Cluster::builder().partitions(4).patient().start()
 }
 
 #[test]
@@ -119,7 +118,7 @@ fn a_gateway_takes_messages_from_its_own_log() {
     const QUEUE: &str = "bmq.test/own-log";
     let cluster = patient();
     cluster.create_queue(1, QUEUE);
-    let leader = cluster.wait_for_leader(QUEUE);
+    let leader = cluster.hold_leader(QUEUE);
     let [left, right] = cluster.others(leader);
     // More than a gateway keeps at hand, of all sizes from nothing on.
     let line = |n: usize| format!("{n} {}\n", "x".repeat((n * 37) % 3000));

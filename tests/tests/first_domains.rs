@@ -6,6 +6,7 @@ use std::fs;
 use flintmq_system_tests::broker_process::Broker;
 use flintmq_system_tests::domains::priority_with;
 use flintmq_system_tests::json_session::JsonSession;
+use flintmq_system_tests::wait::LIMIT;
 use serde_json::json;
 
 #[test]
@@ -21,7 +22,7 @@ fn defined_together_at_the_first_start_and_never_again() {
     let line = format!("bootstrap.domains_dir = \"{}\"", folder.path().display());
     let mut broker = Broker::builder().setting(&line).prepare();
     broker.launch();
-    let status = broker.wait_for_exit(std::time::Duration::from_secs(30));
+    let status = broker.wait_for_exit(LIMIT);
     assert_eq!(status.code(), Some(1), "{}", broker.log());
     assert!(broker.log().contains("returns.json"), "{}", broker.log());
 

@@ -1,5 +1,7 @@
 //! Fear: the Java client, which speaks JSON and has correlation ids, is not understood.
 
+use std::time::{Duration, Instant};
+
 use flintmq_system_tests::broker_process::Broker;
 use flintmq_system_tests::json_session::{JsonSession, read_control};
 use flintmq_system_tests::python::PythonClient;
@@ -97,6 +99,19 @@ fn a_whole_session_in_json() {
     assert!(session.close(URI, 0, true, true).get("closeQueueResponse").is_some());
     session.disconnect();
     assert_eq!(broker.admin().backlog("bmq.test/json"), 0, "a disconnect is answered last");
+}
+
+/// The Java client takes a broker that closes first for a lost connection: it connects again
+/// although its application has stopped the session, and swallows messages.
+#[test]
+fn the_broker_leaves_the_close_to_a_client_that_says_goodbye() {
+    let broker = Broker::start();
+    let mut session = JsonSession::start(&broker);
+    let began = Instant::now();
+    session.request("disconnect", json!({}));
+    // A client that does not close is waited for, and left in the end.
+    assert_eq!(session.into_client().expect_closed(), [], "nothing follows the answer");
+    assert!(began.elapsed() >= Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
 #[test]

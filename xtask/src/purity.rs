@@ -10,12 +10,13 @@ use anyhow::{Context, Result, bail};
 use crate::places;
 
 /// Crates that take bytes, time and seeds as arguments (docs/ARCHITECTURE.md, "Layers").
-const PURE: [&str; 5] = [
+const PURE: [&str; 6] = [
     "flintmq-protocol",
     "flintmq-consensus",
     "flintmq-queue",
     "flintmq-log-store",
     "flintmq-shard",
+    "flintmq-controller",
 ];
 
 /// What must not appear among a pure crate's normal dependencies, at any depth.

@@ -23,6 +23,13 @@ impl FatalSignal {
         self.raised.cancel();
     }
 
+    /// Runs a task that the node must not outlive: if it panics, the node stops and says so.
+    pub(crate) async fn guard<T>(self, what: &'static str, task: impl Future<Output = T>) {
+        let mut guard = Guard { fatal: &self, what, ended: false };
+        task.await;
+        guard.ended = true;
+    }
+
     /// Waits for a failure and tells it.
     pub(crate) async fn raised(&self) -> String {
         self.raised.cancelled().await;
@@ -32,5 +39,21 @@ impl FatalSignal {
     /// The failure, if there was one.
     pub(crate) fn reason(&self) -> Option<&str> {
         self.reason.get().map(String::as_str)
+    }
+}
+
+/// Notices that a task ends by a panic.
+struct Guard<'a> {
+    fatal: &'a FatalSignal,
+    what: &'static str,
+    ended: bool,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if !self.ended && std::thread::panicking() {
+            let what = self.what;
+            self.fatal.raise(format!("{what} ended by a panic: see the lines before this one"));
+        }
     }
 }

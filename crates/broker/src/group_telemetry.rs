@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use flintmq_consensus::NodeId;
+use flintmq_consensus::{NodeId, Time};
 use metrics::{Counter, Gauge};
 
 use crate::metrics::{
@@ -12,7 +12,7 @@ use crate::metrics::{
     GROUP_COMMIT_INDEX, GROUP_FOLLOWER_LAG, GROUP_FSYNCED_INDEX, GROUP_IS_LEADER, GROUP_RECOVERING,
     GROUP_TERM, LEADERLESS,
 };
-use crate::replica::{GroupView, ReplicaStatus};
+use flintmq_shard::{GroupView, ReplicaStatus};
 
 /// Samples after which a group at rest is asked for its followers all the same: members come and go
 /// without a word in the log.
@@ -67,7 +67,7 @@ impl GroupSample {
     }
 
     /// Sets the series to what the group says now.
-    pub(crate) fn record(&mut self, status: &ReplicaStatus) {
+    pub(crate) fn record(&mut self, status: &ReplicaStatus, now: Time) {
         self.unasked = self.unasked.saturating_add(1);
         let at_rest = status.led && status.fsynced_index >= status.commit_index;
         if self.last.as_ref() == Some(status) {
@@ -86,7 +86,7 @@ impl GroupSample {
         if let Some(recovering) = &series.recovering {
             recovering.set(f64::from(u8::from(status.recovering)));
         }
-        series.leaderless.absolute(status.leaderless.total(Instant::now()).as_secs());
+        series.leaderless.absolute(status.leaderless.total(now).as_secs());
         let entries = status.commit_index.saturating_sub(status.fsynced_index);
         series.at_risk_entries.set(entries as f64);
         series.at_risk_bytes.set(status.at_risk_bytes as f64);
@@ -144,7 +144,7 @@ mod tests {
     use flintmq_consensus::LogPosition;
 
     use super::*;
-    use crate::replica::PeerView;
+    use flintmq_shard::PeerView;
 
     fn view(last: u64, matched: u64) -> GroupView {
         let peer = PeerView { node: NodeId(2), matched, recovering: false, snapshot: false };
@@ -162,28 +162,28 @@ mod tests {
     fn a_leader_is_asked_while_something_changes_or_is_missing() {
         let mut sample = GroupSample::new(1, true);
         let mut leads = ReplicaStatus { serving: true, led: true, ..ReplicaStatus::default() };
-        sample.record(&leads);
+        sample.record(&leads, Time::default());
         assert!(sample.wants_lags(&leads), "at first");
         sample.record_lags(&view(7, 5));
-        sample.record(&leads);
+        sample.record(&leads, Time::default());
         assert!(sample.wants_lags(&leads), "one lacks something");
         sample.record_lags(&view(7, 7));
         for _ in 1..ASK_AT_REST {
-            sample.record(&leads);
+            sample.record(&leads, Time::default());
             assert!(!sample.wants_lags(&leads), "at rest");
         }
-        sample.record(&leads);
+        sample.record(&leads, Time::default());
         assert!(sample.wants_lags(&leads), "every now and then");
         sample.record_lags(&view(7, 7));
         leads.last_index = 8;
-        sample.record(&leads);
+        sample.record(&leads, Time::default());
         assert!(sample.wants_lags(&leads), "there is news");
         sample.record_lags(&view(8, 8));
         let follows = ReplicaStatus { serving: false, ..leads };
-        sample.record(&follows);
+        sample.record(&follows, Time::default());
         assert!(sample.wants_lags(&follows), "to be forgotten");
         sample.record_lags(&GroupView { peers: Vec::new(), ..view(8, 8) });
-        sample.record(&follows);
+        sample.record(&follows, Time::default());
         assert!(!sample.wants_lags(&follows), "never again");
     }
 }

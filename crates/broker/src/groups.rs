@@ -1,34 +1,28 @@
 //! Brings the node's groups up from its store: creates them on a new directory, restores their
-//! state, starts their tasks.
+//! state, starts the shard that runs them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::RwLock;
 
-use flintmq_consensus::{ConfigRegister, CreationId, GroupId, HardState, NodeId};
+use flintmq_consensus::{ConfigRegister, CreationId, GroupId, HardState, NodeId, NodeSettings};
+use flintmq_controller::{ControllerMachine, Metadata};
+use flintmq_node::NodeMachine;
+use flintmq_partition::{DomainUsage, PartitionEngine, PartitionUsage};
 use flintmq_queue::Partition;
+use flintmq_shard::{ReplicaStatus, Shard, ShardParts, StoredGroup};
 use flintmq_storage::{GroupRecord, LogStore, NewGroup, ReadError, RefusedReason, Report};
-use rustc_hash::FxHashMap;
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{Mailbox, PeerLinks};
-use crate::controller::{
-    Controller, ControllerParts, ControllerTask, Metadata, Policy, UnreadableRecord,
-};
-use crate::domain_usage::{DomainUsage, PartitionUsage};
+use crate::cluster::PeerLinks;
+use crate::controller::{Controller, Policy};
 use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
-use crate::metrics::Metrics;
-use crate::partition::{PartitionHandle, PartitionParts, PartitionTask};
-use crate::replica::{
-    GroupOrders, Membership, Reconciler, Replica, ReplicaError, ReplicaHost, ReplicaStatus,
-    StoreEvent, StoreEventSender, StoreEvents,
+use crate::host::{
+    self, CoreClock, GroupAdmin, HostParts, PartitionHandle, SessionTable, ShardHost, ShardNetwork,
+    ShardSender, Signal, Tickets,
 };
-
-/// Changes of metadata that may wait for the controller; then openers wait.
-const CHANGES: usize = 256;
+use crate::metrics::Metrics;
 
 /// Why the groups do not come up.
 #[derive(Debug, thiserror::Error)]
@@ -62,16 +56,21 @@ pub(crate) struct Groups {
     pub(crate) controller: Controller,
     pub(crate) partitions: Vec<PartitionHandle>,
     /// The way to each group's replica for administrators, the controller's first.
-    pub(crate) orders: Vec<GroupOrders>,
+    pub(crate) replicas: Vec<GroupAdmin>,
+    pub(crate) shard: ShardSender,
+    pub(crate) sessions: Arc<SessionTable>,
     pub(crate) tasks: TaskTracker,
 }
 
 /// What groups are brought up with.
 pub(crate) struct GroupsContext {
-    pub(crate) host: ReplicaHost,
+    pub(crate) node: NodeSettings,
+    pub(crate) store: Arc<dyn LogStore>,
+    pub(crate) clock: CoreClock,
+    /// The way to other nodes; none for a cluster of one.
+    pub(crate) peers: Option<PeerLinks>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fatal: FatalSignal,
-    pub(crate) stop: CancellationToken,
     pub(crate) inventory: Inventory,
     /// How many groups there are, or are to be, the controller among them.
     pub(crate) count: u32,
@@ -79,8 +78,6 @@ pub(crate) struct GroupsContext {
     /// The first members of a cluster; this node alone otherwise. Empty for a node that comes
     /// later: it is no member of a group until the group's leader makes it one.
     pub(crate) members: Vec<NodeId>,
-    /// Where each group hears of other nodes; empty for a cluster of one.
-    pub(crate) mailboxes: FxHashMap<GroupId, Mailbox>,
 }
 
 /// Which groups a directory has.
@@ -120,214 +117,181 @@ fn is_complete(present: &[GroupId]) -> bool {
     present.contains(&GroupId::CONTROLLER)
 }
 
-/// A group's events, and the way to add to them.
-struct Events {
-    sender: StoreEventSender,
-    receiver: StoreEvents,
-}
-
 impl Groups {
-    /// Opens all groups and waits until each serves.
-    pub(crate) async fn start(mut context: GroupsContext) -> Result<Self, GroupsError> {
-        let (records, mut reports) = open_or_create(&context).await?;
-        let orders = records.iter().zip(&reports);
-        let orders =
-            orders.map(|(record, events)| GroupOrders::new(record.id, events.sender.clone()));
-        let orders = orders.collect();
-        let mut mailboxes = std::mem::take(&mut context.mailboxes);
-        let mut peers = |group: GroupId| -> Option<(PeerLinks, Mailbox)> {
-            context.host.peers.clone().zip(mailboxes.remove(&group))
-        };
+    /// Opens all groups and, in a cluster of one, waits until each serves.
+    pub(crate) async fn start(context: GroupsContext) -> Result<Self, GroupsError> {
+        let records = open_or_create(&context).await?;
         let partitions = u32::try_from(records.len() - 1).unwrap_or(u32::MAX);
-        let tasks = TaskTracker::new();
         let policy = Policy { partitions, ..context.policy };
-        let controller_reports = reports.remove(0);
-        let of_controller = peers(records[0].id);
-        let (controller, membership, mut serving) = start_controller(
-            &context,
-            &records[0],
-            controller_reports,
-            of_controller,
-            policy,
-            &tasks,
-        )?;
-        let reader = EntryReader::start(&context.host.store)
-            .map_err(|error| GroupsError::Failed(format!("no thread to read the log: {error}")))?;
+        let numbers = records.iter().skip(1).map(|record| record.id);
+        let (sender, requests, inbox) = host::inbox(numbers);
+        let mut shard = Shard::new(ShardParts {
+            node: context.node.clone(),
+            clustered: context.peers.is_some(),
+            store: Arc::clone(&context.store),
+            events: {
+                let sender = sender.clone();
+                Arc::new(move |told| {
+                    // Without the shard there is none to be told.
+                    let _gone = sender.signal(Signal::Store(told));
+                })
+            },
+            network: Box::new(ShardNetwork::new(context.peers.clone(), sender.clone())),
+        });
+        let (mut statuses, mut watched) = (BTreeMap::new(), BTreeMap::new());
+        for record in &records {
+            let (status, watch) = watch::channel(ReplicaStatus::default());
+            statuses.insert(record.id, status);
+            watched.insert(record.id, watch);
+        }
         let usage = Arc::<DomainUsage>::default();
-        let mut handles = Vec::new();
-        for (record, reports) in records[1..].iter().zip(reports) {
-            let shared = Shared { reader: reader.clone(), usage: &usage, membership: &membership };
-            let peers = peers(record.id);
-            let (handle, status) =
-                start_partition(&context, record, reports, peers, shared, &tasks)?;
-            handles.push(handle);
-            serving.push(status);
+        let now = context.clock.now();
+        for record in records.iter().cloned() {
+            let id = record.id;
+            let failed =
+                |reason: String| GroupsError::Restore { group: id, reason };
+            let machine = if id == GroupId::CONTROLLER {
+                let process = context.node.incarnation;
+                let machine = ControllerMachine::new(context.node.node, process);
+                NodeMachine::Controller(Box::new(machine))
+            } else {
+                let usage = PartitionUsage::new(Arc::clone(&usage));
+                let process = context.node.incarnation;
+                let engine = PartitionEngine::new(Partition::default(), usage, process);
+                NodeMachine::Partition(Box::new(engine))
+            };
+            let stored = StoredGroup::read(&*context.store, record)?;
+            shard.add_group(now, stored, machine).map_err(|error| failed(error.to_string()))?;
         }
+        let watch = |group: GroupId| watched[&group].clone();
+        let (handle, effects) = host::controller(
+            sender.clone(),
+            Metadata::default(),
+            watch(GroupId::CONTROLLER),
+            context.clock,
+        );
+        let partition_tickets = Arc::default();
+        let admin_tickets = Arc::<Tickets<_>>::default();
+        let handles: Vec<PartitionHandle> = records
+            .iter()
+            .skip(1)
+            .zip(requests)
+            .map(|(record, requests)| {
+                let tickets = Arc::clone(&partition_tickets);
+                PartitionHandle::new(record.id, requests, tickets, watch(record.id))
+            })
+            .collect();
+        let replicas = records.iter().map(|record| {
+            GroupAdmin::new(record.id, sender.clone(), Arc::clone(&admin_tickets))
+        });
+        let replicas = replicas.collect();
+        let reader = EntryReader::start(&context.store)
+            .map_err(|error| GroupsError::Failed(format!("no thread to read the log: {error}")))?;
+        let sessions = Arc::<SessionTable>::default();
+        let tasks = TaskTracker::new();
+        let host = ShardHost::new(HostParts {
+            shard,
+            clock: context.clock,
+            inbox,
+            sender: sender.clone(),
+            store: Arc::clone(&context.store),
+            reader,
+            sessions: Arc::clone(&sessions),
+            partition_tickets,
+            admin_tickets,
+            controller: effects,
+            statuses,
+            metrics: Arc::clone(&context.metrics),
+            fatal: context.fatal.clone(),
+        });
+        run_on_its_own_thread(host, context.fatal.clone(), &tasks)?;
         // Others may be waited for: clients wait with their requests, not the node with its start.
-        if context.host.peers.is_some() {
-            serving.clear();
-        }
-        for mut status in serving {
-            tokio::select! {
-                up = status.wait_for(|status| status.serving) => {
-                    if up.is_err() {
-                        let reason = context.fatal.reason().unwrap_or("its task ended");
-                        return Err(GroupsError::Failed(reason.to_owned()));
+        if context.peers.is_none() {
+            for mut status in watched.into_values() {
+                tokio::select! {
+                    up = status.wait_for(|status| status.serving) => {
+                        if up.is_err() {
+                            let reason = context.fatal.reason().unwrap_or("its task ended");
+                            return Err(GroupsError::Failed(reason.to_owned()));
+                        }
                     }
+                    reason = context.fatal.raised() => return Err(GroupsError::Failed(reason)),
                 }
-                reason = context.fatal.raised() => return Err(GroupsError::Failed(reason)),
             }
         }
-        Ok(Self { controller, partitions: handles, orders, tasks })
+        let controller = Controller::new(handle, policy);
+        Ok(Self { controller, partitions: handles, replicas, shard: sender, sessions, tasks })
     }
 }
 
-/// All groups as the store has them, with the reports of each: the controller first, then
-/// partitions by number.
-async fn open_or_create(
-    context: &GroupsContext,
-) -> Result<(Vec<GroupRecord>, Vec<Events>), GroupsError> {
+/// Runs the shard on a thread of its own: a disk write that takes long holds up this node's groups,
+/// and neither its sessions nor the beats by which other nodes know that it lives.
+fn run_on_its_own_thread(
+    host: ShardHost,
+    fatal: FatalSignal,
+    tasks: &TaskTracker,
+) -> Result<(), GroupsError> {
+    let failed =
+        |error: std::io::Error| GroupsError::Failed(format!("no thread for the shard: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.map_err(failed)?;
+    let (ended, end) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name("shard".to_owned());
+    thread
+        .spawn(move || {
+            runtime.block_on(fatal.guard("the shard's thread", host.run()));
+            // What is read beside it ends with the process.
+            runtime.shutdown_background();
+            drop(ended);
+        })
+        .map_err(failed)?;
+    tasks.spawn(async move {
+        // An error is the end of the thread.
+        let _ended = end.await;
+    });
+    Ok(())
+}
+
+/// All groups as the store has them: the controller first, then partitions by number.
+async fn open_or_create(context: &GroupsContext) -> Result<Vec<GroupRecord>, GroupsError> {
     let present = &context.inventory.present;
     let count = context.count as usize;
-    let mut reports = Vec::with_capacity(count);
-    for number in 0..count {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let reporting = sender.clone();
-        // A report to a group whose task has ended is of no use to anybody.
-        let sink = move |report| drop(reporting.send(StoreEvent::Report(report)));
-        context.host.store.register(group_id(number), Box::new(sink));
-        reports.push(Events { sender, receiver });
-    }
     if !is_complete(present) {
-        for (number, reports) in reports.iter_mut().enumerate().rev() {
+        for number in (0..count).rev() {
             let group = group_id(number);
             if !present.contains(&group) {
-                create(context, group, reports).await?;
+                create(context, group).await?;
             }
         }
     }
-    let records = context.host.store.groups()?;
+    let records = context.store.groups()?;
     if !records.iter().map(|record| record.id).eq((0..count).map(group_id)) {
         return Err(GroupsError::Failed(format!(
             "groups are missing in the data directory: restore it from a good copy, found={}",
             records.len()
         )));
     }
-    Ok((records, reports))
+    Ok(records)
 }
 
 fn group_id(number: usize) -> GroupId {
     GroupId(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-async fn create(
-    context: &GroupsContext,
-    group: GroupId,
-    reports: &mut Events,
-) -> Result<(), GroupsError> {
+async fn create(context: &GroupsContext, group: GroupId) -> Result<(), GroupsError> {
     let failed = |reason: String| GroupsError::Create { group, reason };
+    let (sender, mut reports) = mpsc::unbounded_channel();
+    let sink = move |report| drop(sender.send(report));
+    context.store.register(group, Box::new(sink));
     let config = ConfigRegister::of_voters(context.members.iter().copied());
     let hard_state = HardState { config, ..HardState::default() };
     // The first making is known by its place: all members have to agree on it before they have met.
     let new = NewGroup { creation: CreationId::default(), hard_state, synchronous: false };
-    context
-        .host
-        .store
-        .create(group, new)
-        .map_err(|refused| failed(RefusedReason::to_string(&refused.reason)))?;
-    match reports.receiver.recv().await {
-        Some(StoreEvent::Report(Report::Created)) => Ok(()),
-        Some(StoreEvent::Report(Report::Failed(error))) => Err(failed(error.to_string())),
+    let created = context.store.create(group, new);
+    created.map_err(|refused| failed(RefusedReason::to_string(&refused.reason)))?;
+    match reports.recv().await {
+        Some(Report::Created) => Ok(()),
+        Some(Report::Failed(error)) => Err(failed(error.to_string())),
         _ => Err(failed("the store reports something else".to_owned())),
     }
-}
-
-fn start_controller(
-    context: &GroupsContext,
-    record: &GroupRecord,
-    reports: Events,
-    peers: Option<(PeerLinks, Mailbox)>,
-    policy: Policy,
-    tasks: &TaskTracker,
-) -> Result<(Controller, Membership, Vec<watch::Receiver<ReplicaStatus>>), GroupsError> {
-    let failed = |reason: String| GroupsError::Restore { group: record.id, reason };
-    let records: Vec<_> =
-        context.host.store.queue_records(record.id, &[], &[]).collect::<Result<_, ReadError>>()?;
-    let metadata =
-        Metadata::restore(records).map_err(|e: UnreadableRecord| failed(e.to_string()))?;
-    let (roster, followed) = watch::channel(Arc::clone(metadata.roster()));
-    let (in_reach, reached) = watch::channel(BTreeSet::from([context.host.node]));
-    let metadata = Arc::new(RwLock::new(metadata));
-    let replica = open_replica(context, record, reports.sender)?;
-    let (status, serving) = watch::channel(ReplicaStatus::default());
-    let membership = Membership::new(followed.clone(), serving.clone());
-    let (changes, receiver) = mpsc::channel(CHANGES);
-    let task = ControllerTask::new(ControllerParts {
-        replica,
-        metadata: Arc::clone(&metadata),
-        roster,
-        in_reach,
-        reconciler: Reconciler::new(&membership),
-        status,
-        changes: receiver,
-        events: reports.receiver,
-        peers,
-        fatal: context.fatal.clone(),
-        stop: context.stop.clone(),
-    });
-    tasks.spawn(task.run());
-    let controller = Controller::new(metadata, serving.clone(), changes, followed, reached, policy);
-    Ok((controller, membership, vec![serving]))
-}
-
-/// What the node's partitions share.
-struct Shared<'a> {
-    reader: EntryReader,
-    usage: &'a Arc<DomainUsage>,
-    membership: &'a Membership,
-}
-
-fn start_partition(
-    context: &GroupsContext,
-    record: &GroupRecord,
-    reports: Events,
-    peers: Option<(PeerLinks, Mailbox)>,
-    shared: Shared<'_>,
-    tasks: &TaskTracker,
-) -> Result<(PartitionHandle, watch::Receiver<ReplicaStatus>), GroupsError> {
-    let records: Vec<_> =
-        context.host.store.queue_records(record.id, &[], &[]).collect::<Result<_, ReadError>>()?;
-    let machine = Partition::restore(records)
-        .map_err(|error| GroupsError::Restore { group: record.id, reason: error.to_string() })?;
-    let replica = open_replica(context, record, reports.sender)?;
-    let (handle, requests, status) = PartitionHandle::new(record.id);
-    let serving = status.subscribe();
-    let task = PartitionTask::new(PartitionParts {
-        replica,
-        machine,
-        reader: shared.reader,
-        usage: PartitionUsage::new(Arc::clone(shared.usage)),
-        requests,
-        events: reports.receiver,
-        peers,
-        reconciler: Reconciler::new(shared.membership),
-        status,
-        metrics: Arc::clone(&context.metrics),
-        fatal: context.fatal.clone(),
-        stop: context.stop.clone(),
-    });
-    tasks.spawn(task.run());
-    Ok((handle, serving))
-}
-
-fn open_replica(
-    context: &GroupsContext,
-    record: &GroupRecord,
-    events: StoreEventSender,
-) -> Result<Replica, GroupsError> {
-    let opened = Replica::open(record, &context.host, events);
-    opened.map_err(|error: ReplicaError| GroupsError::Restore {
-        group: record.id,
-        reason: error.to_string(),
-    })
 }

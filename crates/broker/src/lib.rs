@@ -2,11 +2,11 @@
 //! node.
 //!
 //! A message passes through the modules in this order: `session` reads it from a client and hands
-//! it to its `partition`, which proposes it to its `replica` of the log; once the entry is decided,
-//! the partition's state machine (`flintmq_queue`) applies it, the producer is acknowledged, and
-//! the message goes to a consumer's session. `controller` knows which queue lives in which
-//! partition, `admin` answers operators, `server` starts and stops all of it. `cluster` is the way
-//! to the other nodes; a partition that is led elsewhere is, here, the gateway to its leader.
+//! it to `host`, whose task runs the node's shard (`flintmq_shard`): the partition's engine
+//! (`flintmq_partition`) proposes it to its group's log, applies the committed entry, acknowledges
+//! it to the producer, and gives the message to a consumer's session. `controller` knows which
+//! queue lives in which partition, `admin` answers operators, `server` starts and stops all of it.
+//! `cluster` is the way to the other nodes.
 //!
 //! A program embeds a node like this; the binary `flintmq serve` does no more than read flags and
 //! signals around it:
@@ -35,24 +35,23 @@ mod admin;
 mod cluster;
 pub mod config;
 mod controller;
-pub mod domain;
-mod domain_usage;
+mod domain_settings;
 mod entry_reader;
 mod fatal;
 mod group_telemetry;
 mod groups;
+mod host;
 mod link;
 pub mod logging;
 pub mod metrics;
-mod partition;
 mod queue_removal;
-mod replica;
 mod server;
 mod session;
 mod telemetry;
 pub mod tls;
 
 pub use admin::AdminError;
+pub use flintmq_controller::domain;
 pub use groups::GroupsError;
 pub use server::{Broker, ReloadError, StartError, StopError};
 pub use session::listener::ListenError;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use flintmq_partition::{AdminRefusal, Removable};
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::{Controller, ControllerError};
-use crate::partition::{AdminRefusal, PartitionHandle, Removable, Request, partition_of};
+use crate::host::{PartitionHandle, partition_of};
 
 /// Why a queue was not removed.
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +34,10 @@ pub(crate) async fn remove(
     uri: &str,
     only_if: Removable,
 ) -> Result<(), RemovalError> {
-    let Some((place, _)) = controller.lookup(uri) else { return Ok(()) };
-    let (done, answer) = oneshot::channel();
+    let Some((place, _)) = controller.find(uri).await? else { return Ok(()) };
     if let Some(partition) = partition_of(partitions, place.partition) {
-        partition.send(Request::Delete { queue: place.id(), only_if, done }).await;
-        match answer.await.map_err(|_| RemovalError::Stopping)? {
+        let deleted = partition.delete(place.id(), only_if).await;
+        match deleted.map_err(|_| RemovalError::Stopping)? {
             Ok(()) | Err(AdminRefusal::NoSuchQueue) => {}
             Err(refusal) => return Err(refusal.into()),
         }
@@ -65,9 +64,7 @@ pub(crate) async fn remove_idle(
             _ = tick.tick() => {}
         }
         for partition in &partitions {
-            let (done, idle) = oneshot::channel();
-            partition.send(Request::IdleQueues { timeout, done }).await;
-            for uri in idle.await.unwrap_or_default() {
+            for uri in partition.idle_queues(timeout).await {
                 let unused = Removable::UnusedFor(timeout);
                 match remove(&controller, &partitions, &uri, unused).await {
                     Ok(()) => tracing::info!(uri, "queue removed: empty and unused for long"),

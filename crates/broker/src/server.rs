@@ -1,31 +1,32 @@
 //! The whole node: started in order, stopped in the reverse order.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flintmq_consensus::{GroupId, NodeId};
+use flintmq_consensus::{Liveness, NodeId, NodeSettings};
+use flintmq_controller::PlanningSettings;
 use flintmq_storage::{LogStore, NodeIdentity, OpenError, Opened, Shutdown, Store, StoreOptions};
 use flintmq_transport::CertificateFiles;
-use rustc_hash::FxHashMap;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{ADMINISTRATION, AdminError, AdminServer, Node, Peers, tell_of_unserved};
+use crate::admin::{AdminError, AdminServer, Node, Peers, tell_of_unserved};
 use crate::cluster::{
-    self, Cluster, ClusterSettings, Formation, FormationError, Mailbox, PeerLinks,
+    self, Cluster, ClusterSettings, Delivery, Formation, FormationError, FromAdministration, PeerLinks,
 };
 use crate::config::{Durability, ListenScheme, NodeConfig};
-use crate::controller::{Controller, Planning, Policy, first_nodes};
+use crate::controller::{Controller, Policy, first_nodes};
 use crate::domain::DomainDefinition;
 use crate::fatal::FatalSignal;
 use crate::groups::{Groups, GroupsContext, GroupsError, Inventory};
 use crate::metrics::Metrics;
-use crate::partition::{Request, keep_domain_settings, send_domain_settings};
+use crate::domain_settings::{keep_domain_settings, send_domain_settings};
 use crate::queue_removal;
-use crate::replica::{CoreClock, ReplicaHost};
+use crate::host::{CoreClock, Signal};
 use crate::session::listener::{ListenError, Listener};
 use crate::session::{BrokerIdentity, SessionContext};
 use crate::telemetry::Telemetry;
@@ -47,7 +48,8 @@ type Started = (Arc<Store>, Groups, Option<Neighbours>, CancellationToken, Vec<L
 /// The way to the other nodes of a cluster, and what they say about administration.
 struct Neighbours {
     links: PeerLinks,
-    administration: Option<Mailbox>,
+    administration: Option<mpsc::Receiver<FromAdministration>>,
+    reachable: watch::Receiver<BTreeSet<NodeId>>,
     /// Raised when this node was removed from the cluster.
     removed: CancellationToken,
 }
@@ -146,7 +148,9 @@ impl Broker {
         services.spawn(admin.run(ending.clone()));
         services.spawn(tell_of_unserved(node_cell.clone(), ending.clone()));
 
-        let started = Self::open_and_serve(&config, &metrics, &fatal, identity.as_ref()).await;
+        let clock = CoreClock::start();
+        let started =
+            Self::open_and_serve(&config, &metrics, &fatal, clock, identity.as_ref()).await;
         let (store, groups, mut neighbours, stopping, listeners) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -165,6 +169,7 @@ impl Broker {
             },
             groups.controller.clone(),
             groups.partitions.clone(),
+            Arc::clone(&groups.sessions),
             boot_number(),
             closing.clone(),
         ));
@@ -180,7 +185,8 @@ impl Broker {
             store: Arc::clone(&store) as Arc<dyn LogStore>,
             controller: groups.controller.clone(),
             partitions: groups.partitions.clone(),
-            orders: groups.orders.clone(),
+            replicas: groups.replicas.clone(),
+            clock,
             in_cluster: neighbours.is_some(),
         };
         services.spawn(telemetry.run(ending.clone()));
@@ -198,7 +204,7 @@ impl Broker {
             ending.clone(),
         ));
         let peers = neighbours.as_mut().and_then(|neighbours| {
-            let peers = Peers::new(neighbours.links.clone());
+            let peers = Peers::new(neighbours.links.clone(), neighbours.reachable.clone());
             let hearing =
                 peers.clone().run(neighbours.administration.take()?, handed_on, ending.clone());
             services.spawn(hearing);
@@ -212,11 +218,13 @@ impl Broker {
             id: config.node.id,
             controller: groups.controller.clone(),
             partitions: groups.partitions.clone(),
-            orders: groups.orders.clone(),
+            replicas: groups.replicas.clone(),
             members,
             peers,
+            sessions: Arc::clone(context.directory()),
             store: Arc::clone(&store) as Arc<dyn LogStore>,
             fatal: fatal.clone(),
+            clock,
         });
         Ok(Self {
             urls,
@@ -290,6 +298,7 @@ impl Broker {
         self.context.tasks().close();
         within(END, self.context.tasks().wait(), "sessions").await;
         self.stopping.cancel();
+        self.groups.shard.signal(Signal::Stop);
         self.groups.tasks.close();
         within(END, self.groups.tasks.wait(), "groups").await;
         if let Some(neighbours) = &self.neighbours {
@@ -315,9 +324,7 @@ impl Broker {
     async fn drain(&self) {
         let mut idle = Vec::new();
         for partition in &self.groups.partitions {
-            let (sender, receiver) = oneshot::channel();
-            partition.send(Request::StopDelivery { idle: sender }).await;
-            idle.push(receiver);
+            idle.push(partition.stop_delivery().await);
         }
         let all_idle = async {
             for idle in idle {
@@ -337,12 +344,13 @@ impl Broker {
         config: &NodeConfig,
         metrics: &Arc<Metrics>,
         fatal: &FatalSignal,
+        clock: CoreClock,
         identity: Option<&Arc<TlsIdentity>>,
     ) -> Result<Started, StartError> {
         let Opened { store, .. } = open_store(config).await?;
         let store = Arc::new(store);
         let stopping = CancellationToken::new();
-        let result = Self::serve(config, metrics, fatal, identity, &store, &stopping).await;
+        let result = Self::serve(config, metrics, fatal, clock, identity, &store, &stopping).await;
         match result {
             Ok((groups, others, listeners)) => Ok((store, groups, others, stopping, listeners)),
             Err(error) => {
@@ -362,6 +370,7 @@ impl Broker {
         config: &NodeConfig,
         metrics: &Arc<Metrics>,
         fatal: &FatalSignal,
+        clock: CoreClock,
         identity: Option<&Arc<TlsIdentity>>,
         store: &Arc<Store>,
         stopping: &CancellationToken,
@@ -369,35 +378,26 @@ impl Broker {
         let mut listeners = Vec::new();
         for url in &config.clients.listen {
             let tls = (url.scheme == ListenScheme::Tls).then(|| identity.cloned()).flatten();
-            listeners.push(Listener::bind(url, tls).await?);
+            listeners.extend(Listener::bind(url, tls).await?);
         }
-        let clock = CoreClock::start();
         let inventory = Inventory::take(&**store).map_err(GroupsError::Read)?;
         // A start that was cut short leaves a store without groups, which is as good as new.
         let cluster = join_cluster(config, inventory.is_new(), clock).await?;
-        let settings = cluster.as_ref().map(|(cluster, _)| cluster.group_settings());
-        let host = ReplicaHost::new(
-            NodeId(config.node.id),
-            Arc::clone(store) as Arc<dyn LogStore>,
-            clock,
-            cluster.as_ref().map(|(cluster, _)| cluster.links()),
-            settings.unwrap_or_default(),
-        );
+        let settings = cluster.as_ref().map(|(cluster, _)| cluster.node_settings());
+        let alone = || NodeSettings::new(NodeId(config.node.id), process_number(), []);
+        let node = NodeSettings { liveness: Liveness::Told, ..settings.unwrap_or_else(alone) };
         let joined = cluster.as_ref().and_then(|(_, formation)| formation.joined());
         let partitions = joined.unwrap_or(config.bootstrap.partitions);
         let members = first_members(config, joined.is_some());
         let count = inventory.count(partitions);
-        let numbers = (0..count).map(GroupId).chain([ADMINISTRATION]);
-        let (mailboxes, mut receivers) = cluster::mailboxes(numbers);
-        let administration = receivers.remove(&ADMINISTRATION);
-        let has_peers = cluster.is_some();
         let groups = Groups::start(GroupsContext {
-            host,
+            node,
+            store: Arc::clone(store) as Arc<dyn LogStore>,
+            clock,
+            peers: cluster.as_ref().map(|(cluster, _)| cluster.links()),
             members,
-            mailboxes: if has_peers { receivers } else { FxHashMap::default() },
             metrics: Arc::clone(metrics),
             fatal: fatal.clone(),
-            stop: stopping.clone(),
             inventory,
             count,
             policy: Policy {
@@ -413,14 +413,32 @@ impl Broker {
             let own = NodeId(config.node.id);
             let first = first_nodes(&config.cluster(), |id| formation.directory(own, NodeId(id)));
             let (controller, tasks) = (groups.controller.clone(), &groups.tasks);
-            cluster.deliver(&mailboxes, formation, &controller, &removed, tasks, stopping);
+            let (administration, heard) = cluster::administration();
+            let (reaching, reachable) = watch::channel(BTreeSet::new());
+            cluster.deliver(
+                formation,
+                Delivery {
+                    shard: groups.shard.clone(),
+                    administration,
+                    reachable: reaching,
+                    controller: &controller,
+                    removed: &removed,
+                    tasks,
+                    stop: stopping,
+                },
+            );
             let replicas = config.bootstrap.replication_factor;
-            tasks.spawn(Planning { controller, first, replicas }.run(stopping.clone()));
+            controller.plan(PlanningSettings {
+                first,
+                replicas,
+                partitions: controller.partitions(),
+            });
             // A later node's own list of domains is of no interest.
             if joined.is_none() {
                 define_domains_when_leading(config, &groups, fatal, stopping);
             }
-            let neighbours = Neighbours { links, administration, removed };
+            let neighbours =
+                Neighbours { links, administration: Some(heard), reachable, removed };
             return Ok((groups, Some(neighbours), listeners));
         }
         if groups.controller.metadata().is_newborn() {
@@ -493,11 +511,10 @@ async fn join_cluster(
         .map_err(|error| failed(format!("{error}, peers.listen={}", peers.listen)))?
         .next()
         .ok_or_else(|| failed(format!("no such address, peers.listen={}", peers.listen)))?;
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let settings = ClusterSettings {
         cluster: config.cluster.clone(),
         node: NodeId(config.node.id),
-        incarnation: u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(1).max(1),
+        incarnation: process_number(),
         peers: known.others().map(|node| (NodeId(node.id), node.peers.clone())).collect(),
         listen,
         certificates: CertificateFiles {
@@ -584,6 +601,12 @@ fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map(|name| name.trim().to_owned())
         .unwrap_or_default()
+}
+
+/// Names this process of the node: greater than that of every earlier start.
+fn process_number() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(1).max(1)
 }
 
 /// A number that another run of this node hardly has: part of the GUIDs of clients that make none.

@@ -13,8 +13,8 @@ use crate::metrics::{
     Metrics, STORAGE_ERRORS, STORAGE_SLOWDOWNS, STORAGE_STOPS, STORAGE_TABLE_BYTES,
     STORAGE_WAL_BYTES, UPKEEP_INTERVAL,
 };
-use crate::partition::PartitionHandle;
-use crate::replica::GroupOrders;
+use crate::host::{CoreClock, GroupAdmin, PartitionHandle};
+
 
 /// Everything that is sampled.
 pub(crate) struct Telemetry {
@@ -23,7 +23,8 @@ pub(crate) struct Telemetry {
     pub(crate) controller: Controller,
     pub(crate) partitions: Vec<PartitionHandle>,
     /// The way to each group's replica, the controller's first.
-    pub(crate) orders: Vec<GroupOrders>,
+    pub(crate) replicas: Vec<GroupAdmin>,
+    pub(crate) clock: CoreClock,
     /// Whether there are other nodes.
     pub(crate) in_cluster: bool,
 }
@@ -49,11 +50,11 @@ impl Telemetry {
                 if groups.len() <= place {
                     groups.push(GroupSample::new(group, self.in_cluster));
                 }
-                groups[place].record(&status);
+                groups[place].record(&status, self.clock.now());
                 // How far its followers are only a leader can tell, and only it has to be asked.
-                if let Some(orders) = self.orders.get(place)
+                if let Some(replica) = self.replicas.get(place)
                     && groups[place].wants_lags(&status)
-                    && let Some(view) = orders.look().await
+                    && let Some(view) = replica.inspect().await
                 {
                     groups[place].record_lags(&view);
                 }

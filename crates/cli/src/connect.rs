@@ -109,6 +109,21 @@ impl From<PropertyArg> for flintmq_client::PropertyValue {
     }
 }
 
+/// How long a program that was asked to stop goes on with what it has under way. The broker may be
+/// away.
+pub(crate) const LEAVING: Duration = Duration::from_secs(2);
+
+/// Takes leave of the broker: for as long as that takes, or no longer than [`LEAVING`] when the
+/// program was asked to stop.
+pub(crate) async fn leave(interrupted: bool, goodbye: impl Future<Output = ()>) {
+    if !interrupted {
+        return goodbye.await;
+    }
+    if tokio::time::timeout(LEAVING, goodbye).await.is_err() {
+        eprintln!("the broker does not answer: left without a goodbye");
+    }
+}
+
 /// Resolves when the user (or the system) asks the program to stop.
 pub(crate) async fn stop_requested() {
     use tokio::signal::unix::{SignalKind, signal};

@@ -9,7 +9,7 @@ use clap::Args;
 use flintmq_client::{Consumer, ConsumerOptions, Message, PropertyValue, Subscription};
 use serde_json::{Map, Value, json};
 
-use crate::connect::{BrokerArgs, stop_requested};
+use crate::connect::{BrokerArgs, leave, stop_requested};
 
 /// Print the messages of a queue and confirm them
 ///
@@ -74,12 +74,15 @@ pub(crate) async fn run(args: ConsumeArgs) -> Result<ExitCode> {
         session.consumer(&args.uri, options).await.context("cannot open the queue")?;
     let mut printer = Printer::new(&args);
     let result = print_messages(&args, &mut consumer, &mut printer).await;
-    if let Err(error) = consumer.close().await {
-        eprintln!("{error}");
-    }
-    if let Err(error) = session.disconnect().await {
-        eprintln!("{error}");
-    }
+    leave(matches!(result, Ok(End::Interrupted)), async {
+        if let Err(error) = consumer.close().await {
+            eprintln!("{error}");
+        }
+        if let Err(error) = session.disconnect().await {
+            eprintln!("{error}");
+        }
+    })
+    .await;
     result?;
     if args.quiet {
         printer.print_count()?;
@@ -92,7 +95,7 @@ async fn print_messages(
     args: &ConsumeArgs,
     consumer: &mut Consumer,
     printer: &mut Printer,
-) -> Result<()> {
+) -> Result<End> {
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut stop = std::pin::pin!(stop_requested());
     while left > 0 {
@@ -105,7 +108,7 @@ async fn print_messages(
         let message = tokio::select! {
             message = consumer.recv() => message?,
             () = idle => break,
-            () = &mut stop => break,
+            () = &mut stop => return Ok(End::Interrupted),
         };
         let Some(message) = message else { break };
         // Everything that is here is printed and flushed together, then confirmed together.
@@ -121,7 +124,15 @@ async fn print_messages(
             break;
         }
     }
-    Ok(())
+    Ok(End::Done)
+}
+
+/// Why no more messages are printed.
+enum End {
+    /// There are as many as were asked for, or no more, or nobody reads them.
+    Done,
+    /// The program was asked to stop.
+    Interrupted,
 }
 
 const MOST_PER_FLUSH: u64 = 1000;

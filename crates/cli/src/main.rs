@@ -107,6 +107,29 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn parses(words: &str) -> bool {
+        Cli::try_parse_from(words.split(' ')).is_ok()
+    }
+
+    #[test]
+    fn nodes_and_groups_are_named_alike_everywhere() {
+        let of_nodes =
+            ["add 4 --peers h:1", "drain 4", "remove 4", "replace 4 --with 5 --peers h:1"];
+        for words in of_nodes {
+            assert!(parses(&format!("flintmq admin node {words}")), "{words}");
+        }
+        for words in ["group show 3", "group recover 3 --lost 2 --accept-loss"] {
+            assert!(parses(&format!("flintmq admin {words}")), "{words}");
+        }
+        assert!(parses("flintmq admin leader transfer 3 --to 2"));
+        // As release 0.1 had it.
+        assert!(parses("flintmq admin node add --id 4 --peers h:1"));
+        assert!(parses("flintmq admin leader transfer --group 3 --to 2"));
+        assert!(!parses("flintmq admin node add 4 --id 4 --peers h:1"));
+        assert!(!parses("flintmq admin node add --peers h:1"));
+        assert!(!parses("flintmq admin leader transfer --to 2"));
+    }
+
     #[test]
     fn wrong_usage_is_told_from_failure() {
         let error = Cli::try_parse_from(["flintmq", "produce"]).unwrap_err();

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::time::Instant;
 
-use crate::connect::{BrokerArgs, PropertyArg, parse_property, stop_requested};
+use crate::connect::{BrokerArgs, LEAVING, PropertyArg, leave, parse_property, stop_requested};
 use crate::{progress, show};
 
 /// Publish messages and wait until they are stored
@@ -82,9 +82,12 @@ pub(crate) async fn run(args: ProduceArgs) -> Result<ExitCode> {
     };
     let producer = session.producer(&args.uri, options).await.context("cannot open the queue")?;
     let outcome = publish(&args, &producer, source, properties).await?;
-    if let Err(error) = session.disconnect().await {
-        eprintln!("{error}");
-    }
+    leave(outcome.interrupted, async {
+        if let Err(error) = session.disconnect().await {
+            eprintln!("{error}");
+        }
+    })
+    .await;
     outcome.report(args.json)?;
     Ok(if outcome.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -101,36 +104,51 @@ async fn publish(
     let started = Instant::now();
     let mut stop = std::pin::pin!(stop_requested());
     let mut sent = 0_u64;
-    loop {
-        if let Some(rate) = args.rate {
-            let due = started + Duration::from_secs_f64(sent as f64 / rate);
-            tokio::select! {
-                () = tokio::time::sleep_until(due) => {}
-                () = &mut stop => break,
+    // Nothing in here waits for a broker that may be away without hearing the request to stop.
+    let publishing = async {
+        loop {
+            if let Some(rate) = args.rate {
+                let due = started + Duration::from_secs_f64(sent as f64 / rate);
+                tokio::time::sleep_until(due).await;
             }
+            let Some(payload) = source.next().await? else { break };
+            let message = OutgoingMessage::new(payload).with_properties(properties.clone());
+            while waiting.len() >= args.in_flight as usize {
+                outcome.settle(&mut waiting, &bar).await;
+            }
+            match producer.enqueue(message).await {
+                Ok(ack) => waiting.push_back(ack),
+                Err(error) => outcome.failed(&error),
+            }
+            sent += 1;
         }
-        let payload = tokio::select! {
-            payload = source.next() => payload?,
-            () = &mut stop => break,
-        };
-        let Some(payload) = payload else { break };
-        let message = OutgoingMessage::new(payload).with_properties(properties.clone());
-        while waiting.len() >= args.in_flight as usize {
-            outcome.settle(waiting.pop_front(), &bar).await;
+        while !waiting.is_empty() {
+            outcome.settle(&mut waiting, &bar).await;
         }
-        match producer.enqueue(message).await {
-            Ok(ack) => waiting.push_back(ack),
-            Err(error) => outcome.failed(&error),
+        anyhow::Ok(())
+    };
+    let interrupted = tokio::select! {
+        published = publishing => {
+            published?;
+            false
         }
-        sent += 1;
-    }
-    tokio::select! {
-        () = async {
+        () = &mut stop => true,
+    };
+    if interrupted {
+        outcome.interrupted = true;
+        let acknowledged = async {
             while !waiting.is_empty() {
-                outcome.settle(waiting.pop_front(), &bar).await;
+                outcome.settle(&mut waiting, &bar).await;
             }
-        } => {}
-        () = stop_requested() => {}
+        };
+        // The broker may be away; who asks again does not want to wait at all.
+        tokio::select! {
+            _late = tokio::time::timeout(LEAVING, acknowledged) => {}
+            () = stop_requested() => {}
+        }
+        if !waiting.is_empty() {
+            eprintln!("interrupted: not known to be stored, messages={}", waiting.len());
+        }
     }
     outcome.failed += waiting.len() as u64;
     bar.finish_and_clear();
@@ -221,12 +239,17 @@ struct Outcome {
     acked: u64,
     failed: u64,
     elapsed: Duration,
+    /// Asked to stop before everything was acknowledged.
+    interrupted: bool,
 }
 
 impl Outcome {
-    async fn settle(&mut self, ack: Option<AckFuture>, bar: &indicatif::ProgressBar) {
-        let Some(ack) = ack else { return };
-        match ack.await {
+    /// Waits for the acknowledgement of the first; until it is there, the first stays where it is.
+    async fn settle(&mut self, waiting: &mut VecDeque<AckFuture>, bar: &indicatif::ProgressBar) {
+        let Some(first) = waiting.front_mut() else { return };
+        let acknowledged = first.await;
+        waiting.pop_front();
+        match acknowledged {
             Ok(_) => {
                 self.acked += 1;
                 bar.inc(1);

@@ -32,6 +32,7 @@ pub fn run_all<S: Subject>(mut make: impl FnMut() -> S) {
     let scenarios: Vec<fn(&mut S)> = vec![
         appended_entries_are_read_back,
         reads_are_bounded,
+        the_indexes_of_what_is_left_are_found,
         truncated_entries_are_replaced,
         checkpoint_deletes_what_is_dead,
         a_log_can_be_dead_to_its_end,
@@ -190,6 +191,24 @@ fn reads_are_bounded<S: Subject>(subject: &mut S) {
     assert_eq!(indexes(store.entries(ONE, 5, 4, 0)), [0; 0]);
     let missing = Err(ReadError::Missing { group: ONE, index: 10 });
     assert_eq!(store.entries(ONE, 10, 11, 1), missing);
+}
+
+fn the_indexes_of_what_is_left_are_found<S: Subject>(subject: &mut S) {
+    let store = subject.store();
+    let reports = group(store, ONE);
+    let other = group(store, TWO);
+    store.try_append(ONE, batch(1, 1, 6)).unwrap();
+    store.try_append(TWO, batch(1, 1, 2)).unwrap();
+    reports.appended(6);
+    other.appended(2);
+    let (applied, dead_entries) = (position(1, 5), vec![1, 4]);
+    let checkpoint = CheckpointBatch { applied, dead_entries, ..CheckpointBatch::default() };
+    store.try_checkpoint(ONE, checkpoint).unwrap();
+    while reports.next() != (Report::Checkpointed { applied }) {}
+    assert_eq!(store.indexes(ONE, 5), Ok(vec![2, 3, 5]));
+    assert_eq!(store.indexes(ONE, 99), Ok(vec![2, 3, 5, 6]));
+    assert_eq!(store.indexes(TWO, 1), Ok(vec![1]));
+    assert_eq!(store.indexes(GroupId(77), 9), Ok(Vec::new()));
 }
 
 fn truncated_entries_are_replaced<S: Subject>(subject: &mut S) {

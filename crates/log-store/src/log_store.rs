@@ -203,6 +203,10 @@ pub trait LogStore: Send + Sync {
         max_bytes: usize,
     ) -> Result<Vec<Entry>, ReadError>;
 
+    /// The indexes of all entries up to `upto` that are in the log, ascending, without reading them.
+    /// Meant for a start: it may be many.
+    fn indexes(&self, group: GroupId, upto: Index) -> Result<Vec<Index>, ReadError>;
+
     /// Up to where the group's records are applied; `None` before the first checkpoint.
     fn applied(&self, group: GroupId) -> Result<Option<LogPosition>, ReadError>;
 

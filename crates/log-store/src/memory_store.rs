@@ -611,6 +611,12 @@ impl LogStore for MemoryStore {
         Ok(found)
     }
 
+    fn indexes(&self, group: GroupId, upto: Index) -> Result<Vec<Index>, ReadError> {
+        self.read(group, Vec::new(), |known| {
+            known.entries.range(..=upto).map(|(index, _)| *index).collect()
+        })
+    }
+
     fn applied(&self, group: GroupId) -> Result<Option<LogPosition>, ReadError> {
         self.read(group, None, |known| known.log.state.applied)
     }

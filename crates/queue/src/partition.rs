@@ -47,6 +47,12 @@ impl Partition {
         Ok(Self { state: State::restore(records)?, engine: None })
     }
 
+    /// Of these entries at or below [`applied`](Self::applied), those that no waiting message needs
+    /// and no later checkpoint will report: they died before the state was restored.
+    pub fn forgotten(&self, stored: &[Index]) -> Vec<Index> {
+        self.state.forgotten(stored)
+    }
+
     /// The last applied entry; 0 before the first.
     pub fn applied(&self) -> Index {
         self.state.applied

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use flintmq_consensus::{
-    ConfigRegister, Core, Flow, History, Index, Input, LogPosition, NodeCore, NodeId,
-    NodeInput, Term, Time,
+    ConfigRegister, Core, Flow, History, Index, Input, LogPosition, NodeCore, NodeId, NodeInput,
+    Term, Time,
 };
 
 use crate::effect::Told;
@@ -45,6 +45,7 @@ pub struct Recovery {
 }
 
 /// Answer to a command.
+#[allow(clippy::large_enum_variant)] // There are as many as administrators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminAnswer {
     /// What [`AdminCommand::Inspect`] found.
@@ -157,8 +158,7 @@ fn obstacle(core: &Core, replica: &Replica, to: NodeId, force: bool) -> Option<N
         return Some(NotCeded::Busy);
     }
     let peer = core.progress().iter().find(|peer| peer.node == to);
-    let behind =
-        peer.is_none_or(|peer| peer.recovering.is_some() || peer.flow == Flow::Snapshot);
+    let behind = peer.is_none_or(|peer| peer.recovering.is_some() || peer.flow == Flow::Snapshot);
     (behind && !force).then_some(NotCeded::Behind)
 }
 

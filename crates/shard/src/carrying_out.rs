@@ -37,13 +37,16 @@ impl<M: Machine> Shard<M> {
                 }
                 NodeEffect::Group { group, effect } => self.carry_out(group, effect),
                 // The host of the shard has said so.
-                NodeEffect::PeerSuspected { .. } | NodeEffect::PeerTrusted { .. } => {}
+                NodeEffect::PeerSuspected { .. }
+                | NodeEffect::PeerTrusted { .. }
+                | NodeEffect::PeerUnfit { .. } => {}
             }
         }
         self.node_effects = asked;
     }
 
-    fn carry_out(&mut self, id: GroupId, effect: Effect) {
+    /// Does one thing that a group's core asked for.
+    pub(crate) fn carry_out(&mut self, id: GroupId, effect: Effect) {
         if !matches!(effect, Effect::Append { .. } | Effect::ReadLog { .. }) {
             self.mark(id);
         }

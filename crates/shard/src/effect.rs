@@ -35,8 +35,8 @@ pub enum ShardEffect<E> {
         /// The entry.
         index: Index,
     },
-    /// Read all records of the group's applied state, beside the shard's thread, and report
-    /// [`crate::ShardInput::StateRead`]. The group applies nothing before.
+    /// Read the group's applied state with [`crate::read_state`], beside the shard's thread, and
+    /// report [`crate::ShardInput::StateRead`]. The group applies nothing before.
     ReadState {
         /// The group.
         group: GroupId,

@@ -75,6 +75,14 @@ impl Group for InGroup<'_> {
         self.told(Core::is_transferring)
     }
 
+    fn takes_proposals(&self) -> bool {
+        self.told(|core| {
+            core.is_serving()
+                && !core.is_transferring()
+                && self.replica.led_term == Some(core.term())
+        }) && !self.replica.own_writes.is_full()
+    }
+
     fn under_way(&self) -> usize {
         let entries = self.told(|core| core.last().index.saturating_sub(core.commit_index()));
         usize::try_from(entries).unwrap_or(usize::MAX)
@@ -116,7 +124,13 @@ impl Group for InGroup<'_> {
     }
 
     fn disk_state(&self) -> DiskState {
-        self.host.store.disk_state()
+        let (own, peers, members) =
+            (self.host.store.disk_state(), &self.host.peers, self.members());
+        let has_room = |member| peers.low_disk(member).is_none();
+        if own != DiskState::Ok || members.is_quorum(has_room) {
+            return own;
+        }
+        members.voters.iter().find_map(|member| peers.low_disk(*member)).unwrap_or(own)
     }
 
     fn compaction_limit(&self) -> Index {

@@ -57,14 +57,19 @@ impl Host {
     }
 }
 
-/// Milliseconds since 1970, as a majority has it; never goes back.
+/// A clock that is behind catches up by this part of the time that passes.
+const CATCH_UP: u64 = 4;
+
+/// Milliseconds since 1970, as a majority has it; never goes back once it was compared.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WallClock {
-    /// What it said last, and when that was.
-    last_ms: u64,
+    /// What it said last, in microseconds, and when that was.
+    last: u64,
     at: Time,
     /// It is ahead of what it was told: it waits.
     waits: bool,
+    is_set: bool,
+    is_compared: bool,
     offset_ms: i64,
     pub(crate) trusted: bool,
 }
@@ -74,26 +79,40 @@ impl WallClock {
         Self { trusted: true, ..Self::default() }
     }
 
-    /// The node's own clock says this now.
+    /// The node's own clock says this now. A step forward is followed slowly: what was meant to be
+    /// over later must not be over at once, and the comparison with the others comes later than the
+    /// step.
     pub(crate) fn told(&mut self, now: Time, own_ms: u64) {
-        let ms = own_ms.saturating_add_signed(self.offset_ms);
-        let shown = self.ms(now);
-        self.waits = ms < shown;
-        self.last_ms = shown.max(ms);
+        let told = own_ms.saturating_add_signed(self.offset_ms).saturating_mul(1000);
+        let shown = self.micros(now);
+        self.waits = told < shown;
+        let most = shown.saturating_add(micros(now.since(self.at)) / CATCH_UP);
+        self.last = if self.is_set { told.clamp(shown, most) } else { told };
+        self.is_set = true;
         self.at = now;
     }
 
-    /// The majority's clock is so far ahead of the node's own.
+    /// The majority's clock is so far ahead of the node's own. Before the first comparison nothing
+    /// was known: it begins there.
     pub(crate) fn compared(&mut self, offset_ms: i64, trusted: bool) {
+        self.is_set &= std::mem::replace(&mut self.is_compared, true);
         self.offset_ms = offset_ms;
         self.trusted = trusted;
     }
 
     /// What it is.
     pub(crate) fn ms(&self, now: Time) -> u64 {
-        let since = if self.waits { Duration::ZERO } else { now.since(self.at) };
-        self.last_ms.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        self.micros(now) / 1000
     }
+
+    fn micros(&self, now: Time) -> u64 {
+        let since = if self.waits { 0 } else { micros(now.since(self.at)) };
+        self.last.saturating_add(since)
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -111,5 +130,18 @@ mod tests {
         clock.compared(2000, true);
         clock.told(at(100), 4000);
         assert_eq!((clock.ms(at(100)), clock.ms(at(101))), (6000, 6001));
+    }
+
+    #[test]
+    fn a_step_forward_is_followed_slowly() {
+        let at = Time::from_millis;
+        let mut clock = WallClock::new();
+        clock.told(at(0), 5000);
+        for ms in 1..=1000 {
+            clock.told(at(ms), 5000 + 172_800_000 + ms);
+        }
+        assert_eq!(clock.ms(at(1000)), 6250, "elapsed time and a quarter of it");
+        clock.told(at(1001), 6001);
+        assert_eq!(clock.ms(at(1001)), 6251, "back again: it waits");
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flintmq_consensus::{Entry, GroupId, Index, NodeId, Packet, SnapshotId};
-use flintmq_log_store::{OpenSnapshot, QueueRecord, ReadError, Report, SnapshotPiece};
+use flintmq_log_store::{DiskState, OpenSnapshot, ReadError, Report, SnapshotPiece};
 
 use crate::admin::AdminCommand;
 use crate::assignment::Assignment;
+use crate::replica::StoredState;
 
 /// What happened outside of the shard. `R` is what its machines are asked for.
 #[derive(Debug)]
@@ -45,6 +46,13 @@ pub enum ShardInput<R> {
         /// Whether it is not the process that was there before.
         restarted: bool,
     },
+    /// How another node's disk is, as it says itself. One that never says so has room.
+    PeerDisk {
+        /// Which.
+        peer: NodeId,
+        /// Its disk.
+        disk: DiskState,
+    },
     /// The cluster has one node less.
     PeerRemoved {
         /// Which.
@@ -77,8 +85,8 @@ pub enum ShardInput<R> {
         group: GroupId,
         /// As the effect has it.
         read: u64,
-        /// All records of the group's applied state.
-        records: Result<Vec<QueueRecord>, ReadError>,
+        /// What [`crate::read_state`] found.
+        records: Result<StoredState, ReadError>,
     },
     /// Something for a group's machine.
     Request {

@@ -68,6 +68,6 @@ pub use flintmq_log_store::{AppendKind, CheckpointBatch, DiskState, QueueRecord,
 pub use input::{FromStore, ShardInput, StoreEvent, StoreEvents};
 pub use machine::{Committed, Group, Machine, MachineFailure, NotProposed, NotSent};
 pub use network::{Network, hosted_group};
-pub use replica::{StoredGroup, read_state};
+pub use replica::{StoredGroup, StoredState, read_state};
 pub use shard::{Shard, ShardParts};
 pub use status::{Leaderless, ReplicaStatus};

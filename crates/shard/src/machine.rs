@@ -67,6 +67,11 @@ pub trait Machine {
     /// Takes one request.
     fn on_request(&mut self, group: &mut dyn Group, request: Self::Request);
 
+    /// Whether one more request may be handed over now. While it may not, those who ask wait.
+    fn takes_requests(&self) -> bool {
+        true
+    }
+
     /// Takes a message of the same group's machine on another node. Messages of one connection
     /// arrive in order and none is missing; a lost connection is told by [`Self::on_peer`].
     fn on_message(&mut self, group: &mut dyn Group, from: NodeId, message: Bytes);
@@ -109,6 +114,12 @@ pub trait Machine {
         group: &mut dyn Group,
         records: Vec<QueueRecord>,
     ) -> Result<(), MachineFailure>;
+
+    /// These entries at or below the restored state are in the log, ascending. Whatever found some
+    /// of them dead may have ended, or kept them for members that are late, before a checkpoint
+    /// said so: those that the state does not need are dead, and go only if a checkpoint of this
+    /// machine names them. Comes right after [`Self::restore`].
+    fn reclaim(&mut self, _group: &mut dyn Group, _stored: &[Index]) {}
 
     /// Applies one entry. The state depends on the entries alone, so that it is the same on every
     /// node.
@@ -168,6 +179,11 @@ pub trait Group {
     }
     /// True while the leadership is being handed over: nothing can be proposed.
     fn is_transferring(&self) -> bool;
+    /// Whether [`Self::propose`] takes an entry now. Not while the leadership is being handed over,
+    /// and not while this node's own disk is far behind.
+    fn takes_proposals(&self) -> bool {
+        self.is_serving() && !self.is_transferring()
+    }
     /// Entries proposed and not committed.
     fn under_way(&self) -> usize;
     /// Their bytes.

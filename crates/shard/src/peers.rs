@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use flintmq_consensus::{GroupId, NodeId};
+use flintmq_log_store::DiskState;
 
 /// Bytes that a process may say before it is told; beyond that it is no peer of ours.
 const HELD_BYTES: usize = 64 << 20;
@@ -17,6 +18,8 @@ struct Peer {
     /// What a newer process has said that was not told yet.
     held: VecDeque<(u64, GroupId, Bytes)>,
     held_bytes: usize,
+    /// Its disk, while it is nearly full.
+    low_disk: Option<DiskState>,
     /// Groups that had no room to send to it.
     wants_room: BTreeSet<GroupId>,
 }
@@ -59,9 +62,15 @@ impl Peers {
         std::mem::replace(&mut peer.up, up)
     }
 
-    /// Whether the node was ever told of.
-    pub(crate) fn is_known(&self, node: NodeId) -> bool {
-        self.peers.contains_key(&node)
+    /// The node says how its disk is.
+    pub(crate) fn told_disk(&mut self, node: NodeId, disk: DiskState) {
+        let peer = self.peers.entry(node).or_default();
+        peer.low_disk = Some(disk).filter(|disk| *disk != DiskState::Ok);
+    }
+
+    /// The node's disk, if it is nearly full.
+    pub(crate) fn low_disk(&self, node: NodeId) -> Option<DiskState> {
+        self.peers.get(&node).and_then(|peer| peer.low_disk)
     }
 
     /// The cluster has one node less; tells whether it was up.
@@ -118,7 +127,10 @@ impl Peers {
 
     /// The groups that had no room to send to the node.
     pub(crate) fn take_waiting(&mut self, node: NodeId) -> BTreeSet<GroupId> {
-        self.peers.get_mut(&node).map(|peer| std::mem::take(&mut peer.wants_room)).unwrap_or_default()
+        self.peers
+            .get_mut(&node)
+            .map(|peer| std::mem::take(&mut peer.wants_room))
+            .unwrap_or_default()
     }
 }
 
@@ -130,9 +142,8 @@ mod tests {
     fn what_a_process_says_waits_until_it_is_told() {
         let (mut peers, node, group) = (Peers::default(), NodeId(2), GroupId(1));
         let word = |byte: u8| Bytes::from(vec![byte]);
-        let mut hear = |peers: &mut Peers, process, byte| {
-            peers.on_message(node, process, group, word(byte))
-        };
+        let hear =
+            |peers: &mut Peers, process, byte| peers.on_message(node, process, group, word(byte));
         assert_eq!(hear(&mut peers, 5, 1), Arrival::Held, "never told");
         assert!(!peers.is_up(node));
         assert!(!peers.told(node, true, 5));

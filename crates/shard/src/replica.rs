@@ -31,7 +31,15 @@ pub(crate) enum Replaced {
     /// It is that of a snapshot, which is being read from the store under this number.
     Reading(u64),
     /// It is this.
-    Read(Vec<QueueRecord>),
+    Read(StoredState),
+}
+
+/// A group's applied state, as it is in the store.
+#[derive(Debug, Default)]
+pub struct StoredState {
+    pub(crate) records: Vec<QueueRecord>,
+    /// Entries at or below it that are in the log.
+    pub(crate) entries: Vec<Index>,
 }
 
 impl Replaced {
@@ -105,7 +113,7 @@ impl LedAs {
 pub struct StoredGroup {
     record: GroupRecord,
     tail: VecDeque<Entry>,
-    records: Option<Vec<QueueRecord>>,
+    state: Option<StoredState>,
 }
 
 impl StoredGroup {
@@ -116,8 +124,8 @@ impl StoredGroup {
     pub fn read(store: &dyn LogStore, record: GroupRecord) -> Result<Self, ReadError> {
         let applied = record.applied.unwrap_or_default().index;
         let tail = read_tail(store, record.id, applied, record.bounds.last.index)?;
-        let records = record.applied.map(|_| read_state(store, record.id)).transpose()?;
-        Ok(Self { record, tail, records })
+        let state = record.applied.map(|_| read_state(store, record.id)).transpose()?;
+        Ok(Self { record, tail, state })
     }
 
     /// The group.
@@ -126,8 +134,8 @@ impl StoredGroup {
         self.record.id
     }
 
-    pub(crate) fn into_parts(self, node: NodeId) -> (Restored, Replica, Option<Vec<QueueRecord>>) {
-        let Self { record, tail, records } = self;
+    pub(crate) fn into_parts(self, node: NodeId) -> (Restored, Replica, Option<StoredState>) {
+        let Self { record, tail, state } = self;
         let applied = record.applied.unwrap_or_default();
         let restored = Restored {
             group: record.id,
@@ -139,7 +147,7 @@ impl StoredGroup {
             applied: applied.index,
             recovering: record.recovering,
         };
-        (restored, Replica::new(record.id, applied, tail), records)
+        (restored, Replica::new(record.id, applied, tail), state)
     }
 
     /// Refuses a directory that is not this node's, and groups that need other nodes.
@@ -155,12 +163,14 @@ impl StoredGroup {
     }
 }
 
-/// Reads all records of a group's applied state, as [`crate::ShardEffect::ReadState`] asks.
+/// Reads a group's applied state, as [`crate::ShardEffect::ReadState`] asks.
 ///
 /// # Errors
-/// They cannot be read.
-pub fn read_state(store: &dyn LogStore, group: GroupId) -> Result<Vec<QueueRecord>, ReadError> {
-    store.queue_records(group, &[], &[]).collect()
+/// It cannot be read.
+pub fn read_state(store: &dyn LogStore, group: GroupId) -> Result<StoredState, ReadError> {
+    let applied = store.applied(group)?.unwrap_or_default();
+    let records = store.queue_records(group, &[], &[]).collect::<Result<_, _>>()?;
+    Ok(StoredState { records, entries: store.indexes(group, applied.index)? })
 }
 
 /// All entries behind the checkpoint.

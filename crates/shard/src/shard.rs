@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flintmq_consensus::{
-    ConfigRegister, Core, GroupId, Index, Input, NodeCore, NodeCounters, NodeEffect, NodeId,
-    NodeInput, NodeSettings, Settings, Time,
+    ConfigRegister, Core, GroupId, Index, Input, Liveness, NodeCore, NodeCounters, NodeEffect,
+    NodeId, NodeInput, NodeSettings, Settings, Time,
 };
 use flintmq_log_store::LogStore;
 
@@ -18,7 +18,7 @@ use crate::input::{FromStore, StoreEvent, StoreEvents};
 use crate::machine::Machine;
 use crate::network::Network;
 use crate::peers::Peers;
-use crate::replica::{LedAs, Replica, StoredGroup, is_led};
+use crate::replica::{LedAs, Replica, StoredGroup, StoredState, is_led};
 use crate::status::ReplicaStatus;
 use crate::ticks::Ticks;
 
@@ -78,6 +78,7 @@ impl<M: Machine> Shard<M> {
     pub fn new(parts: ShardParts) -> Self {
         let ShardParts { mut node, clustered, store, events, network } = parts;
         let group = (*node.group).clone();
+        node.liveness = Liveness::Told;
         node.group = Arc::new(Settings { proposal_window_bytes: WINDOW_BYTES, ..group });
         let host = Host {
             node: node.node,
@@ -128,7 +129,7 @@ impl<M: Machine> Shard<M> {
         if !self.host.clustered {
             stored.check_alone(node)?;
         }
-        let (restored, replica, records) = stored.into_parts(node);
+        let (restored, replica, state) = stored.into_parts(node);
         let upto = restored.log.last().index;
         self.core.add_group(now, restored)?;
         let teller = self.host.teller(group);
@@ -137,14 +138,15 @@ impl<M: Machine> Shard<M> {
         self.core.step(now, NodeInput::Group { group, input: Input::Synced { upto } });
         let mut hosted = Hosted { machine, replica, dirty: false, armed: None };
         hosted.replica.take_wishes(&self.core, &self.host);
-        if let Some(records) = records {
+        if let Some(StoredState { records, entries }) = state {
             let (core, host) = (&mut self.core, &mut self.host);
             let replica = &mut hosted.replica;
-            let restored = hosted.machine.restore(&mut InGroup { core, host, replica }, records);
-            if let Err(source) = restored {
+            let in_group = &mut InGroup { core, host, replica };
+            if let Err(source) = hosted.machine.restore(in_group, records) {
                 self.core.remove_group(now, group);
                 return Err(ShardError::Machine { group, source });
             }
+            hosted.machine.reclaim(in_group, &entries);
         }
         let peers: Vec<NodeId> = self.host.peers.in_reach().collect();
         for peer in peers {

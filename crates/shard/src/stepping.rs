@@ -37,6 +37,7 @@ impl<M: Machine> Shard<M> {
             ShardInput::Peer { peer, up, incarnation, restarted } => {
                 self.on_peer(peer, up, incarnation, restarted);
             }
+            ShardInput::PeerDisk { peer, disk } => self.host.peers.told_disk(peer, disk),
             ShardInput::PeerRemoved { peer } => {
                 self.step_core(NodeInput::RemovePeer { peer });
                 if self.host.peers.removed(peer) {
@@ -57,7 +58,7 @@ impl<M: Machine> Shard<M> {
                     return;
                 }
                 match records {
-                    Ok(records) => hosted.replica.replaced = Replaced::Read(records),
+                    Ok(state) => hosted.replica.replaced = Replaced::Read(state),
                     Err(error) => self.host.fail(error.into()),
                 }
             }
@@ -134,9 +135,7 @@ impl<M: Machine> Shard<M> {
         if peer == self.host.node {
             return;
         }
-        if !self.host.peers.is_known(peer) {
-            self.step_core(NodeInput::AddPeer { peer });
-        }
+        self.step_core(NodeInput::AddPeer { peer });
         let was_up = self.host.peers.told(peer, up, incarnation);
         self.tell_core(peer, up, incarnation, restarted);
         if was_up && (!up || restarted) {
@@ -215,10 +214,8 @@ impl<M: Machine> Shard<M> {
                 self.step_group(group, Input::HardStateSynced { save });
             }
             Report::Synced { upto } => {
-                self.core.step(
-                    self.host.now,
-                    NodeInput::Group { group, input: Input::Synced { upto } },
-                );
+                self.core
+                    .step(self.host.now, NodeInput::Group { group, input: Input::Synced { upto } });
                 let synced = self.core.group(group).map_or(0, |core| core.synced_index());
                 replica.at_risk.synced(synced);
             }
@@ -300,4 +297,3 @@ impl<M: Machine> Shard<M> {
 fn unread(group: GroupId, what: &str, error: &ReadError) {
     tracing::warn!(group = group.0, what, %error, "cannot be read");
 }
-

@@ -80,11 +80,7 @@ impl StoreQueue {
         self.go_on_staging(store, group)
     }
 
-    fn go_on_staging(
-        &mut self,
-        store: &dyn LogStore,
-        group: GroupId,
-    ) -> Result<(), RefusedReason> {
+    fn go_on_staging(&mut self, store: &dyn LogStore, group: GroupId) -> Result<(), RefusedReason> {
         // What waits may be what empties the place where pieces go.
         let Some(piece) = self.staging.take_if(|_| self.waiting.is_empty()) else { return Ok(()) };
         match store.try_stage(group, piece) {
@@ -148,12 +144,10 @@ fn give(
             }
             Err(Refused { reason, .. }) => Err(reason),
         },
-        Request::Install { id, keep_log_after } => {
-            match store.install(group, id, keep_log_after) {
-                Ok(()) => Ok(None),
-                Err(refused) => no_room(refused, Request::Install { id, keep_log_after }),
-            }
-        }
+        Request::Install { id, keep_log_after } => match store.install(group, id, keep_log_after) {
+            Ok(()) => Ok(None),
+            Err(refused) => no_room(refused, Request::Install { id, keep_log_after }),
+        },
         Request::Reset { write } => match store.reset(group, write) {
             Ok(()) => Ok(None),
             Err(refused) => no_room(refused, Request::Reset { write }),

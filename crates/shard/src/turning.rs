@@ -5,7 +5,7 @@ use flintmq_consensus::{GroupId, Input, NodeInput, Time};
 use crate::effect::{Notice, ShardEffect, ShardError, Told};
 use crate::group::InGroup;
 use crate::machine::{Machine, MachineFailure};
-use crate::replica::Replaced;
+use crate::replica::{Replaced, StoredState};
 use crate::shard::{Hosted, Shard};
 
 /// Entries that a group applies in one turn: the others have their part in between.
@@ -142,6 +142,7 @@ impl<M: Machine> Shard<M> {
         }
         if left.is_empty() {
             self.flush();
+            self.dirty.clear();
             self.host.tell(Told::Stopped);
             self.done = true;
         }
@@ -152,6 +153,7 @@ impl<M: Machine> Shard<M> {
     fn break_off(&mut self) {
         self.step_core(NodeInput::CedeAll);
         self.flush();
+        self.dirty.clear();
         self.done = true;
         if let Some(error) = self.host.failure.take() {
             self.host.tell(Told::Fatal(error));
@@ -161,10 +163,7 @@ impl<M: Machine> Shard<M> {
 
 /// What a machine is called for, in the order that [`Machine`] promises. True when there is more to
 /// do at once.
-fn take_part<M: Machine>(
-    machine: &mut M,
-    group: &mut InGroup<'_>,
-) -> Result<bool, MachineFailure> {
+fn take_part<M: Machine>(machine: &mut M, group: &mut InGroup<'_>) -> Result<bool, MachineFailure> {
     let id = group.replica.group;
     let serves = |group: &InGroup<'_>| {
         let core = group.core.group(id)?;
@@ -181,7 +180,10 @@ fn take_part<M: Machine>(
     match std::mem::take(&mut group.replica.replaced) {
         Replaced::No => {}
         Replaced::Emptied => machine.restore(group, Vec::new())?,
-        Replaced::Read(records) => machine.restore(group, records)?,
+        Replaced::Read(StoredState { records, entries }) => {
+            machine.restore(group, records)?;
+            machine.reclaim(group, &entries);
+        }
         reading @ Replaced::Reading(_) => group.replica.replaced = reading,
     }
     let mut more = true;

@@ -198,7 +198,7 @@ pub(crate) struct SnapshotReads {
 struct Open<'db> {
     group: GroupId,
     position: LogPosition,
-    slot: crate::group_record::Slot,
+    slot: flintmq_log_store::parts::group_record::Slot,
     snapshot: Snapshot<'db>,
     opened: Instant,
     used: Instant,

@@ -246,6 +246,10 @@ impl LogStore for Store {
         self.reader.entries(group, from, to, max_bytes)
     }
 
+    fn indexes(&self, group: GroupId, upto: Index) -> Result<Vec<Index>, ReadError> {
+        self.reader.indexes(group, upto)
+    }
+
     fn applied(&self, group: GroupId) -> Result<Option<LogPosition>, ReadError> {
         self.reader.applied(group)
     }

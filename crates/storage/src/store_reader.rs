@@ -139,6 +139,27 @@ impl StoreReader {
         Ok(entries)
     }
 
+    /// See [`crate::LogStore::indexes`].
+    pub fn indexes(&self, group: GroupId, upto: Index) -> Result<Vec<Index>, ReadError> {
+        let family = self.database.family(Family::Log);
+        self.where_it_is(group, |slot| {
+            let mut log = self.database.db().raw_iterator_cf_opt(family, log_of(slot));
+            log.seek(records::log_key(slot, 0));
+            let mut indexes = Vec::new();
+            while let Some(key) = log.key() {
+                let index = entry_index(group, key)?;
+                if index > upto {
+                    break;
+                }
+                indexes.push(index);
+                log.next();
+            }
+            let last = indexes.last().copied().unwrap_or_default();
+            log.status().map_err(|error| entry_error(group, last, &error))?;
+            Ok(indexes)
+        })
+    }
+
     /// See [`crate::LogStore::applied`].
     pub fn applied(&self, group: GroupId) -> Result<Option<LogPosition>, ReadError> {
         Ok(self.group_state(group)?.and_then(|state| state.applied))

@@ -79,11 +79,6 @@ fn rocksdb_keeps_the_contract_when_every_write_is_synced() {
 }
 
 #[test]
-fn the_double_keeps_the_contract() {
-    conformance::run_all(|| Memory(MemoryStore::new(Delivery::Immediate)));
-}
-
-#[test]
 fn a_thousand_groups_come_back() {
     let mut rocks = Rocks::new(Durability::Background);
     let store = rocks.store();

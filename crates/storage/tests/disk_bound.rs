@@ -76,8 +76,13 @@ fn directory_bytes(dir: &Path) -> u64 {
 
 /// Waits until the directory has given back what a backlog held.
 fn wait_until_small(place: &TempDir, store: &Store) {
+    wait_until_within(place, store, GIVEN_BACK);
+}
+
+/// Waits until the directory is no larger: on a busy machine the work in the background is late.
+fn wait_until_within(place: &TempDir, store: &Store, bound: u64) {
     let began = Instant::now();
-    while directory_bytes(place.path()) > GIVEN_BACK {
+    while directory_bytes(place.path()) > bound {
         assert!(
             began.elapsed() < Duration::from_secs(60),
             "{} MiB are left: {:?}",
@@ -92,21 +97,19 @@ fn wait_until_small(place: &TempDir, store: &Store) {
 fn one_entry_left_alive_pins_nothing_else() {
     let place = tempfile::tempdir().unwrap();
     let (store, reports) = open(&place);
-    let (mut largest, mut alive_from) = (0, 2);
+    // Log files, the backlog's memtables, four table files with payloads, and dead bytes not worth
+    // the work yet: far less than the 256 MiB that pass.
+    let bound = 160 << 20;
+    let mut alive_from = 2;
     for last in (64..=4096).step_by(64) {
         append(&store, &reports, last - 63, last);
         // Consumers are one step behind, so that much is flushed before it dies.
         let until = last.saturating_sub(64).max(1);
         kill(&store, &reports, alive_from..=until, until);
         alive_from = until + 1;
-        largest = largest.max(directory_bytes(place.path()));
+        wait_until_within(&place, &store, bound);
     }
     assert!(store.entry(GROUP, 1).unwrap().is_some());
-    let passed = 4096 * ENTRY_BYTES;
-    // Log files, the backlog's memtables, four table files with payloads, and dead bytes not worth
-    // the work yet: far less than what has passed.
-    let bound = 160 << 20;
-    assert!(largest < bound, "largest {} MiB of {} MiB", largest >> 20, passed >> 20);
 }
 
 #[test]

@@ -10,8 +10,7 @@ use flintmq_consensus::{GroupId, LogPosition, NodeId};
 use flintmq_storage::conformance::{GroupDump, Reports, batch, dump, entry, hard_state};
 use flintmq_storage::{
     AppendBatch, CheckpointBatch, Delivery, DiskState, Durability, FreeSpace, LogStore,
-    MemoryStore, OpenError, ReadError, RefusedReason, Report, Shutdown, StorageError, Store,
-    StoreOptions,
+    MemoryStore, OpenError, ReadError, RefusedReason, Report, Shutdown, Store, StoreOptions,
 };
 use proptest::prelude::*;
 use std::fs;
@@ -527,20 +526,4 @@ fn the_double_loses_its_tail_like_a_disk() {
             assert_eq!(Some(&found), states.last());
         }
     }
-}
-
-#[test]
-fn a_failed_double_tells_everybody_and_takes_nothing_more() {
-    let store = MemoryStore::new(Delivery::Stepped);
-    let reports = Reports::of(&store, ONE);
-    store.create_group(ONE, hard_state(1)).unwrap();
-    assert!(store.step() && !store.step());
-    assert_eq!(reports.next(), Report::Created);
-    store.try_append(ONE, batch(1, 1, 1)).unwrap();
-    let error = StorageError::Write { detail: "no".to_owned() };
-    store.fail(error.clone());
-    assert_eq!(reports.next(), Report::Failed(error));
-    assert!(!store.step());
-    let refused = store.try_append(ONE, batch(1, 1, 1)).unwrap_err();
-    assert_eq!(refused.reason, RefusedReason::Stopped);
 }

@@ -145,7 +145,8 @@ async fn a_peer_that_falls_silent_is_mourned_after_the_idle_timeout() {
     let (address, _corpse) = stopped_dead(short(2), cluster.quic(2), one.address.to_string());
     assert!(one.transport.add_peer(NodeId(2), address.to_string()));
     up(&mut one).await;
-    assert_eq!(down(&mut one).await, "the peer was not heard any more");
+    // On a busy machine one of two connections that met may have gone first.
+    while down(&mut one).await != "the peer was not heard any more" {}
 }
 
 #[tokio::test]

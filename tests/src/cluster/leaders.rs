@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Cluster, NODES};
 use crate::wait::until;
@@ -19,6 +19,35 @@ pub struct Lead {
 }
 
 impl Cluster {
+    /// Waits until the queue's partition has a leader, and has it lead on although another node
+    /// usually does: only a failure moves the leadership from here on. `queue` is `domain/queue`
+    /// and exists.
+    ///
+    /// # Panics
+    /// When nobody leads, or the leader does not take the order.
+    #[track_caller]
+    pub fn hold_leader(&self, queue: &str) -> usize {
+        let leader = self.wait_for_leader(queue);
+        let shown = self.node(leader).admin().get_json(&format!("/api/v1/queues/{queue}"));
+        self.hold_group(shown["group"].as_u64().expect("a group"), leader);
+        self.wait_for_leader(queue);
+        leader
+    }
+
+    /// Has this node lead the group, and lead on: only a failure moves the leadership from here on.
+    ///
+    /// # Panics
+    /// When it does not take the order.
+    #[track_caller]
+    pub fn hold_group(&self, group: u64, leader: usize) {
+        let path = format!("/api/v1/groups/{group}/transfer");
+        let body = json!({ "to": leader }).to_string();
+        until(&format!("node {leader} to lead group {group} on"), || {
+            let answer = self.node(leader).admin().send("POST", &path, &body);
+            (answer.status == 200).then_some(())
+        });
+    }
+
     /// Waits until these nodes tell the same of all groups, and each group has a leader.
     ///
     /// # Panics

@@ -1,5 +1,6 @@
 //! Nodes that come to a cluster and leave it.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -113,11 +114,11 @@ impl Cluster {
 
 fn has_voters(group: &Value, voters: &[usize]) -> bool {
     let members = group["members"].as_array().map_or(&[][..], Vec::as_slice);
-    let wanted: Vec<Value> = voters.iter().map(|id| json!(id)).collect();
-    let present: Vec<Value> = members
+    let wanted: BTreeSet<u64> = voters.iter().map(|id| *id as u64).collect();
+    let present: BTreeSet<u64> = members
         .iter()
         .filter(|member| member["role"] == "voter" && member["state"] == "normal")
-        .map(|member| member["node"].clone())
+        .filter_map(|member| member["node"].as_u64())
         .collect();
     !group["leader"].is_null() && members.len() == wanted.len() && present == wanted
 }

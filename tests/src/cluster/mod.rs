@@ -57,6 +57,13 @@ pub struct Cluster {
 }
 
 impl ClusterBuilder {
+    /// Nodes that do not miss each other when the machine has much else to do: for tests of what
+    /// happens without elections.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        self.setting("timing.election_min = \"3s\"").setting("timing.election_max = \"5s\"")
+    }
+
     /// One line of every node's `node.toml`, as a dotted key.
     #[must_use]
     pub fn setting(mut self, line: &str) -> Self {
@@ -144,20 +151,13 @@ impl Cluster {
         &mut self.nodes[id - 1]
     }
 
-    /// The ids of the other two.
+    /// The ids of the other two, ascending, as nodes list each other.
     pub fn others(&self, id: usize) -> [usize; 2] {
         match id {
             1 => [2, 3],
-            2 => [3, 1],
+            2 => [1, 3],
             _ => [1, 2],
         }
-    }
-
-    /// The same, ascending, as nodes list each other.
-    pub fn others_in_order(&self, id: usize) -> [usize; 2] {
-        let mut others = self.others(id);
-        others.sort_unstable();
-        others
     }
 
     /// Where clients find all nodes, `first` first.

@@ -6,13 +6,14 @@ use std::borrow::Cow;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use flintmq_controller::Refusal;
+use flintmq_partition::AdminRefusal;
 use serde_json::{Value, json};
 
 use super::peers::{NoReply, Reply};
 use super::{AdminState, Node};
 use crate::controller::ControllerError;
 use crate::domain::DomainError;
-use crate::partition::AdminRefusal;
 use crate::queue_removal::RemovalError;
 
 /// A failed request.
@@ -65,18 +66,13 @@ impl IntoResponse for Failure {
 impl From<ControllerError> for Failure {
     fn from(error: ControllerError) -> Self {
         let status = match error {
-            ControllerError::UnknownDomain(_) => StatusCode::NOT_FOUND,
-            ControllerError::DomainExists(_) | ControllerError::DomainInUse { .. } => {
-                StatusCode::CONFLICT
-            }
-            ControllerError::Definition(_) => StatusCode::BAD_REQUEST,
-            ControllerError::TooManyQueues { .. } | ControllerError::NodeFull(_) => {
-                StatusCode::CONFLICT
-            }
-            ControllerError::NotReady | ControllerError::Stopping => {
+            ControllerError::Refused(Refusal::UnknownDomain { .. }) => StatusCode::NOT_FOUND,
+            ControllerError::Refused(Refusal::DomainUpdate { .. })
+            | ControllerError::Definition(_) => StatusCode::BAD_REQUEST,
+            ControllerError::Refused(_) => StatusCode::CONFLICT,
+            ControllerError::NotReady(_) | ControllerError::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            ControllerError::Encoding(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string(), "")
     }

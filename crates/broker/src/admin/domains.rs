@@ -6,15 +6,17 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::AdminState;
 use super::answer::{Answer, Failure};
+use super::{AdminState, Node, fresh};
 use crate::controller::{DomainRecord, Metadata};
 use crate::domain::DomainDefinition;
-use crate::partition::send_domain_settings;
+use crate::domain_settings::send_domain_settings;
 
 /// `GET /api/v1/domains`
 pub(super) async fn list(State(state): State<AdminState>) -> Answer {
     let node = state.node()?;
+    // Without it what this node knows is shown.
+    fresh::fresh_if_led(node).await;
     let metadata = node.controller.metadata();
     let domains = metadata.domains().map(|record| shown(record, &metadata));
     Ok(Json(domains.collect()))
@@ -23,9 +25,11 @@ pub(super) async fn list(State(state): State<AdminState>) -> Answer {
 /// `GET /api/v1/domains/{name}`
 pub(super) async fn show(State(state): State<AdminState>, Path(name): Path<String>) -> Answer {
     let node = state.node()?;
-    let metadata = node.controller.metadata();
-    let record = metadata.domain(&name).ok_or_else(|| unknown(&name))?;
-    Ok(Json(shown(record, &metadata)))
+    let look = |node: &Node| {
+        let metadata = node.controller.metadata();
+        metadata.domain(&name).map(|record| shown(record, &metadata))
+    };
+    fresh::find(node, look).await?.map(Json).ok_or_else(|| unknown(&name))
 }
 
 /// `POST /api/v1/domains`
@@ -36,6 +40,7 @@ pub(super) async fn create(
     let definition = DomainDefinition::from_json(&body)?;
     let node = state.node()?;
     let name = definition.name.clone();
+    fresh::fresh_metadata(node).await?;
     node.controller.create_domain(definition).await?;
     tracing::info!(domain = name, "domain created");
     Ok((StatusCode::CREATED, Json(json!({ "name": name }))).into_response())
@@ -50,6 +55,7 @@ pub(super) async fn update(
 ) -> Answer {
     let definition = DomainDefinition::from_json_named(&name, &body)?;
     let node = state.node()?;
+    fresh::fresh_metadata(node).await?;
     node.controller.update_domain(definition).await?;
     send_domain_settings(&node.controller, &node.partitions, Some(&name)).await;
     tracing::info!(domain = name, "domain updated");
@@ -59,13 +65,13 @@ pub(super) async fn update(
 /// `DELETE /api/v1/domains/{name}`: with its queues, unless a client has one of them open.
 pub(super) async fn remove(State(state): State<AdminState>, Path(name): Path<String>) -> Answer {
     let node = state.node()?;
+    fresh::fresh_metadata(node).await?;
     if node.controller.metadata().domain(&name).is_none() {
         return Err(unknown(&name));
     }
     let queues: Vec<String> = {
         let metadata = node.controller.metadata();
-        let of_domain = metadata.queues().filter(|(_, place)| place.domain == name);
-        of_domain.map(|(uri, _)| uri.to_owned()).collect()
+        metadata.queues_in(&name).map(|(uri, _)| uri.to_owned()).collect()
     };
     for uri in &queues {
         super::queues::check_unused(node, uri).await?;

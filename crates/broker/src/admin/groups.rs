@@ -8,16 +8,16 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::Method;
 use flintmq_consensus::{GroupId, NodeId};
+use flintmq_shard::GroupView;
 use flintmq_storage::DiskState;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::answer::Answer;
 use super::leader::{Handed, unknown_group};
 use super::{AdminState, Node, nodes, unserved};
-use crate::replica::{GroupOrders, GroupView, Order};
+use crate::host::GroupAdmin;
 
 /// How long a leader may take to tell about its groups.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ pub(super) async fn list(
 ) -> Answer {
     let node = state.node()?;
     if view.here {
-        let views = look_at_all(&node.orders).await;
+        let views = look_at_all(&node.replicas).await;
         return Ok(Json(views.iter().map(|(id, view)| row(node, *id, view)).collect()));
     }
     Ok(Json(rows(node, &handed).await.into()))
@@ -83,7 +83,7 @@ pub(super) async fn show(
 
 /// All groups as their leaders see them; asked by another node, as this one does.
 pub(super) async fn rows(node: &Node, handed: &Handed) -> Vec<Value> {
-    let views = look_at_all(&node.orders).await;
+    let views = look_at_all(&node.replicas).await;
     let mut rows: Vec<Value> = views.iter().map(|(id, view)| row(node, *id, view)).collect();
     let (None, Some(peers)) = (handed, &node.peers) else { return rows };
     let leaders: BTreeSet<NodeId> = views
@@ -116,17 +116,11 @@ pub(super) async fn rows(node: &Node, handed: &Handed) -> Vec<Value> {
 }
 
 /// What each replica of this node knows of its group; without those that are stopping.
-async fn look_at_all(orders: &[GroupOrders]) -> Vec<(GroupId, GroupView)> {
-    let mut answers = Vec::with_capacity(orders.len());
-    for group in orders {
-        let (done, answer) = oneshot::channel();
-        group.give(Order::Look { done });
-        answers.push((group.group(), answer));
-    }
-    let mut views = Vec::with_capacity(orders.len());
-    for (group, answer) in answers {
-        if let Ok(view) = answer.await {
-            views.push((group, view));
+async fn look_at_all(replicas: &[GroupAdmin]) -> Vec<(GroupId, GroupView)> {
+    let mut views = Vec::with_capacity(replicas.len());
+    for replica in replicas {
+        if let Some(view) = replica.inspect().await {
+            views.push((replica.group(), view));
         }
     }
     views

@@ -8,13 +8,12 @@ use axum::{Extension, Json};
 use flintmq_consensus::{NodeId, Term};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{Answer, Failure, stopping};
 use super::peers::{HandedOn, Reply};
 use super::{AdminState, Node};
-use crate::replica::{Ceded, NotCeded, Order};
+use flintmq_shard::{Ceded, NotCeded};
 
 /// How long a request waits for a group to have a leader.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -114,7 +113,7 @@ pub(super) async fn transfer(
         Failure::new(StatusCode::BAD_REQUEST, error, "send {\"to\": NODE, \"force\": false}")
     })?;
     let node = state.node()?;
-    let orders = node.orders(group).ok_or_else(|| unknown_group(group))?;
+    let replica = node.replica(group).ok_or_else(|| unknown_group(group))?;
     let asked = ForLeader {
         method: Method::POST,
         path: &format!("/api/v1/groups/{group}/transfer"),
@@ -127,8 +126,8 @@ pub(super) async fn transfer(
             return Ok(answer);
         }
         if request.to == node.id {
-            orders.give(Order::Keep);
-            let view = orders.look().await.ok_or_else(|| stopping(()))?;
+            replica.keep_leadership().await;
+            let view = replica.inspect().await.ok_or_else(|| stopping(()))?;
             let term = view.status.term;
             return Ok(Json(transferred(group, node.id, node.id, term, Duration::ZERO)));
         }
@@ -151,7 +150,7 @@ pub(super) async fn keep(
     Json(request): Json<KeepRequest>,
 ) -> Answer {
     let node = state.node()?;
-    let orders = node.orders(group).ok_or_else(|| unknown_group(group))?;
+    let replica = node.replica(group).ok_or_else(|| unknown_group(group))?;
     let mut status = node.watch(group).ok_or_else(|| unknown_group(group))?;
     // Whoever serves, if it is another node after all.
     let led = status.wait_for(|status| status.led && status.term > request.above);
@@ -164,14 +163,14 @@ pub(super) async fn keep(
         return Err(moved(group));
     }
     let term = led.term;
-    orders.give(Order::Keep);
+    replica.keep_leadership().await;
     Ok(Json(json!({ "term": term })))
 }
 
 async fn cede(node: &Node, group: u32, request: &TransferRequest) -> Result<Ceded, Failure> {
-    let orders = node.orders(group).ok_or_else(|| unknown_group(group))?;
+    let replica = node.replica(group).ok_or_else(|| unknown_group(group))?;
     let to = NodeId(request.to);
-    let view = orders.look().await.ok_or_else(|| stopping(()))?;
+    let view = replica.inspect().await.ok_or_else(|| stopping(()))?;
     if !view.config.is_voter(to) {
         return Err(not_ceded(NotCeded::NotAVoter, group, to));
     }
@@ -183,12 +182,10 @@ async fn cede(node: &Node, group: u32, request: &TransferRequest) -> Result<Cede
         ));
     }
     tracing::info!(group, to = to.0, force = request.force, "hands the lead over as asked");
-    let (done, answer) = oneshot::channel();
-    orders.give(Order::Transfer { to, force: request.force, done });
-    match timeout(HAND_OVER, answer).await {
-        Ok(Ok(Ok(ceded))) => Ok(ceded),
-        Ok(Ok(Err(reason))) => Err(not_ceded(reason, group, to)),
-        Ok(Err(_)) => Err(stopping(())),
+    match timeout(HAND_OVER, replica.transfer(to, request.force)).await {
+        Ok(Some(Ok(ceded))) => Ok(ceded),
+        Ok(Some(Err(reason))) => Err(not_ceded(reason, group, to)),
+        Ok(None) => Err(stopping(())),
         Err(_) => Err(not_ceded(NotCeded::GivenUp, group, to)),
     }
 }
@@ -203,7 +200,7 @@ async fn take_over(node: &Node, group: u32, to: u32, ceded: Ceded) -> Answer {
         let limit = deadline.saturating_duration_since(Instant::now()) + AGAIN;
         let reply: Option<Reply> =
             peers.ask(NodeId(to), Method::POST, &path, &body, limit).await.ok();
-        let leaderless_for = ceded.since.elapsed();
+        let leaderless_for = node.clock.now().since(ceded.since);
         if let Some(reply) = reply.filter(|reply| reply.status.is_success()) {
             let term = reply.body["term"].as_u64().unwrap_or_default();
             return Ok(Json(transferred(group, node.id, to, term, leaderless_for)));
@@ -279,7 +276,7 @@ pub(super) fn unknown_group(group: u32) -> Failure {
 }
 
 /// The leader is elsewhere, which only another node is told: it looks again.
-fn moved(group: u32) -> Failure {
+pub(super) fn moved(group: u32) -> Failure {
     Failure::new(
         StatusCode::MISDIRECTED_REQUEST,
         format!("this node does not lead the group now, group={group}"),
@@ -288,7 +285,7 @@ fn moved(group: u32) -> Failure {
 }
 
 /// There is no leader that could answer.
-fn leaderless(group: u32) -> Failure {
+pub(super) fn leaderless(group: u32) -> Failure {
     Failure::new(
         StatusCode::SERVICE_UNAVAILABLE,
         format!("the group has no leader that can be asked, group={group}"),

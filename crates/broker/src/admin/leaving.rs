@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{AdminState, groups};
-use crate::controller::{NodeState, RosterCommand};
+use crate::controller::{NodeState, MembershipCommand};
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ pub(super) async fn run(state: AdminState, stop: CancellationToken) {
         if !node.controller.status().serving {
             continue;
         }
-        let roster = node.controller.roster();
+        let roster = node.controller.membership();
         let leaving = roster
             .nodes()
             .filter(|node| node.state == NodeState::Leaving && !roster.is_wanted(node.id));
@@ -33,10 +33,10 @@ pub(super) async fn run(state: AdminState, stop: CancellationToken) {
         }
         let rows = groups::rows(node, &None).await;
         for id in leaving {
-            if rows.len() != node.orders.len() || !rows.iter().all(|row| is_free_of(row, id)) {
+            if rows.len() != node.replicas.len() || !rows.iter().all(|row| is_free_of(row, id)) {
                 continue;
             }
-            match node.controller.change_roster(RosterCommand::Forget { id }).await {
+            match node.controller.change_membership(MembershipCommand::Forget { id }).await {
                 Ok(()) => tracing::info!(node = id, "nobody needs the leaving node any more"),
                 Err(error) => tracing::debug!(node = id, %error, "it is tried again"),
             }

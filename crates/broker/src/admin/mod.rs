@@ -1,7 +1,9 @@
-//! The admin address: health, metrics, and `/api/v1` for domains, queues and groups.
+//! The admin address: health, metrics, and `/api/v1` for domains, queues, sessions and
+//! groups.
 
 mod answer;
 mod domains;
+mod fresh;
 mod groups;
 mod health;
 mod leader;
@@ -11,6 +13,7 @@ mod openapi;
 mod peers;
 mod queues;
 mod recovery;
+mod sessions;
 mod token;
 mod unserved;
 
@@ -27,12 +30,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::AdminSection;
-use crate::controller::Controller;
+use crate::controller::{Controller, NodeState};
 use crate::domain::MAX_DOCUMENT_BYTES;
 use crate::fatal::FatalSignal;
 use crate::metrics::Metrics;
-use crate::partition::{PartitionHandle, partition_of};
-use crate::replica::{GroupOrders, ReplicaStatus};
+use crate::host::{CoreClock, GroupAdmin, PartitionHandle, partition_of};
+use flintmq_shard::ReplicaStatus;
+use crate::session::SessionDirectory;
 pub(crate) use peers::{ADMINISTRATION, Peers};
 use token::Access;
 pub(crate) use unserved::tell as tell_of_unserved;
@@ -67,14 +71,17 @@ pub(crate) struct Node {
     pub(crate) controller: Controller,
     pub(crate) partitions: Vec<PartitionHandle>,
     /// The way to each group's replica, the controller's first.
-    pub(crate) orders: Vec<GroupOrders>,
+    pub(crate) replicas: Vec<GroupAdmin>,
     /// The cluster's first nodes with their addresses, until the roster is known; empty for a node
     /// alone.
     pub(crate) members: Vec<(u32, String)>,
     /// The others, where there are any.
     pub(crate) peers: Option<Peers>,
+    /// Who is connected to this node.
+    pub(crate) sessions: Arc<SessionDirectory>,
     pub(crate) store: Arc<dyn LogStore>,
     pub(crate) fatal: FatalSignal,
+    pub(crate) clock: CoreClock,
 }
 
 /// Where the node goes when it is up.
@@ -190,6 +197,7 @@ fn api(state: &AdminState) -> Router<AdminState> {
         .route("/groups/{id}/recover", post(recovery::recover))
         .route("/domains", get(domains::list).post(domains::create))
         .route("/domains/{name}", get(domains::show).put(domains::update).delete(domains::remove))
+        .route("/sessions", get(sessions::list))
         .route("/queues", get(queues::list))
         .route("/queues/{domain}/{queue}", get(queues::show).delete(queues::remove))
         .route("/queues/{domain}/{queue}/purge", post(queues::purge))
@@ -208,8 +216,25 @@ impl Node {
         Some(partition_of(&self.partitions, group)?.watch())
     }
 
+    /// The cluster's nodes, as far as they are known here, by number.
+    fn nodes(&self) -> Vec<u32> {
+        let roster = self.controller.membership();
+        let present = roster.nodes().filter(|node| node.state != NodeState::Removed);
+        let mut present: Vec<u32> = present.map(|node| node.id).collect();
+        if present.is_empty() {
+            present = self.members.iter().map(|(id, _)| *id).collect();
+        }
+        present.sort_unstable();
+        present
+    }
+
+    /// The nodes but this one, by number.
+    fn others(&self) -> Vec<u32> {
+        self.nodes().into_iter().filter(|id| *id != self.id).collect()
+    }
+
     /// The way to one group's replica.
-    fn orders(&self, group: u32) -> Option<&GroupOrders> {
-        self.orders.get(group as usize)
+    fn replica(&self, group: u32) -> Option<&GroupAdmin> {
+        self.replicas.get(group as usize)
     }
 }

@@ -17,9 +17,9 @@ use tokio::time::timeout;
 
 use super::answer::{Answer, Failure};
 use super::leader::Handed;
-use super::{AdminState, Node, groups};
+use super::{AdminState, Node, fresh, groups};
 use crate::config::is_peer_address;
-use crate::controller::{NodeRecord, NodeState, Roster, RosterCommand};
+use crate::controller::{NodeRecord, NodeState, ClusterMembership, MembershipCommand};
 
 /// How long a request waits for a cluster that has just been born.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -68,7 +68,7 @@ pub(super) async fn add(State(state): State<AdminState>, body: String) -> Answer
     let node = state.node()?;
     let roster = known_roster(node).await?;
     check_new(&roster, id, &peers)?;
-    change(node, RosterCommand::Add { id, peers, replaces: None }).await?;
+    change(node, MembershipCommand::Add { id, peers, replaces: None }).await?;
     answer(node, id)
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn replace(
     let ReplaceRequest { with, peers } = request;
     let node = state.node()?;
     let roster = known_roster(node).await?;
-    let old = present(&roster, id)?;
+    let old = present(node, &roster, id).await?;
     if old.directory.is_none() {
         return Err(conflict(
             format!("the node has never come, so there is nothing to replace, node={id}"),
@@ -90,7 +90,7 @@ pub(super) async fn replace(
         ));
     }
     check_new(&roster, with, &peers)?;
-    change(node, RosterCommand::Add { id: with, peers, replaces: Some(id) }).await?;
+    change(node, MembershipCommand::Add { id: with, peers, replaces: Some(id) }).await?;
     answer(node, with)
 }
 
@@ -103,7 +103,7 @@ pub(super) async fn drain(
     let DrainRequest { undo } = read(&body, "send {\"undo\": false}")?;
     let node = state.node()?;
     let roster = known_roster(node).await?;
-    let record = present(&roster, id)?;
+    let record = present(node, &roster, id).await?;
     if record.state == NodeState::Leaving {
         let error = format!("the node is leaving the cluster, node={id}");
         return Err(conflict(error, "it leads nothing any more already"));
@@ -115,7 +115,7 @@ pub(super) async fn drain(
         let error = format!("no other node could lead, node={id}");
         return Err(conflict(error, "take the draining of another one back first"));
     }
-    change(node, RosterCommand::Drain { id, draining: !undo }).await?;
+    change(node, MembershipCommand::Drain { id, draining: !undo }).await?;
     answer(node, id)
 }
 
@@ -127,20 +127,20 @@ pub(super) async fn remove(
 ) -> Answer {
     let node = state.node()?;
     let roster = known_roster(node).await?;
-    let record = present(&roster, id)?;
+    let record = present(node, &roster, id).await?;
     if record.directory.is_some() {
         let stays: Vec<u32> =
             roster.nodes().filter(|n| n.id != id && roster.is_home(n)).map(|n| n.id).collect();
         check_rest(node, &roster, id, &stays, query.force)?;
     }
-    change(node, RosterCommand::Remove { id }).await?;
+    change(node, MembershipCommand::Remove { id }).await?;
     answer(node, id)
 }
 
 /// Whether the cluster can do without the node.
 fn check_rest(
     node: &Node,
-    roster: &Roster,
+    roster: &ClusterMembership,
     id: u32,
     stays: &[u32],
     force: bool,
@@ -171,7 +171,7 @@ fn check_rest(
     Ok(())
 }
 
-fn check_new(roster: &Roster, id: u32, peers: &str) -> Result<(), Failure> {
+fn check_new(roster: &ClusterMembership, id: u32, peers: &str) -> Result<(), Failure> {
     if id == 0 {
         let error = "numbers of nodes start at 1, node=0";
         return Err(Failure::new(StatusCode::BAD_REQUEST, error, ""));
@@ -205,15 +205,17 @@ fn check_new(roster: &Roster, id: u32, peers: &str) -> Result<(), Failure> {
     }
 }
 
-/// The roster, once the first leader of the controller has written it down.
-async fn known_roster(node: &Node) -> Result<Arc<Roster>, Failure> {
+/// The roster, once the first leader of the controller has written it down, with everything that
+/// was changed before.
+async fn known_roster(node: &Node) -> Result<Arc<ClusterMembership>, Failure> {
     if node.peers.is_none() {
         return Err(conflict(
             "this node is alone, and not set up for others".to_owned(),
             "a cluster begins with several nodes in [[cluster_nodes]]",
         ));
     }
-    let mut roster = node.controller.watch_roster();
+    fresh::fresh_metadata(node).await?;
+    let mut roster = node.controller.watch_membership();
     let known = timeout(PATIENCE, roster.wait_for(|roster| roster.is_known())).await;
     match known {
         Ok(Ok(roster)) => Ok(Arc::clone(&roster)),
@@ -225,9 +227,16 @@ async fn known_roster(node: &Node) -> Result<Arc<Roster>, Failure> {
     }
 }
 
-fn present(roster: &Roster, id: u32) -> Result<NodeRecord, Failure> {
-    match roster.node(id).filter(|node| node.state != NodeState::Removed) {
-        Some(node) => Ok(node.clone()),
+async fn present(node: &Node, roster: &ClusterMembership, id: u32) -> Result<NodeRecord, Failure> {
+    let found =
+        |roster: &ClusterMembership| roster.node(id).filter(|node| node.state != NodeState::Removed).cloned();
+    if let Some(record) = found(roster) {
+        return Ok(record);
+    }
+    // It may have been added through another node just now.
+    node.controller.catch_up().await?;
+    match found(&node.controller.membership()) {
+        Some(record) => Ok(record),
         None => {
             let error = format!("the cluster has no such node, node={id}");
             Err(Failure::not_found(error, "`flintmq admin node list`"))
@@ -235,14 +244,14 @@ fn present(roster: &Roster, id: u32) -> Result<NodeRecord, Failure> {
     }
 }
 
-async fn change(node: &Node, change: RosterCommand) -> Result<(), Failure> {
+async fn change(node: &Node, change: MembershipCommand) -> Result<(), Failure> {
     tracing::info!(?change, "the cluster's nodes change as asked");
-    Ok(node.controller.change_roster(change).await?)
+    Ok(node.controller.change_membership(change).await?)
 }
 
 /// What the roster says of the node now.
 fn answer(node: &Node, id: u32) -> Answer {
-    let roster = node.controller.roster();
+    let roster = node.controller.membership();
     let membership = roster.node(id).map_or("removed", membership);
     Ok(Json(json!({ "node": id, "membership": membership })))
 }
@@ -284,7 +293,7 @@ pub(super) fn rows(node: &Node, groups: &[Value]) -> Value {
             }
         }
     }
-    let roster = node.controller.roster();
+    let roster = node.controller.membership();
     let of_roster = roster.nodes().filter(|node| node.state != NodeState::Removed);
     let mut nodes: Vec<(u32, String, &str)> =
         of_roster.map(|node| (node.id, node.peers.clone(), membership(node))).collect();

@@ -58,6 +58,9 @@ fn paths() -> Value {
             "put": change("Replace a domain's definition", &["name"], "200"),
             "delete": change("Delete a domain with its queues, none of which is open", &["name"], "200"),
         },
+        "/sessions": {
+            "get": look("The clients connected to all nodes, by node and number; ?node=NODE those of one node; ?count=N, at most 1000"),
+        },
         "/queues": { "get": look("All queues; ?domain=NAME those of one domain") },
         "/queues/{domain}/{queue}": {
             "get": look_with("One queue with its apps, as its leader sees it; ?here=true this node's replica", &["domain", "queue"]),

@@ -20,11 +20,11 @@ use flintmq_consensus::{GroupId, NodeId};
 use flintmq_transport::SendError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::cluster::{FromPeer, Mailbox, PeerLinks};
+use crate::cluster::{FromAdministration, PeerLinks};
 
 /// The number under which nodes ask each other; no group has it.
 pub(crate) const ADMINISTRATION: GroupId = GroupId(u32::MAX - 1);
@@ -68,7 +68,7 @@ pub(crate) struct Peers(Arc<Shared>);
 
 struct Shared {
     links: PeerLinks,
-    reachable: Mutex<BTreeSet<NodeId>>,
+    reachable: watch::Receiver<BTreeSet<NodeId>>,
     asked: Mutex<BTreeMap<u64, Asked>>,
     next_number: AtomicU64,
 }
@@ -79,10 +79,10 @@ struct Asked {
 }
 
 impl Peers {
-    pub(crate) fn new(links: PeerLinks) -> Self {
+    pub(crate) fn new(links: PeerLinks, reachable: watch::Receiver<BTreeSet<NodeId>>) -> Self {
         Self(Arc::new(Shared {
             links,
-            reachable: Mutex::default(),
+            reachable,
             asked: Mutex::default(),
             next_number: AtomicU64::new(1),
         }))
@@ -90,7 +90,7 @@ impl Peers {
 
     /// Whether the node can be reached now.
     pub(super) fn is_reachable(&self, node: NodeId) -> bool {
-        lock(&self.0.reachable).contains(&node)
+        self.0.reachable.borrow().contains(&node)
     }
 
     /// Asks another node and waits for its answer.
@@ -120,29 +120,26 @@ impl Peers {
     }
 
     /// Hears what other nodes say, and answers what they ask through `router`, until `stop`.
-    pub(crate) async fn run(self, mut mailbox: Mailbox, router: Router, stop: CancellationToken) {
+    pub(crate) async fn run(
+        self,
+        mut heard: mpsc::Receiver<FromAdministration>,
+        router: Router,
+        stop: CancellationToken,
+    ) {
         let room = Arc::new(Semaphore::new(MAX_ANSWERING));
+        let mut reachable = self.0.reachable.clone();
         loop {
-            let said = tokio::select! {
-                said = mailbox.recv() => said,
+            let heard = tokio::select! {
+                heard = heard.recv() => heard,
+                Ok(()) = reachable.changed() => {
+                    // Those who wait for a node that is gone hear so.
+                    let there = reachable.borrow_and_update().clone();
+                    lock(&self.0.asked).retain(|_, asked| there.contains(&asked.of));
+                    continue;
+                }
                 () = stop.cancelled() => return,
             };
-            let Some(said) = said else { return };
-            let (from, frame) = match said {
-                FromPeer::Gateway { from, frame, .. } => (from, frame),
-                FromPeer::Up { peer, .. } => {
-                    lock(&self.0.reachable).insert(peer);
-                    continue;
-                }
-                FromPeer::Down { peer } => {
-                    lock(&self.0.reachable).remove(&peer);
-                    // Whoever waits for it hears so.
-                    lock(&self.0.asked).retain(|_, asked| asked.of != peer);
-                    continue;
-                }
-                // There is no consensus under this number.
-                FromPeer::Message(_) => continue,
-            };
+            let Some(FromAdministration { from, frame }) = heard else { return };
             match serde_json::from_slice(&frame) {
                 Ok(Word::Answer { number, status, body }) => {
                     self.answered(from, number, status, &body)

@@ -7,21 +7,20 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{Method, StatusCode};
 use flintmq_consensus::NodeId;
+use flintmq_partition::{AdminRefusal, QueueSnapshot, Removable};
 use flintmq_protocol::compression::Compression;
 use flintmq_protocol::flags::PutFlags;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::answer::{Answer, Failure, stopping};
+use super::fresh;
 use super::groups::ShowFrom;
 use super::leader::{ForLeader, Handed, ask_leader};
 use super::{AdminState, Node};
 use crate::controller::QueuePlace;
-use crate::partition::{
-    AdminRefusal, PartitionHandle, Peeked, QueueSnapshot, Removable, Request, partition_of,
-};
+use crate::host::{PartitionHandle, Peeked, partition_of};
 use crate::queue_removal;
 
 /// Bytes of a message's data that a peek shows.
@@ -58,11 +57,13 @@ pub(super) async fn list(
     handed: Handed,
 ) -> Answer {
     let node = state.node()?;
+    if handed.is_none() {
+        // Without it what this node knows is shown.
+        fresh::fresh_if_led(node).await;
+    }
     let mut snapshots = BTreeMap::new();
     for partition in &node.partitions {
-        let (done, answer) = oneshot::channel();
-        partition.send(Request::ViewAll { done }).await;
-        for snapshot in answer.await.map_err(stopping)? {
+        for snapshot in partition.view_all().await.map_err(stopping)? {
             snapshots.insert(snapshot.view.uri.clone(), snapshot);
         }
     }
@@ -131,7 +132,7 @@ pub(super) async fn show(
 
 /// One queue as its leader sees it.
 async fn look(node: &Node, domain: &str, queue: &str, handed: &Handed) -> Answer {
-    let (_, place) = find(node, domain, queue)?;
+    let (_, place) = find(node, domain, queue).await?;
     let path = format!("/api/v1/queues/{domain}/{queue}");
     let asked = ForLeader::get(&path);
     if let Some(answer) = ask_leader(node, place.partition, handed, &asked).await? {
@@ -141,7 +142,7 @@ async fn look(node: &Node, domain: &str, queue: &str, handed: &Handed) -> Answer
 }
 
 async fn look_here(node: &Node, domain: &str, queue: &str) -> Answer {
-    let (uri, place) = find(node, domain, queue)?;
+    let (uri, place) = find(node, domain, queue).await?;
     let snapshot = view(node, &place).await?;
     Ok(Json(shown(&uri, &place, snapshot.as_ref())))
 }
@@ -153,7 +154,7 @@ pub(super) async fn purge(
     Query(filter): Query<PurgeFilter>,
 ) -> Answer {
     let node = state.node()?;
-    let (uri, place) = find(node, &domain, &queue)?;
+    let (uri, place) = find(node, &domain, &queue).await?;
     if let Some(app) = filter.app {
         return Err(Failure::new(
             StatusCode::BAD_REQUEST,
@@ -161,9 +162,8 @@ pub(super) async fn purge(
             "purge the whole queue, without ?app=",
         ));
     }
-    let (done, answer) = oneshot::channel();
-    partition(node, &place)?.send(Request::Purge { queue: place.id(), done }).await;
-    let purged = match answer.await.map_err(stopping)? {
+    let purged = partition(node, &place)?.purge(place.id()).await;
+    let purged = match purged.map_err(stopping)? {
         Ok(purged) => purged,
         // Assigned and never used: there is nothing in it.
         Err(AdminRefusal::NoSuchQueue) => Default::default(),
@@ -179,7 +179,7 @@ pub(super) async fn remove(
     Path((domain, queue)): Path<(String, String)>,
 ) -> Answer {
     let node = state.node()?;
-    let (uri, _) = find(node, &domain, &queue)?;
+    let (uri, _) = find(node, &domain, &queue).await?;
     remove_queue(node, &uri).await?;
     Ok(Json(json!({ "uri": uri })))
 }
@@ -193,16 +193,14 @@ pub(super) async fn messages(
     handed: Handed,
 ) -> Answer {
     let node = state.node()?;
-    let (_, place) = find(node, &domain, &queue)?;
+    let (_, place) = find(node, &domain, &queue).await?;
     let path = format!("/api/v1/queues/{domain}/{queue}/messages?count={}", range.count);
     if let Some(answer) = ask_leader(node, place.partition, &handed, &ForLeader::get(&path)).await?
     {
         return Ok(answer);
     }
-    let (done, answer) = oneshot::channel();
-    let request = Request::Peek { queue: place.id(), count: range.count, done };
-    partition(node, &place)?.send(request).await;
-    let peeked = match answer.await.map_err(stopping)? {
+    let peeked = partition(node, &place)?.peek(&node.store, place.id(), range.count).await;
+    let peeked = match peeked.map_err(stopping)? {
         Ok(peeked) => peeked,
         Err(AdminRefusal::NoSuchQueue) => Vec::new(),
         Err(refusal) => return Err(refusal.into()),
@@ -216,7 +214,7 @@ pub(super) async fn check_unused(node: &Node, uri: &str) -> Result<(), Failure> 
     else {
         return Ok(());
     };
-    if node.controller.lookup(uri).is_none() {
+    if node.controller.find(uri).await?.is_none() {
         return Ok(());
     }
     let Json(seen) = look(node, domain, queue, &None).await?;
@@ -237,9 +235,10 @@ pub(super) async fn remove_queue(node: &Node, uri: &str) -> Result<(), Failure> 
     Ok(())
 }
 
-fn find(node: &Node, domain: &str, queue: &str) -> Result<(String, QueuePlace), Failure> {
+async fn find(node: &Node, domain: &str, queue: &str) -> Result<(String, QueuePlace), Failure> {
     let uri = format!("bmq://{domain}/{queue}");
-    let found = node.controller.lookup(&uri).map(|(place, _)| place);
+    let lookup = |node: &Node| node.controller.lookup(&uri).map(|(place, _)| place);
+    let found = fresh::find(node, lookup).await?;
     let place = found.ok_or_else(|| {
         Failure::not_found(
             format!("there is no such queue, uri={uri}"),
@@ -256,9 +255,7 @@ fn partition<'a>(node: &'a Node, place: &QueuePlace) -> Result<&'a PartitionHand
 }
 
 async fn view(node: &Node, place: &QueuePlace) -> Result<Option<QueueSnapshot>, Failure> {
-    let (done, answer) = oneshot::channel();
-    partition(node, place)?.send(Request::View { queue: place.id(), done }).await;
-    answer.await.map_err(stopping)
+    partition(node, place)?.view(place.id()).await.map_err(stopping)
 }
 
 fn shown(uri: &str, place: &QueuePlace, snapshot: Option<&QueueSnapshot>) -> Value {

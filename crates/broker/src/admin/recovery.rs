@@ -18,7 +18,8 @@ use tokio::time::timeout;
 use super::answer::{Answer, Failure, stopping};
 use super::leader::unknown_group;
 use super::{AdminState, Node};
-use crate::replica::{GroupOrders, Order, Recovery};
+use crate::host::GroupAdmin;
+use flintmq_shard::Recovery;
 
 /// How long a member may take to tell where it stands.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -76,18 +77,18 @@ pub(super) async fn recover(
         Failure::new(StatusCode::BAD_REQUEST, error, form)
     })?;
     let node = state.node()?;
-    let orders = node.orders(group).ok_or_else(|| unknown_group(group))?;
+    let replica = node.replica(group).ok_or_else(|| unknown_group(group))?;
     if !request.accept_loss {
         let error = "acknowledged messages may be lost by this, and the request does not accept it";
         return Err(Failure::new(StatusCode::BAD_REQUEST, error, form));
     }
-    if let Some(answer) = through_a_member(node, group, orders, &request).await? {
+    if let Some(answer) = through_a_member(node, group, replica, &request).await? {
         return Ok(answer);
     }
-    let standings = ask_everybody(node, group, orders, &request.lost).await?;
+    let standings = ask_everybody(node, group, replica, &request.lost).await?;
     let plan = plan(group, &request.lost, &standings)?;
     tracing::warn!(group, lost = ?request.lost, stands = plan.candidate, "goes on without lost members as asked");
-    let number = give(node, group, orders, &request.lost, plan).await?;
+    let number = give(node, group, replica, &request.lost, plan).await?;
     let mut status = node.watch(group).ok_or_else(|| unknown_group(group))?;
     match timeout(ELECTION, status.wait_for(|status| status.led && status.history == number)).await
     {
@@ -111,12 +112,12 @@ pub(super) async fn recover(
 async fn through_a_member(
     node: &Node,
     group: u32,
-    orders: &GroupOrders,
+    replica: &GroupAdmin,
     request: &RecoverRequest,
 ) -> Result<Option<Json<Value>>, Failure> {
-    let view = orders.look().await.ok_or_else(|| stopping(()))?;
+    let view = replica.inspect().await.ok_or_else(|| stopping(()))?;
     let Some(peers) = &node.peers else { return Ok(None) };
-    let roster = node.controller.roster();
+    let roster = node.controller.membership();
     let Some(place) = roster.place(GroupId(group)) else { return Ok(None) };
     if view.config.is_member(NodeId(node.id)) || place.holds(NodeId(node.id)) {
         return Ok(None);
@@ -136,8 +137,8 @@ async fn through_a_member(
 /// `GET /nodes/v1/groups/{id}/standing`
 pub(super) async fn standing(State(state): State<AdminState>, Path(group): Path<u32>) -> Answer {
     let node = state.node()?;
-    let orders = node.orders(group).ok_or_else(|| unknown_group(group))?;
-    Ok(Json(json!(own_standing(node, orders).await?)))
+    let replica = node.replica(group).ok_or_else(|| unknown_group(group))?;
+    Ok(Json(json!(own_standing(node, replica).await?)))
 }
 
 /// `POST /nodes/v1/groups/{id}/recover`
@@ -146,17 +147,17 @@ pub(super) async fn recover_here(
     Path(group): Path<u32>,
     Json(order): Json<RecoverHere>,
 ) -> Answer {
-    let orders = state.node()?.orders(group).ok_or_else(|| unknown_group(group))?;
-    orders.give(order.into_order());
+    let replica = state.node()?.replica(group).ok_or_else(|| unknown_group(group))?;
+    replica.recover(order.into_recovery()).await;
     Ok(Json(Value::Null))
 }
 
-async fn own_standing(node: &Node, orders: &GroupOrders) -> Result<Standing, Failure> {
-    let mut view = orders.look().await.ok_or_else(|| stopping(()))?;
+async fn own_standing(node: &Node, replica: &GroupAdmin) -> Result<Standing, Failure> {
+    let mut view = replica.inspect().await.ok_or_else(|| stopping(()))?;
     // What is not durable yet may never have been. An fsync takes milliseconds.
     while !view.durable {
         tokio::time::sleep(Duration::from_millis(5)).await;
-        view = orders.look().await.ok_or_else(|| stopping(()))?;
+        view = replica.inspect().await.ok_or_else(|| stopping(()))?;
     }
     Ok(Standing {
         node: node.id,
@@ -172,10 +173,10 @@ async fn own_standing(node: &Node, orders: &GroupOrders) -> Result<Standing, Fai
 async fn ask_everybody(
     node: &Node,
     group: u32,
-    orders: &GroupOrders,
+    replica: &GroupAdmin,
     lost: &BTreeSet<u32>,
 ) -> Result<Vec<Standing>, Failure> {
-    let own = own_standing(node, orders).await?;
+    let own = own_standing(node, replica).await?;
     let mut standings = vec![own];
     let path = format!("/nodes/v1/groups/{group}/standing");
     // Another one may know of members that this one has not heard of.
@@ -253,7 +254,7 @@ fn plan(group: u32, lost: &BTreeSet<u32>, standings: &[Standing]) -> Result<Plan
 async fn give(
     node: &Node,
     group: u32,
-    orders: &GroupOrders,
+    replica: &GroupAdmin,
     lost: &BTreeSet<u32>,
     plan: Plan,
 ) -> Result<History, Failure> {
@@ -262,7 +263,7 @@ async fn give(
     let Plan { candidate, history, members } = plan;
     let order = RecoverHere { lost: lost.clone(), history, members, number };
     if candidate == node.id {
-        orders.give(order.into_order());
+        replica.recover(order.into_recovery()).await;
         return Ok(number);
     }
     let to = NodeId(candidate);
@@ -273,13 +274,13 @@ async fn give(
 }
 
 impl RecoverHere {
-    fn into_order(self) -> Order {
-        Order::Recover(Recovery {
+    fn into_recovery(self) -> Recovery {
+        Recovery {
             dead: self.lost.into_iter().map(NodeId).collect(),
             history: self.history,
             newest: self.members.into_config(),
             number: self.number,
-        })
+        }
     }
 }
 

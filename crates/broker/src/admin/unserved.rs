@@ -7,8 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Node;
 use super::NodeCell;
-use crate::controller::NodeState;
-use crate::replica::ReplicaStatus;
+use flintmq_shard::ReplicaStatus;
 
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -68,21 +67,13 @@ fn unserved(node: &Node) -> impl Iterator<Item = (u32, ReplicaStatus)> {
     controller.chain(partitions).filter(|(_, status)| !status.led)
 }
 
-/// The cluster's nodes, as far as they are known here.
-fn nodes(node: &Node) -> Vec<u32> {
-    let roster = node.controller.roster();
-    let present = roster.nodes().filter(|node| node.state != NodeState::Removed);
-    let present: Vec<u32> = present.map(|node| node.id).collect();
-    if present.is_empty() { node.members.iter().map(|(id, _)| *id).collect() } else { present }
-}
-
 /// Nodes that cannot be reached from here.
 fn missing(node: &Node) -> Vec<u32> {
-    nodes(node).into_iter().filter(|id| !node.reaches(*id)).collect()
+    node.nodes().into_iter().filter(|id| !node.reaches(*id)).collect()
 }
 
 fn advice(node: &Node, missing: &[u32]) -> &'static str {
-    let nodes = nodes(node).len();
+    let nodes = node.nodes().len();
     if missing.is_empty() {
         "groups have no leader: look at the logs of the nodes that should lead"
     } else if nodes.saturating_sub(missing.len()) * 2 <= nodes {

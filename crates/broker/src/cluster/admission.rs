@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
 use super::formation::{Formation, Word, tell};
-use crate::controller::{Controller, NodeState, Roster, RosterCommand};
+use crate::controller::{Controller, ControllerError, NodeState, ClusterMembership, MembershipCommand};
 
 /// Who answers.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ impl Answering {
     }
 
     fn verdict(&self, from: NodeId) -> Verdict {
-        verdict(&self.controller.roster(), self.formation.members.get(&from.0).copied(), from)
+        verdict(&self.controller.membership(), self.formation.members.get(&from.0).copied(), from)
     }
 
     fn tell_verdict(&self, to: NodeId, theirs: u64, verdict: &Verdict) {
@@ -92,7 +92,7 @@ impl Answering {
     }
 
     fn addresses(&self) -> BTreeMap<u32, String> {
-        let roster = self.controller.roster();
+        let roster = self.controller.membership();
         let nodes = roster.nodes().filter(|node| node.state != NodeState::Removed);
         nodes.map(|node| (node.id, node.peers.clone())).collect()
     }
@@ -105,9 +105,9 @@ impl Answering {
         }
         let answering = self.clone();
         tokio::spawn(async move {
-            let change = RosterCommand::Admit { id: id.0, directory };
-            match answering.controller.change_roster(change).await {
-                Ok(()) => {
+            let change = MembershipCommand::Admit { id: id.0, directory };
+            match answering.controller.change_membership(change).await {
+                Ok(()) | Err(ControllerError::Refused(_)) => {
                     let verdict = answering.verdict(id);
                     answering.tell_verdict(id, directory, &verdict);
                 }
@@ -123,7 +123,7 @@ impl Answering {
 }
 
 /// What a node is told that comes; `met` is the number of its directory at the cluster's birth.
-fn verdict(roster: &Roster, met: Option<u64>, from: NodeId) -> Verdict {
+fn verdict(roster: &ClusterMembership, met: Option<u64>, from: NodeId) -> Verdict {
     match roster.node(from.0) {
         Some(node) if node.state == NodeState::Removed => Verdict::Removed,
         Some(node) => match node.directory {
@@ -140,12 +140,27 @@ fn verdict(roster: &Roster, met: Option<u64>, from: NodeId) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::roster_of;
+    use crate::controller::NodeRecord;
+
+    /// Nodes that have joined, all active.
+    fn roster_of(ids: &[u32]) -> ClusterMembership {
+        let mut roster = ClusterMembership::default();
+        let nodes = ids.iter().map(|id| NodeRecord {
+            id: *id,
+            peers: format!("10.0.0.{id}:7114"),
+            state: NodeState::Active,
+            directory: Some(u64::from(*id)),
+            founder: true,
+            replaces: None,
+        });
+        roster.apply(MembershipCommand::Seed { nodes: nodes.collect(), replicas: None }).unwrap();
+        roster
+    }
 
     #[test]
     fn who_was_there_from_the_beginning_is_known_by_its_number() {
         let known = |directory| Verdict::Known { directory, joins: false };
-        let unwritten = Roster::default();
+        let unwritten = ClusterMembership::default();
         assert_eq!(verdict(&unwritten, Some(7), NodeId(2)), known(7));
         assert_eq!(verdict(&unwritten, None, NodeId(4)), known(0), "no directory has this number");
         assert_eq!(verdict(&roster_of(&[1, 2]), Some(7), NodeId(2)), known(2), "the roster counts");
@@ -154,16 +169,16 @@ mod tests {
     #[test]
     fn who_comes_later_is_expected_once() {
         let mut roster = roster_of(&[1, 2]);
-        let told = |roster: &Roster| verdict(roster, None, NodeId(3));
+        let told = |roster: &ClusterMembership| verdict(roster, None, NodeId(3));
         assert_eq!(told(&roster), Verdict::Unexpected);
-        let add = RosterCommand::Add { id: 3, peers: "h:1".into(), replaces: None };
+        let add = MembershipCommand::Add { id: 3, peers: "h:1".into(), replaces: None };
         roster.apply(add).unwrap();
         assert_eq!(told(&roster), Verdict::Expected);
-        roster.apply(RosterCommand::Admit { id: 3, directory: 9 }).unwrap();
+        roster.apply(MembershipCommand::Admit { id: 3, directory: 9 }).unwrap();
         assert_eq!(told(&roster), Verdict::Known { directory: 9, joins: true });
-        roster.apply(RosterCommand::Remove { id: 3 }).unwrap();
+        roster.apply(MembershipCommand::Remove { id: 3 }).unwrap();
         assert_eq!(told(&roster), Verdict::Known { directory: 9, joins: true }, "until it is gone");
-        roster.apply(RosterCommand::Forget { id: 3 }).unwrap();
+        roster.apply(MembershipCommand::Forget { id: 3 }).unwrap();
         assert_eq!(told(&roster), Verdict::Removed);
     }
 }

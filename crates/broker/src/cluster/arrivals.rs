@@ -7,43 +7,43 @@ use flintmq_transport::{Batch, wire};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::FromAdministration;
 use super::admission::Answering;
 use super::formation::FORMATION;
-use super::{FromPeer, Mailboxes};
+use crate::admin::ADMINISTRATION;
+use crate::host::{FromPeer, ShardSender};
 
-/// Hands consensus' messages to their groups, beats to `beats`. A group that is busy loses some,
-/// which consensus repeats.
+/// Hands consensus' packets to the shard, beats to `beats`. A shard that is busy loses some, whose
+/// content consensus repeats.
 pub(super) async fn sort(
     mut arriving: mpsc::Receiver<Batch>,
-    mailboxes: Mailboxes,
+    shard: ShardSender,
     beats: Option<mpsc::Sender<Packet>>,
     stop: CancellationToken,
 ) {
     while let Some(batch) = next(&mut arriving, &stop).await {
         for frame in &batch.frames {
-            let Some(mut packet) = decode(batch.from, frame) else { continue };
-            for message in std::mem::take(&mut packet.messages) {
-                if let Some(mailbox) = mailboxes.get(&message.group)
-                    && message.from == batch.from
-                {
-                    let _lost = mailbox.try_send(FromPeer::Message(Box::new(message)));
-                }
-            }
-            if packet.number > 0
-                && let Some(beats) = &beats
-            {
+            let Some(packet) = decode(batch.from, frame) else { continue };
+            if !packet.messages.is_empty() {
+                shard.packet(packet);
+            } else if let Some(beats) = &beats {
                 let _late_is_as_bad_as_lost = beats.try_send(packet);
             }
         }
     }
 }
 
-/// Hands what gateways say to their groups, waiting for those that are busy: nothing may be left
-/// out.
-pub(super) async fn sort_gateway(
+/// Where messages go that must not be left out.
+pub(super) struct Messages {
+    pub(super) shard: ShardSender,
+    pub(super) administration: mpsc::Sender<FromAdministration>,
+    pub(super) formed: Answering,
+}
+
+/// Hands messages to whom they are for, waiting for those who are busy: none may be left out.
+pub(super) async fn sort_messages(
     mut arriving: mpsc::Receiver<Batch>,
-    mailboxes: Mailboxes,
-    formed: Answering,
+    to: Messages,
     stop: CancellationToken,
 ) {
     while let Some(batch) = next(&mut arriving, &stop).await {
@@ -52,14 +52,21 @@ pub(super) async fn sort_gateway(
                 tracing::warn!(from = batch.from.0, "a frame is too short to be read");
                 continue;
             };
-            if group == FORMATION {
-                formed.answer(batch.from, &frame);
-                continue;
-            }
-            let Some(mailbox) = mailboxes.get(&group) else { continue };
-            let said = FromPeer::Gateway { from: batch.from, frame };
+            let from = batch.from;
+            let sending = async {
+                if group == FORMATION {
+                    to.formed.answer(from, &frame);
+                    true
+                } else if group == ADMINISTRATION {
+                    to.administration.send(FromAdministration { from, frame }).await.is_ok()
+                } else {
+                    let process = batch.incarnation;
+                    let message = FromPeer::Message { from, process, group, bytes: frame };
+                    to.shard.message(message).await
+                }
+            };
             tokio::select! {
-                sent = mailbox.send(said) => if sent.is_err() { continue },
+                _ = sending => {}
                 () = stop.cancelled() => return,
             }
         }

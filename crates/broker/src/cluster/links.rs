@@ -5,48 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flintmq_consensus::{Class, GroupId, Message, NodeId, Packet};
+use flintmq_consensus::{GroupId, NodeId, Packet};
 use flintmq_transport::{CertificateError, Frame, Lane, SendError, Transport, wire};
 
 /// The connections to all other nodes; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct PeerLinks {
-    node: NodeId,
     transport: Arc<Transport>,
 }
 
 impl PeerLinks {
-    pub(super) fn new(node: NodeId, transport: Transport) -> Self {
-        Self { node, transport: Arc::new(transport) }
-    }
-
-    /// Sends a message of a group's consensus.
-    pub(crate) fn send(&self, message: Message) {
-        let lane = match Class::of(&message.body) {
-            Class::Urgent => Lane::URGENT,
-            Class::Append => Lane::append(message.group.0),
-            Class::Bulk => Lane::BULK,
-        };
-        let to = message.to;
-        // What a beat tells is said by beats alone.
-        let packet = Packet {
-            from: self.node,
-            to,
-            from_incarnation: 0,
-            to_incarnation: 0,
-            number: 0,
-            contact: 0,
-            heard_contact: 0,
-            hears_you: false,
-            clocks: None,
-            unfit: flintmq_consensus::UnfitReasons::NONE,
-            messages: vec![message],
-        };
-        self.send_packet(&packet, lane);
+    pub(super) fn new(transport: Transport) -> Self {
+        Self { transport: Arc::new(transport) }
     }
 
     /// Sends a packet as it is.
-    pub(super) fn send_packet(&self, packet: &Packet, lane: Lane) {
+    pub(crate) fn send_packet(&self, packet: &Packet, lane: Lane) {
         match wire::encode(packet) {
             Ok(frame) => match self.transport.send(packet.to, lane, frame) {
                 // Nobody is there, or too much waits: consensus takes both for a loss. A member of

@@ -1,12 +1,19 @@
 //! Who lives, once for all groups: one beat per pair of nodes stands for all of them.
+//!
+//! A node whose shard does not get on is silent, so that the others take its leaderships over:
+//! whether the shard gets on it shows by answering a signal.
 
-use flintmq_consensus::{NodeCore, NodeEffect, NodeInput, NodeSettings, Packet};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use flintmq_consensus::{NodeCore, NodeEffect, NodeId, NodeInput, NodeSettings, Packet};
 use flintmq_transport::{Event, Lane};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{FromPeer, Mailboxes, PeerLinks};
-use crate::replica::{Alarm, CoreClock};
+use super::PeerLinks;
+use crate::host::{Alarm, CoreClock, ShardSender, Signal};
 
 /// Greets the others and tells all groups who can be reached.
 pub(super) struct Liveness {
@@ -14,17 +21,30 @@ pub(super) struct Liveness {
     core: NodeCore,
     links: PeerLinks,
     clock: CoreClock,
-    mailboxes: Mailboxes,
+    shard: ShardSender,
+    /// The nodes that can be reached, for those who ask.
+    reachable: watch::Sender<BTreeSet<NodeId>>,
+    /// How long the shard may take to answer.
+    watchdog: Duration,
+    /// Since when it has been asked, and its answer.
+    asked: Option<(Instant, oneshot::Receiver<()>)>,
+    stalled: bool,
 }
+
+/// How often the shard is asked whether it gets on.
+const WATCH: Duration = Duration::from_millis(100);
 
 impl Liveness {
     pub(super) fn new(
         settings: NodeSettings,
         links: PeerLinks,
         clock: CoreClock,
-        mailboxes: Mailboxes,
+        shard: ShardSender,
+        reachable: watch::Sender<BTreeSet<NodeId>>,
     ) -> Self {
-        Self { core: NodeCore::new(settings), links, clock, mailboxes }
+        let watchdog = settings.watchdog;
+        let core = NodeCore::new(settings);
+        Self { core, links, clock, shard, reachable, watchdog, asked: None, stalled: false }
     }
 
     /// Runs until stopped. `changes` tell of nodes that come and go.
@@ -36,23 +56,60 @@ impl Liveness {
         stop: CancellationToken,
     ) {
         let mut alarm = Alarm::new(self.clock);
+        let mut watch = tokio::time::interval(WATCH);
+        watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.flush().await;
+            self.flush();
             let input = tokio::select! {
                 Some(packet) = heard.recv() => NodeInput::Packet(packet),
                 Some(event) = events.recv() => match event {
                     Event::PeerUp { peer, .. } => NodeInput::Connected { peer },
                     Event::PeerDown { peer, .. } => NodeInput::Disconnected { peer },
                 },
-                Some(change) = changes.recv() => change,
+                Some(change) = changes.recv() => {
+                    if let NodeInput::RemovePeer { peer } = &change {
+                        self.shard.signal(Signal::PeerRemoved { peer: *peer });
+                    }
+                    change
+                }
                 () = alarm.ring(self.core.next_deadline()) => NodeInput::Tick,
+                _ = watch.tick() => match self.watch_shard() {
+                    Some(news) => news,
+                    None => continue,
+                },
                 () = stop.cancelled() => return,
             };
             self.core.step(self.clock.now(), input);
         }
     }
 
-    async fn flush(&mut self) {
+    /// Whether the shard got on since the last time, where that is news.
+    fn watch_shard(&mut self) -> Option<NodeInput> {
+        let answered = self.asked.as_mut().map(|(_, answer)| answer.try_recv().is_ok());
+        match (answered, &self.asked) {
+            (Some(false), Some((since, _))) => {
+                let stalled = since.elapsed() >= self.watchdog && !self.stalled;
+                self.stalled |= stalled;
+                if stalled {
+                    tracing::error!(
+                        "this node's groups do not get on, is its disk stalled? Others are to lead them"
+                    );
+                }
+                return stalled.then_some(NodeInput::Stalled);
+            }
+            _ => self.asked = None,
+        }
+        let (alive, answer) = oneshot::channel();
+        self.shard.signal(Signal::Alive(alive));
+        self.asked = Some((Instant::now(), answer));
+        if std::mem::take(&mut self.stalled) {
+            tracing::warn!("this node's groups get on again");
+            return Some(NodeInput::Resumed);
+        }
+        None
+    }
+
+    fn flush(&mut self) {
         let mut effects = Vec::new();
         self.core.flush(self.clock.now(), &mut effects);
         for effect in effects {
@@ -60,11 +117,11 @@ impl Liveness {
                 NodeEffect::Send { packet, .. } => self.links.send_packet(&packet, Lane::URGENT),
                 NodeEffect::PeerSuspected { peer } => {
                     tracing::warn!(peer = peer.0, "node cannot be reached");
-                    self.tell(|| FromPeer::Down { peer }).await;
+                    self.tell(peer, false, false);
                 }
                 NodeEffect::PeerTrusted { peer, restarted, .. } => {
                     tracing::info!(peer = peer.0, restarted, "node can be reached");
-                    self.tell(|| FromPeer::Up { peer, restarted }).await;
+                    self.tell(peer, true, restarted);
                 }
                 NodeEffect::PeerUnfit { .. } => {}
                 // It has no groups.
@@ -73,10 +130,15 @@ impl Liveness {
         }
     }
 
-    /// Waits for groups that are busy: none may miss it.
-    async fn tell(&self, what: impl Fn() -> FromPeer) {
-        for mailbox in self.mailboxes.values() {
-            let _task_gone = mailbox.send(what()).await;
-        }
+    fn tell(&self, peer: NodeId, up: bool, restarted: bool) {
+        let process = self.core.peer(peer).map_or(0, |state| state.incarnation);
+        self.shard.signal(Signal::Peer { peer, up, process, restarted });
+        self.reachable.send_modify(|reachable| {
+            if up {
+                reachable.insert(peer);
+            } else {
+                reachable.remove(&peer);
+            }
+        });
     }
 }

@@ -1,9 +1,9 @@
 //! The other nodes of the cluster: the way to them, what comes from them, and whether they live.
 //!
-//! One connection to each carries everything. `links` is the way out, used by the tasks of all
-//! groups; `arrivals` sorts what comes in by group; `liveness` greets the others and notices their
-//! silence, once for all groups. Who the others are is told by the configuration at first, and by
-//! the controller's roster from then on (`peers`, `admission`).
+//! One connection to each carries everything. `links` is the way out; `arrivals` sorts what comes in;
+//! `liveness` greets the others and notices their silence, once for all groups. Who the others are is
+//! told by the configuration at first, and by the cluster's membership from then on (`peers`,
+//! `admission`).
 
 mod admission;
 mod arrivals;
@@ -12,15 +12,14 @@ mod links;
 mod liveness;
 mod peers;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use flintmq_consensus::{GroupId, Message, NodeId, NodeSettings};
+use flintmq_consensus::{NodeId, NodeSettings};
 use flintmq_transport::{BindError, CertificateFiles, QuicSettings, Routes, Transport};
-use rustc_hash::FxHashMap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,53 +28,21 @@ pub(crate) use links::PeerLinks;
 
 use crate::config::TimingSection;
 use crate::controller::Controller;
-use crate::replica::CoreClock;
+use crate::host::{CoreClock, ShardSender};
 
 /// Batches of frames that may wait for one of the tasks that sort them.
 const BATCHES: usize = 256;
 
-/// Things that may wait for the task of one group. Messages of consensus beyond are dropped, and
-/// sent again; gateways wait.
-const MAILBOX: usize = 4096;
+/// Requests of other nodes' administration that may wait; then these nodes wait.
+const ADMINISTRATION: usize = 1024;
 
-/// What other nodes have for the task of a group.
-pub(crate) enum FromPeer {
-    /// A message of consensus.
-    Message(Box<Message>),
-    /// What the group's task on another node has to say, in its order.
-    Gateway {
-        /// Which node.
-        from: NodeId,
-        /// The bytes.
-        frame: Bytes,
-    },
-    /// The node can be reached.
-    Up {
-        /// Which.
-        peer: NodeId,
-        /// True when it is not the process that was there before.
-        restarted: bool,
-    },
-    /// The node cannot be reached.
-    Down {
-        /// Which.
-        peer: NodeId,
-    },
+/// A request of another node's administration, or its answer.
+pub(crate) struct FromAdministration {
+    /// Which node.
+    pub(crate) from: NodeId,
+    /// The bytes.
+    pub(crate) frame: Bytes,
 }
-
-/// Where a group's task hears of other nodes.
-pub(crate) type Mailbox = mpsc::Receiver<FromPeer>;
-
-/// The next thing that other nodes have for a group; for ever nothing in a cluster of one.
-pub(crate) async fn heard(mailbox: Option<&mut Mailbox>) -> Option<FromPeer> {
-    match mailbox {
-        Some(mailbox) => mailbox.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The ways to the tasks of all groups here.
-pub(crate) type Mailboxes = Arc<FxHashMap<GroupId, mpsc::Sender<FromPeer>>>;
 
 /// What the node needs to know of the cluster.
 pub(crate) struct ClusterSettings {
@@ -88,20 +55,6 @@ pub(crate) struct ClusterSettings {
     pub(crate) listen: SocketAddr,
     pub(crate) certificates: CertificateFiles,
     pub(crate) timing: TimingSection,
-}
-
-/// Makes the mailboxes of `groups` groups, numbered from the controller's on.
-pub(crate) fn mailboxes(
-    groups: impl Iterator<Item = GroupId>,
-) -> (Mailboxes, FxHashMap<GroupId, Mailbox>) {
-    let mut senders = FxHashMap::default();
-    let mut receivers = FxHashMap::default();
-    for group in groups {
-        let (sender, receiver) = mpsc::channel(MAILBOX);
-        senders.insert(group, sender);
-        receivers.insert(group, receiver);
-    }
-    (Arc::new(senders), receivers)
 }
 
 /// Connects to the others, now and whenever they can be reached, until `stop`. What arrives before
@@ -133,13 +86,13 @@ impl Cluster {
         let transport = Transport::bind(transport, quic, routes).await?;
         let mut liveness = NodeSettings::new(settings.node, settings.incarnation, names);
         settings.timing.apply(&mut liveness);
-        let links = PeerLinks::new(settings.node, transport);
+        let links = PeerLinks::new(transport);
         Ok(Self { links, inbound, liveness, clock })
     }
 
-    /// How the groups of the cluster elect and replicate.
-    pub(crate) fn group_settings(&self) -> flintmq_consensus::Settings {
-        (*self.liveness.group).clone()
+    /// How this node takes part in consensus.
+    pub(crate) fn node_settings(&self) -> NodeSettings {
+        self.liveness.clone()
     }
 
     /// Finds out whether the cluster is to be formed, see [`formation`].
@@ -160,24 +113,16 @@ impl Cluster {
         self.links.clone()
     }
 
-    /// Begins to hand out what arrives, and to connect to whom the controller names. Raises
-    /// `removed` when this node is no node of the cluster any more.
-    pub(crate) fn deliver(
-        self,
-        mailboxes: &Mailboxes,
-        formation: Formation,
-        controller: &Controller,
-        removed: &CancellationToken,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) {
+    /// Begins to hand out what arrives, and to connect to the nodes that the controller names.
+    pub(crate) fn deliver(self, formation: Formation, delivery: Delivery<'_>) {
         let Self { links, inbound, liveness, clock } = self;
+        let Delivery { shard, administration, reachable, controller, removed, tasks, stop } = delivery;
         let (changes, changed) = mpsc::channel(BATCHES);
         let peers = peers::PeerList {
             node: liveness.node,
             links: links.clone(),
             known: liveness.peers.iter().copied().collect(),
-            roster: controller.watch_roster(),
+            membership: controller.watch_membership(),
             liveness: changes,
             removed: removed.clone(),
             formation: formation.clone(),
@@ -188,15 +133,34 @@ impl Cluster {
         let formed = admission::Answering::new(formation, links.clone(), controller, removed);
         let flintmq_transport::Inbound { urgent, append, gateway, bulk, events } = inbound;
         let (beats, heard) = mpsc::channel(BATCHES);
-        tasks.spawn(arrivals::sort(urgent, Arc::clone(mailboxes), Some(beats), stop.clone()));
+        tasks.spawn(arrivals::sort(urgent, shard.clone(), Some(beats), stop.clone()));
         for messages in [append, bulk] {
-            tasks.spawn(arrivals::sort(messages, Arc::clone(mailboxes), None, stop.clone()));
+            tasks.spawn(arrivals::sort(messages, shard.clone(), None, stop.clone()));
         }
-        let gateway = arrivals::sort_gateway(gateway, Arc::clone(mailboxes), formed, stop.clone());
-        tasks.spawn(gateway);
-        let watching = liveness::Liveness::new(liveness, links, clock, Arc::clone(mailboxes));
+        let messages = arrivals::Messages { shard: shard.clone(), administration, formed };
+        tasks.spawn(arrivals::sort_messages(gateway, messages, stop.clone()));
+        let watching = liveness::Liveness::new(liveness, links, clock, shard, reachable);
         tasks.spawn(watching.run(heard, events, changed, stop.clone()));
     }
+}
+
+/// Where what arrives goes.
+pub(crate) struct Delivery<'a> {
+    pub(crate) shard: ShardSender,
+    pub(crate) administration: mpsc::Sender<FromAdministration>,
+    /// The nodes that can be reached, for those who ask.
+    pub(crate) reachable: watch::Sender<BTreeSet<NodeId>>,
+    pub(crate) controller: &'a Controller,
+    /// Raised when this node is no node of the cluster any more.
+    pub(crate) removed: &'a CancellationToken,
+    pub(crate) tasks: &'a TaskTracker,
+    pub(crate) stop: &'a CancellationToken,
+}
+
+/// The queue of what other nodes' administrations say.
+pub(crate) fn administration()
+-> (mpsc::Sender<FromAdministration>, mpsc::Receiver<FromAdministration>) {
+    mpsc::channel(ADMINISTRATION)
 }
 
 /// A node that was removed never starts again.

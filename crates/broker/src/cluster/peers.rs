@@ -1,4 +1,4 @@
-//! Connects to whom the roster names, and parts with whom it names no more.
+//! Connects to the nodes of the cluster's membership, and disconnects from those that were removed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
 use super::formation::{Formation, Word, tell};
-use crate::controller::{NodeState, Roster};
+use crate::controller::{ClusterMembership, NodeState};
 
 /// How long a node that was removed has to hear of it before its connection is closed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Keeps connections and the watch over lives as the roster says.
+/// Keeps connections and the watch over lives as the membership says.
 pub(super) struct PeerList {
     pub(super) node: NodeId,
     pub(super) links: PeerLinks,
-    /// Those that are connected to. Addresses of the configuration go before those of the roster.
+    /// Those that are connected to. Addresses of the configuration go before those of the membership.
     pub(super) known: BTreeSet<NodeId>,
-    pub(super) roster: watch::Receiver<Arc<Roster>>,
+    pub(super) membership: watch::Receiver<Arc<ClusterMembership>>,
     pub(super) liveness: mpsc::Sender<NodeInput>,
     /// Raised when this node was removed.
     pub(super) removed: CancellationToken,
@@ -33,29 +33,29 @@ impl PeerList {
     /// Follows the roster until stopped.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let at_first = std::mem::take(&mut self.formation.nodes);
-        if !self.roster.borrow().is_known() {
+        if !self.membership.borrow().is_known() {
             for (id, address) in &at_first {
                 self.meet(NodeId(*id), address).await;
             }
         }
         loop {
-            let roster = Arc::clone(&self.roster.borrow_and_update());
-            self.follow(&roster).await;
+            let membership = Arc::clone(&self.membership.borrow_and_update());
+            self.follow(&membership).await;
             tokio::select! {
-                changed = self.roster.changed() => if changed.is_err() { return },
+                changed = self.membership.changed() => if changed.is_err() { return },
                 () = stop.cancelled() => return,
             }
         }
     }
 
-    async fn follow(&mut self, roster: &Roster) {
+    async fn follow(&mut self, membership: &ClusterMembership) {
         let is_removed =
-            |id: NodeId| roster.node(id.0).is_some_and(|node| node.state == NodeState::Removed);
+            |id: NodeId| membership.node(id.0).is_some_and(|node| node.state == NodeState::Removed);
         if is_removed(self.node) {
             self.removed.cancel();
             return;
         }
-        for node in roster.nodes().filter(|node| node.state != NodeState::Removed) {
+        for node in membership.nodes().filter(|node| node.state != NodeState::Removed) {
             self.meet(NodeId(node.id), &node.peers).await;
         }
         let removed: Vec<NodeId> =

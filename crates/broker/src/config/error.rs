@@ -1,7 +1,7 @@
 //! Errors of the configuration, and where in the file (or among the flags) each key was set.
 
 use super::check::Problem;
-use super::wording::reworded;
+use flintmq_controller::domain::wording::reworded;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;

@@ -29,7 +29,6 @@ mod sections;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
-pub(crate) mod wording;
 
 pub use check::Problem;
 pub use cluster::{BootstrapSection, ClusterConfig, ClusterNode, PeersSection, TimingSection};

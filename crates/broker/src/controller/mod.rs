@@ -1,82 +1,49 @@
-//! The controller: which domains there are, which queue lives where and which nodes hold what,
-//! replicated in a group of its own.
+//! The controller as the rest of the node sees it: which domains there are, which queue lives where
+//! and which nodes hold what. The metadata and their machine are in `flintmq_controller`.
+//!
+//! What is refused here is refused because of this node's own copy of the metadata, which may be
+//! older than what a client has seen through another node. So a refusal is only given after the
+//! copy has caught up.
 
-mod metadata;
-mod placement;
-mod planning;
-mod roster;
-mod task;
+mod first_nodes;
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
-use flintmq_consensus::NodeId;
-use tokio::sync::{mpsc, oneshot, watch};
+use arc_swap::Guard;
+use flintmq_controller::{ChangeError, PlanningSettings, Refusal};
+use tokio::sync::watch;
 
 use crate::config::UndefinedDomain;
 use crate::domain::DomainDefinition;
-use crate::replica::ReplicaStatus;
-pub(crate) use metadata::{DomainRecord, Metadata, MetadataCommand, QueuePlace, UnreadableRecord};
-pub(crate) use planning::{Planning, first_nodes};
-#[cfg(test)]
-pub(crate) use roster::tests::roster_of;
-pub(crate) use roster::{NodeRecord, NodeState, Place, Roster, RosterCommand};
-pub(crate) use task::{Change, ControllerParts, ControllerTask};
+use crate::host::ControllerHandle;
+pub(crate) use first_nodes::first_nodes;
+pub(crate) use flintmq_controller::{
+    ClusterMembership, DomainRecord, MembershipCommand, Metadata, MetadataCommand, NodeRecord,
+    NodeState, PutCondition, QueuePlace,
+};
+use flintmq_shard::ReplicaStatus;
 
 /// Why the controller did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ControllerError {
-    /// The domain is not defined.
-    #[error("the domain is not defined: create it with `flintmq admin domain create`, domain={0}")]
-    UnknownDomain(String),
-    /// A domain of that name exists.
-    #[error("the domain is defined already: use `flintmq admin domain update`, domain={0}")]
-    DomainExists(String),
-    /// Queues of the domain exist.
-    #[error("the domain has queues: delete them first, domain={domain} queues={queues}")]
-    DomainInUse {
-        /// The domain.
-        domain: String,
-        /// How many queues it has.
-        queues: usize,
-    },
+    /// It does not fit what there is.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The definition is wrong, or changes what cannot change.
     #[error("{0}")]
     Definition(String),
-    /// The domain's `maxQueues` is reached.
-    #[error(
-        "the domain's limit of queues is reached: delete unused queues or raise maxQueues, domain={domain} limit={limit}"
-    )]
-    TooManyQueues {
-        /// The domain.
-        domain: String,
-        /// Its limit.
-        limit: u32,
-    },
-    /// The node's `limits.max_queues` is reached.
-    #[error(
-        "this node's limit of queues is reached: delete unused queues or raise limits.max_queues, limit={0}"
-    )]
-    NodeFull(u32),
     /// There is no leader, or too much is under way.
-    #[error("the controller is not ready: try again")]
-    NotReady,
+    #[error("{0}")]
+    NotReady(String),
     /// The node is stopping.
     #[error("the node is stopping: connect to another node")]
     Stopping,
-    /// A command cannot be written down.
-    #[error("the change cannot be encoded: {0}")]
-    Encoding(String),
 }
 
 /// Access to the metadata; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Controller {
-    metadata: Arc<RwLock<Metadata>>,
-    status: watch::Receiver<ReplicaStatus>,
-    changes: mpsc::Sender<Change>,
-    roster: watch::Receiver<Arc<Roster>>,
-    in_reach: watch::Receiver<BTreeSet<NodeId>>,
+    handle: ControllerHandle,
     policy: Policy,
 }
 
@@ -89,31 +56,19 @@ pub(crate) struct Policy {
 }
 
 impl Controller {
-    /// A handle to the task that receives `changes`.
-    pub(crate) fn new(
-        metadata: Arc<RwLock<Metadata>>,
-        status: watch::Receiver<ReplicaStatus>,
-        changes: mpsc::Sender<Change>,
-        roster: watch::Receiver<Arc<Roster>>,
-        in_reach: watch::Receiver<BTreeSet<NodeId>>,
-        policy: Policy,
-    ) -> Self {
-        Self { metadata, status, changes, roster, in_reach, policy }
+    /// The controller behind this handle.
+    pub(crate) fn new(handle: ControllerHandle, policy: Policy) -> Self {
+        Self { handle, policy }
     }
 
-    /// Whether a node can be reached from here: this one, or another one that is up.
-    pub(crate) fn reaches(&self, node: u32) -> bool {
-        self.in_reach.borrow().contains(&NodeId(node))
+    /// The nodes and what they hold, as applied here.
+    pub(crate) fn membership(&self) -> Arc<ClusterMembership> {
+        Arc::clone(&self.handle.membership().borrow())
     }
 
-    /// The nodes and places as applied here.
-    pub(crate) fn roster(&self) -> Arc<Roster> {
-        Arc::clone(&self.roster.borrow())
-    }
-
-    /// The nodes and places, to wait for.
-    pub(crate) fn watch_roster(&self) -> watch::Receiver<Arc<Roster>> {
-        self.roster.clone()
+    /// The nodes and what they hold, to wait for.
+    pub(crate) fn watch_membership(&self) -> watch::Receiver<Arc<ClusterMembership>> {
+        self.handle.membership()
     }
 
     /// How many partitions the cluster has.
@@ -121,33 +76,50 @@ impl Controller {
         self.policy.partitions
     }
 
-    /// Changes the nodes or places, and waits until that is decided and applied here. A change
-    /// that does not fit does nothing: look at [`Self::roster`].
+    /// Plans with this while the node leads the controller.
+    pub(crate) fn plan(&self, settings: PlanningSettings) {
+        self.handle.plan(settings);
+    }
+
+    /// Changes the nodes or what they hold, and waits until that is committed and applied here.
     ///
     /// # Errors
     /// As [`Self::change`].
-    pub(crate) async fn change_roster(&self, change: RosterCommand) -> Result<(), ControllerError> {
-        self.change(vec![MetadataCommand::Roster { change }]).await
+    pub(crate) async fn change_membership(
+        &self,
+        change: MembershipCommand,
+    ) -> Result<(), ControllerError> {
+        self.change(vec![MetadataCommand::Membership { change }]).await
     }
 
-    /// The metadata as applied here. Hold it briefly.
-    pub(crate) fn metadata(&self) -> RwLockReadGuard<'_, Metadata> {
-        self.metadata.read().unwrap_or_else(PoisonError::into_inner)
+    /// The metadata as applied here.
+    pub(crate) fn metadata(&self) -> Guard<Arc<Metadata>> {
+        self.handle.metadata()
+    }
+
+    /// Waits until this node's metadata are as new as anything that a client may have seen at
+    /// another node. To be called before something is refused because of them.
+    ///
+    /// # Errors
+    /// The controller has no leader in reach, or the node is stopping.
+    pub(crate) async fn catch_up(&self) -> Result<(), ControllerError> {
+        let caught_up = self.handle.catch_up().await.ok_or(ControllerError::Stopping)?;
+        caught_up.map_err(|error| ControllerError::NotReady(error.to_string()))
     }
 
     /// Waits until this node leads the group. False when its task has ended.
     pub(crate) async fn leads(&self) -> bool {
-        self.status.clone().wait_for(|status| status.serving).await.is_ok()
+        self.handle.status().wait_for(|status| status.serving).await.is_ok()
     }
 
     /// State of the group's replica, to wait for.
     pub(crate) fn watch(&self) -> watch::Receiver<ReplicaStatus> {
-        self.status.clone()
+        self.handle.status()
     }
 
     /// State of the group's replica.
     pub(crate) fn status(&self) -> ReplicaStatus {
-        *self.status.borrow()
+        *self.handle.status().borrow()
     }
 
     /// Where the queue lives, with its domain's definition; both are made when they do not exist
@@ -163,10 +135,10 @@ impl Controller {
         if let Some(found) = self.lookup(uri) {
             return Ok(found);
         }
-        let commands = self.commands_for_new_queue(uri, domain)?;
-        self.change(commands).await?;
+        self.change(self.commands_for_new_queue(uri, domain)?).await?;
         // Another open may have won the race, or an administrator may have removed it again.
-        self.lookup(uri).ok_or(ControllerError::NotReady)
+        let again = || ControllerError::NotReady("the queue was removed meanwhile: try again".into());
+        self.lookup(uri).ok_or_else(again)
     }
 
     /// Where an existing queue lives, with its domain's definition.
@@ -175,6 +147,22 @@ impl Controller {
         let place = metadata.queue(uri)?;
         let domain = metadata.domain(&place.domain)?;
         Some((place.clone(), domain.clone()))
+    }
+
+    /// As [`Self::lookup`]; a queue that is not known here is looked for once more when this node
+    /// has caught up.
+    ///
+    /// # Errors
+    /// As [`Self::catch_up`].
+    pub(crate) async fn find(
+        &self,
+        uri: &str,
+    ) -> Result<Option<(QueuePlace, DomainRecord)>, ControllerError> {
+        if let Some(found) = self.lookup(uri) {
+            return Ok(Some(found));
+        }
+        self.catch_up().await?;
+        Ok(self.lookup(uri))
     }
 
     /// Forgets a queue whose messages are gone.
@@ -194,10 +182,7 @@ impl Controller {
         definition: DomainDefinition,
     ) -> Result<(), ControllerError> {
         check(&definition)?;
-        if self.metadata().domain(&definition.name).is_some() {
-            return Err(ControllerError::DomainExists(definition.name));
-        }
-        self.put(definition).await
+        self.put(definition, PutCondition::New).await
     }
 
     /// Defines the domains that a new cluster starts with: all of them or, after a crash, none.
@@ -209,7 +194,10 @@ impl Controller {
         definitions: Vec<DomainDefinition>,
     ) -> Result<(), ControllerError> {
         definitions.iter().try_for_each(check)?;
-        let put = |definition| MetadataCommand::PutDomain { definition: Box::new(definition) };
+        let put = |definition| MetadataCommand::PutDomain {
+            definition: Box::new(definition),
+            when: PutCondition::Always,
+        };
         self.change(definitions.into_iter().map(put).collect()).await
     }
 
@@ -222,17 +210,7 @@ impl Controller {
         definition: DomainDefinition,
     ) -> Result<(), ControllerError> {
         check(&definition)?;
-        {
-            let metadata = self.metadata();
-            let present = metadata
-                .domain(&definition.name)
-                .ok_or_else(|| ControllerError::UnknownDomain(definition.name.clone()))?;
-            present
-                .definition
-                .check_update(&definition)
-                .map_err(|error| ControllerError::Definition(error.to_string()))?;
-        }
-        self.put(definition).await
+        self.put(definition, PutCondition::Update).await
     }
 
     /// Removes a domain that has no queues.
@@ -240,31 +218,22 @@ impl Controller {
     /// # Errors
     /// It does not exist or has queues.
     pub(crate) async fn remove_domain(&self, name: &str) -> Result<(), ControllerError> {
-        {
-            let metadata = self.metadata();
-            if metadata.domain(name).is_none() {
-                return Err(ControllerError::UnknownDomain(name.to_owned()));
-            }
-            let queues = metadata.queues_of(name);
-            if queues > 0 {
-                return Err(ControllerError::DomainInUse { domain: name.to_owned(), queues });
-            }
-        }
-        self.change(vec![MetadataCommand::RemoveDomain { name: name.to_owned() }]).await
+        self.change(vec![MetadataCommand::RemoveDomain { name: name.to_owned(), only_unused: true }]).await
     }
 
-    /// Makes a change and waits until it is decided and applied here.
+    /// Makes a change and waits until it is committed and applied here.
     ///
     /// # Errors
-    /// The controller is not ready, or the node is stopping.
+    /// It does not fit, the controller is not ready, or the node is stopping.
     pub(crate) async fn change(
         &self,
         commands: Vec<MetadataCommand>,
     ) -> Result<(), ControllerError> {
-        let (done, answer) = oneshot::channel();
-        let sent = self.changes.send(Change { commands, done }).await;
-        sent.map_err(|_| ControllerError::Stopping)?;
-        answer.await.map_err(|_| ControllerError::Stopping)?
+        match self.handle.change(commands).await.ok_or(ControllerError::Stopping)? {
+            Ok(()) => Ok(()),
+            Err(ChangeError::Refused(refusal)) => Err(refusal.into()),
+            Err(error) => Err(ControllerError::NotReady(error.to_string())),
+        }
     }
 
     fn commands_for_new_queue(
@@ -274,34 +243,29 @@ impl Controller {
     ) -> Result<Vec<MetadataCommand>, ControllerError> {
         let metadata = self.metadata();
         let mut commands = Vec::new();
-        let max_queues = match metadata.domain(domain) {
-            Some(record) => record.definition.max_queues,
-            None if self.policy.undefined == UndefinedDomain::Create => {
-                let definition = DomainDefinition::default_template(domain)
-                    .map_err(|error| ControllerError::Definition(error.to_string()))?;
-                let limit = definition.max_queues;
-                commands.push(MetadataCommand::PutDomain { definition: Box::new(definition) });
-                limit
-            }
-            None => return Err(ControllerError::UnknownDomain(domain.to_owned())),
-        };
-        if max_queues > 0 && metadata.queues_of(domain) >= max_queues as usize {
-            let domain = domain.to_owned();
-            return Err(ControllerError::TooManyQueues { domain, limit: max_queues });
+        if metadata.domain(domain).is_none() && self.policy.undefined == UndefinedDomain::Create {
+            let definition = DomainDefinition::default_template(domain)
+                .map_err(|error| ControllerError::Definition(error.to_string()))?;
+            let (definition, when) = (Box::new(definition), PutCondition::IfMissing);
+            commands.push(MetadataCommand::PutDomain { definition, when });
         }
-        if metadata.queue_count() >= self.policy.max_queues as usize {
-            return Err(ControllerError::NodeFull(self.policy.max_queues));
-        }
+        // Whether there is room is decided when the change is applied.
         commands.push(MetadataCommand::AssignQueue {
             uri: uri.to_owned(),
             domain: domain.to_owned(),
             partition: metadata.emptiest_partition(self.policy.partitions),
+            max_queues: Some(self.policy.max_queues),
         });
         Ok(commands)
     }
 
-    async fn put(&self, definition: DomainDefinition) -> Result<(), ControllerError> {
-        self.change(vec![MetadataCommand::PutDomain { definition: Box::new(definition) }]).await
+    async fn put(
+        &self,
+        definition: DomainDefinition,
+        when: PutCondition,
+    ) -> Result<(), ControllerError> {
+        let definition = Box::new(definition);
+        self.change(vec![MetadataCommand::PutDomain { definition, when }]).await
     }
 }
 

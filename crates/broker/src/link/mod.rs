@@ -7,12 +7,14 @@ mod outbox;
 use bytes::{Bytes, BytesMut};
 use flintmq_protocol::control::{ControlChoice, ControlMessage, Encoding, Status, StatusCategory};
 
+use std::sync::OnceLock;
+
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use flintmq_partition::SessionId;
 pub(crate) use in_flight::{InFlight, NodeInFlight, Partial};
 pub(crate) use outbox::Outbox;
 
-/// A session of this process; never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct SessionId(pub(crate) u64);
 
 /// What partitions know of a session: how to answer it.
 pub(crate) struct SessionLink {
@@ -22,9 +24,29 @@ pub(crate) struct SessionLink {
     pub(crate) encoding: Encoding,
     /// False for old clients, which must be given properties in the old layout.
     pub(crate) reads_extended_properties: bool,
+    pub(crate) ending: Ending,
+}
+
+/// A session that is to end because of what became of its queues.
+#[derive(Default)]
+pub(crate) struct Ending {
+    reason: OnceLock<&'static str>,
+    raised: CancellationToken,
 }
 
 impl SessionLink {
+    /// Ends the session's connection: its client comes back and opens its queues again.
+    pub(crate) fn end(&self, reason: &'static str) {
+        let _ended_before = self.ending.reason.set(reason);
+        self.ending.raised.cancel();
+    }
+
+    /// Waits until the session is to end, and tells why.
+    pub(crate) async fn ended(&self) -> &'static str {
+        self.ending.raised.cancelled().await;
+        self.ending.reason.get().copied().unwrap_or("a queue that it has open is gone")
+    }
+
     /// Queues the answer to a request.
     pub(crate) fn respond(&self, request_id: Option<i32>, choice: ControlChoice) {
         self.outbox.push(self.encode(request_id, choice));

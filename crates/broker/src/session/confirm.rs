@@ -1,12 +1,12 @@
 //! CONFIRM events: sorted by partition. There is no answer to a confirmation, and unknown ones are
 //! ignored (protocol: data events, section 8).
 
+use flintmq_partition::Confirm;
 use flintmq_protocol::confirm::ConfirmMessages;
 use flintmq_protocol::event::Event;
 use flintmq_protocol::malformed::MalformedEvent;
 
 use super::handles::Handles;
-use crate::partition::Confirm;
 
 /// Confirmations on their way to their partitions.
 pub(crate) struct Confirmer {

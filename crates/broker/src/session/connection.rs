@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use flintmq_partition::{Publish, Request};
 use flintmq_protocol::control::ControlChoice;
 use flintmq_protocol::event::{Event, EventType, Frame, HEARTBEAT_REQUEST, HEARTBEAT_RESPONSE};
 use flintmq_protocol::frame::{FrameDecoder, FrameError};
 use metrics::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,14 +18,15 @@ use tokio_util::sync::CancellationToken;
 use super::confirm::Confirmer;
 use super::context::SessionContext;
 use super::control::Next;
+use super::directory::{ClientInfo, Listed};
 use super::handles::Handles;
 use super::negotiation::{self, BrokerIdentity, Negotiated, Step};
 use super::opening::Opened;
 use super::publish::{GuidSource, Publisher};
 use super::read_room::ReadRoom;
-use super::{SessionMetrics, writer};
-use crate::link::{InFlight, Outbox, Partial, SessionId, SessionLink};
-use crate::partition::{Publish, Request, SessionEnded};
+use super::socket::SplitSocket;
+use super::{SessionMetrics, farewell, writer};
+use crate::link::{Ending, InFlight, Outbox, Partial, SessionId, SessionLink};
 
 /// PUTs collected before they are handed on although more of the same read are left.
 const FLUSH_BYTES: usize = 1 << 20;
@@ -39,6 +40,7 @@ pub(crate) struct Session {
     publisher: Publisher,
     confirmer: Confirmer,
     answers_heartbeats: bool,
+    pub(crate) listed: Listed,
 }
 
 /// Why a session ended.
@@ -109,7 +111,7 @@ where
 }
 
 async fn serve<R, W>(
-    inbound: Inbound<R>,
+    mut inbound: Inbound<R>,
     writer: W,
     peer: SocketAddr,
     negotiated: Negotiated,
@@ -128,21 +130,29 @@ async fn serve<R, W>(
         ),
         encoding: negotiated.encoding,
         reads_extended_properties: negotiated.reads_extended_properties,
+        ending: Ending::default(),
     });
+    context.sessions.insert(&link);
+    let client = ClientInfo::new(&negotiated.identity);
     tracing::info!(
         session = id.0, %peer,
-        process = negotiated.identity.process_name,
-        pid = negotiated.identity.pid,
-        language = ?negotiated.identity.sdk_language,
+        process = client.process,
+        pid = client.pid,
+        host = client.host,
+        language = client.language,
+        version = client.version,
+        user_agent = client.user_agent,
         "session up"
     );
     let metrics = context.metrics.session_up();
+    let listed = context.directory().enter(id, peer, client);
     let broken = CancellationToken::new();
     let sent = context.metrics.sent_bytes.clone();
     let writing =
         tokio::spawn(write(writer, Arc::clone(&link), broken.clone(), stall(&context), sent));
     let partitions = context.partition_count();
     let guids = GuidSource::new(negotiated.makes_guids, unique_client_id(context.boot, id));
+    let closing = context.closing.clone();
     let mut session = Session {
         link,
         handles: Handles::default(),
@@ -151,15 +161,25 @@ async fn serve<R, W>(
         confirmer: Confirmer::new(partitions),
         answers_heartbeats: negotiated.answers_heartbeats,
         context,
+        listed,
     };
-    let end = session.read(inbound, &broken).await;
+    let end = session.read(&mut inbound, &broken).await;
+    let client_closes = matches!(end, End::Disconnect { .. });
     session.finish(end, peer).await;
-    let _writer_panicked = writing.await;
-    drop(metrics);
+    // None of a client that cannot be written to.
+    let writer = writing.await.ok().flatten();
+    drop((session, metrics));
+    let Some(mut writer) = writer else { return };
+    let Inbound { socket, .. } = inbound;
+    if client_closes {
+        farewell::client_closes(socket, &closing).await;
+    }
+    // A client that reads nothing has no room for TLS's own goodbye.
+    let _late = tokio::time::timeout(farewell::PATIENCE, writer.shutdown()).await;
 }
 
 impl Session {
-    async fn read<R>(&mut self, mut inbound: Inbound<R>, broken: &CancellationToken) -> End
+    async fn read<R>(&mut self, inbound: &mut Inbound<R>, broken: &CancellationToken) -> End
     where
         R: AsyncRead + Unpin,
     {
@@ -170,7 +190,7 @@ impl Session {
         let mut silence = tokio::time::interval(interval);
         let closing = self.context.closing.clone();
         // What came along with the negotiation.
-        if let Some(end) = self.take_events(&mut inbound).await {
+        if let Some(end) = self.take_events(inbound).await {
             return end;
         }
         loop {
@@ -186,6 +206,7 @@ impl Session {
                 biased;
                 () = broken.cancelled() => return End::Lost("the connection cannot be written to".into()),
                 () = closing.cancelled() => return End::BrokerStops,
+                reason = link.ended() => return End::Lost(reason.to_owned()),
                 Some(opened) = self.opening.join_next(), if !self.opening.is_empty() => {
                     if let Ok(opened) = opened {
                         self.finish_open(opened);
@@ -199,7 +220,7 @@ impl Session {
                     }
                     heard = Instant::now();
                     asked = false;
-                    if let Some(end) = self.take_events(&mut inbound).await {
+                    if let Some(end) = self.take_events(inbound).await {
                         return end;
                     }
                     if !partial.set(inbound.buffer.len()) {
@@ -304,7 +325,7 @@ impl Session {
         let (bytes, batches) = self.publisher.drain();
         self.link.in_flight.add(bytes);
         for (partition, puts) in batches {
-            let publish = Publish { session: Arc::clone(&self.link), puts };
+            let publish = Publish { session: self.link.id, puts };
             self.context.send(partition, Request::Publish(publish)).await;
         }
         for (partition, confirms) in self.confirmer.drain() {
@@ -345,16 +366,16 @@ impl Session {
     /// answered.
     async fn end_in_partitions(&self, lost: bool) {
         let mut endings = Vec::new();
-        for partition in 1..=self.context.partition_count() {
-            let (done, ended) = oneshot::channel();
-            let ending = SessionEnded { session: self.link.id, lost, done: Some(done) };
-            self.context.send(partition, Request::SessionEnded(ending)).await;
-            endings.push(ended);
+        for number in 1..=self.context.partition_count() {
+            if let Some(partition) = self.context.partition(number) {
+                endings.push(partition.end_session(self.link.id, lost).await);
+            }
         }
         for ended in endings {
             // An error means that the partition is gone, and with it the handles.
             let _ = ended.await;
         }
+        self.context.sessions.remove(self.link.id);
     }
 }
 
@@ -395,20 +416,24 @@ where
     }
 }
 
+/// Writes until the outbox is closed, and gives the socket back if everything was written.
 async fn write<W>(
-    socket: W,
+    mut socket: W,
     link: Arc<SessionLink>,
     broken: CancellationToken,
     stall: Duration,
     sent: Counter,
-) where
+) -> Option<W>
+where
     W: AsyncWrite + Unpin,
 {
-    if let Err(error) = writer::run(socket, &link.outbox, stall, &sent).await {
+    let written = writer::run(&mut socket, &link.outbox, stall, &sent).await;
+    if let Err(error) = &written {
         tracing::info!(session = link.id.0, %error, "connection closed: writing failed");
         link.outbox.close();
     }
     broken.cancel();
+    written.is_ok().then_some(socket)
 }
 
 /// How long a client may leave bytes untaken: twice what it may be silent, and never for ever.
@@ -428,27 +453,4 @@ fn unique_client_id(boot: u32, id: SessionId) -> [u8; 6] {
 
 fn usize_of(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-/// A socket that can be read and written by two tasks.
-pub(crate) trait SplitSocket: Send + 'static {
-    type Reader: AsyncRead + Unpin + Send + 'static;
-    type Writer: AsyncWrite + Unpin + Send + 'static;
-    fn split_socket(self) -> (Self::Reader, Self::Writer);
-}
-
-impl SplitSocket for tokio::net::TcpStream {
-    type Reader = tokio::net::tcp::OwnedReadHalf;
-    type Writer = tokio::net::tcp::OwnedWriteHalf;
-    fn split_socket(self) -> (Self::Reader, Self::Writer) {
-        self.into_split()
-    }
-}
-
-impl SplitSocket for tokio_rustls::server::TlsStream<tokio::net::TcpStream> {
-    type Reader = tokio::io::ReadHalf<Self>;
-    type Writer = tokio::io::WriteHalf<Self>;
-    fn split_socket(self) -> (Self::Reader, Self::Writer) {
-        tokio::io::split(self)
-    }
 }

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use flintmq_partition::{Close, Request};
 use flintmq_queue::HandleId;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::counted::SessionMetrics;
+use super::directory::SessionDirectory;
 use super::negotiation::BrokerIdentity;
 use crate::config::LimitsSection;
 use crate::controller::Controller;
 use crate::link::{NodeInFlight, SessionId, SessionLink};
-use crate::partition::{Close, PartitionHandle, Request, partition_of};
+use crate::host::{PartitionHandle, SessionTable, partition_of};
 
 /// What all sessions of the node share.
 pub(crate) struct SessionContext {
@@ -22,6 +24,7 @@ pub(crate) struct SessionContext {
     pub(super) broker: BrokerIdentity,
     controller: Controller,
     partitions: Vec<PartitionHandle>,
+    pub(super) sessions: Arc<SessionTable>,
     /// Unique for this process of this node; part of the GUIDs that the broker makes.
     pub(super) boot: u32,
     tasks: TaskTracker,
@@ -31,6 +34,7 @@ pub(crate) struct SessionContext {
     next_session: AtomicU64,
     next_handle: AtomicU64,
     pub(super) metrics: SessionMetrics,
+    directory: Arc<SessionDirectory>,
 }
 
 impl SessionContext {
@@ -39,6 +43,7 @@ impl SessionContext {
         broker: BrokerIdentity,
         controller: Controller,
         partitions: Vec<PartitionHandle>,
+        sessions: Arc<SessionTable>,
         boot: u32,
         closing: CancellationToken,
     ) -> Self {
@@ -49,6 +54,7 @@ impl SessionContext {
             broker,
             controller,
             partitions,
+            sessions,
             boot,
             tasks: TaskTracker::new(),
             closing,
@@ -57,6 +63,7 @@ impl SessionContext {
             // Gateways hand them on: no two nodes may give the same.
             next_handle: AtomicU64::new(first_handle),
             metrics: SessionMetrics::new(),
+            directory: Arc::default(),
         }
     }
 
@@ -67,6 +74,11 @@ impl SessionContext {
     /// What all clients together have under way.
     pub(super) fn in_flight(&self) -> &Arc<NodeInFlight> {
         &self.in_flight
+    }
+
+    /// Who is connected.
+    pub(crate) fn directory(&self) -> &Arc<SessionDirectory> {
+        &self.directory
     }
 
     /// The tasks of all connections; waited for at a stop.
@@ -91,10 +103,15 @@ impl SessionContext {
         HandleId(self.next_handle.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// The way to a partition, by its number.
+    pub(super) fn partition(&self, number: u32) -> Option<&PartitionHandle> {
+        partition_of(&self.partitions, number)
+    }
+
     /// Hands a request to a partition, waiting while it is busy. A partition that is gone means
     /// that the node is stopping; what was asked for is then answered by the end of the session.
     pub(crate) async fn send(&self, partition: u32, request: Request) {
-        if let Some(handle) = partition_of(&self.partitions, partition) {
+        if let Some(handle) = self.partition(partition) {
             handle.send(request).await;
         }
     }
@@ -102,12 +119,11 @@ impl SessionContext {
     /// Closes a handle that the client never heard of.
     pub(crate) async fn close_quietly(
         &self,
-        link: &Arc<SessionLink>,
+        link: &SessionLink,
         partition: u32,
         handle: HandleId,
     ) {
-        let close =
-            Close { session: Arc::clone(link), handles: vec![handle], response: Bytes::new() };
+        let close = Close { session: link.id, handles: vec![handle], response: Bytes::new() };
         self.send(partition, Request::Close(Box::new(close))).await;
     }
 }

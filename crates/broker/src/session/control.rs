@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use flintmq_partition::{Close, Configure, Request};
 use flintmq_protocol::control::{
     CloseQueue, ConfigureQueueStream, ConfigureQueueStreamResponse, ConfigureStream,
     ConfigureStreamResponse, ControlChoice, ControlError, ControlMessage, NO_PRIORITY,
@@ -12,7 +13,6 @@ use flintmq_queue::{Filter, HandleId, Subscription};
 
 use super::connection::Session;
 use super::opening::{OpenPlan, Opened, Refusal};
-use crate::partition::{Close, Configure, Request};
 
 /// Opens that one session may have under way; one more waits for its turn.
 const MAX_OPENS_UNDER_WAY: usize = 256;
@@ -78,6 +78,7 @@ impl Session {
         match result {
             Ok(parts) => {
                 self.handles.add(plan.queue_id, parts.queue, plan.sub_id, parts.sub_stream);
+                self.listed.set_handles(self.handles.count());
                 self.link
                     .respond(plan.request_id, ControlChoice::OpenQueueResponse(parts.response));
             }
@@ -183,7 +184,7 @@ impl Session {
         response: ControlChoice,
     ) {
         let configure = Configure {
-            session: Arc::clone(&self.link),
+            session: self.link.id,
             handle,
             subscriptions,
             response: self.link.encode(request_id, response),
@@ -205,8 +206,9 @@ impl Session {
             parameters.write_count > 0,
         );
         let (partition, handles) = closed.ok_or_else(no_such_queue)?;
+        self.listed.set_handles(self.handles.count());
         let close = Close {
-            session: Arc::clone(&self.link),
+            session: self.link.id,
             handles,
             response: self.link.encode(request_id, ControlChoice::CloseQueueResponse),
         };

@@ -40,6 +40,12 @@ impl Handles {
         self.queues.get(&queue_id)
     }
 
+    /// How many handles there are: readers and writers of all queues.
+    pub(crate) fn count(&self) -> usize {
+        let streams = self.queues.values().flat_map(|queue| queue.sub_streams.values());
+        streams.map(|s| usize::from(s.reader.is_some()) + usize::from(s.writer.is_some())).sum()
+    }
+
     /// True when the qId stands for another queue.
     pub(crate) fn belongs_to_other(&self, queue_id: u32, uri: &str) -> bool {
         self.queues.get(&queue_id).is_some_and(|queue| queue.uri != uri)
@@ -161,8 +167,9 @@ mod tests {
         handles.add(3, opened("bmq://d/q"), 0, stream(Some(1), None));
         handles.add(3, opened("bmq://d/q"), 0, stream(None, Some(2)));
         assert_eq!(handles.writer(3), Some((4, QueueId(9), HandleId(2))));
+        assert_eq!(handles.count(), 2);
         assert_eq!(handles.close(3, 0, true, false), Some((4, vec![HandleId(1)])));
-        assert_eq!(handles.reader(3, 0), None);
+        assert_eq!((handles.reader(3, 0), handles.count()), (None, 1));
         assert!(handles.queue(3).is_some());
         assert_eq!(handles.close(3, 0, false, true), Some((4, vec![HandleId(2)])));
         assert!(handles.queue(3).is_none());

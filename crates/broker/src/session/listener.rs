@@ -1,6 +1,8 @@
 //! Accepts clients' connections: bounded in number, each in a task of its own, TLS where the
 //! listener says so.
 
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,15 +37,43 @@ pub struct ListenError {
 }
 
 impl Listener {
-    /// Binds the address. `tls` must be there for a `tls://` address.
+    /// Binds each address that the URL's host stands for: `localhost` is 127.0.0.1 and ::1. `tls`
+    /// must be there for a `tls://` address.
+    ///
+    /// # Errors
+    /// An address is in use, or there is none that this machine has.
     pub(crate) async fn bind(
         url: &ListenUrl,
         tls: Option<Arc<TlsIdentity>>,
-    ) -> Result<Self, ListenError> {
+    ) -> Result<Vec<Self>, ListenError> {
         let failed = |source| ListenError { url: url.to_string(), source };
-        let socket = TcpListener::bind(url.socket_text()).await.map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, tls, scheme: url.scheme, address })
+        let resolved = tokio::net::lookup_host(url.socket_text()).await.map_err(failed)?;
+        let addresses: BTreeSet<SocketAddr> = resolved.collect();
+        let mut listeners: Vec<Self> = Vec::new();
+        let mut missing = None;
+        for mut address in addresses {
+            // Where the system chooses the port, it is the same at all addresses.
+            if let Some(first) = listeners.first() {
+                address.set_port(first.address.port());
+            }
+            match TcpListener::bind(address).await {
+                Ok(socket) => {
+                    let (tls, scheme) = (tls.clone(), url.scheme);
+                    let address = socket.local_addr().map_err(failed)?;
+                    listeners.push(Self { socket, tls, scheme, address });
+                }
+                // A name may stand for ::1 on a machine without IPv6.
+                Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
+                    tracing::info!(%url, %address, "this machine does not have the address");
+                    missing = Some(error);
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        if listeners.is_empty() {
+            return Err(failed(missing.unwrap_or_else(|| ErrorKind::NotFound.into())));
+        }
+        Ok(listeners)
     }
 
     /// Where it listens, with the port that the system chose where none was given.
@@ -128,4 +158,33 @@ fn prepare(socket: &TcpStream) -> std::io::Result<()> {
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(10));
     socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::ToSocketAddrs as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_address_of_a_name_is_listened_at() {
+        let url: ListenUrl = "tcp://localhost:0".parse().unwrap();
+        let listeners = Listener::bind(&url, None).await.unwrap();
+        let port = listeners[0].address.port();
+        assert!(listeners.iter().all(|listener| listener.address.port() == port));
+        // As far as the machine has them.
+        for address in ("localhost", 0).to_socket_addrs().unwrap() {
+            if std::net::TcpListener::bind(address).is_ok() {
+                let address = SocketAddr::new(address.ip(), port);
+                assert!(listeners.iter().any(|listener| listener.address == address), "{address}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_this_machine_does_not_have_is_refused() {
+        // Documentation's addresses: nobody has them.
+        let url: ListenUrl = "tcp://192.0.2.1:0".parse().unwrap();
+        assert!(Listener::bind(&url, None).await.is_err());
+    }
 }

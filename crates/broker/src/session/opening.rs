@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flintmq_partition::{HandleRole, Open, OpenRefusal, Request};
 use flintmq_protocol::control::{
     DEFAULT_APP_ID, OpenQueue, OpenQueueResponse, QueueHandleParameters, RESERVED_QUEUE_IDS,
     RoutingConfiguration, StatusCategory,
@@ -12,14 +13,12 @@ use flintmq_protocol::control::{
 use flintmq_protocol::flags::{QueueFlags, RoutingFlags};
 use flintmq_protocol::uri::QueueUri;
 use flintmq_queue::HandleId;
-use tokio::sync::oneshot;
 
 use super::context::SessionContext;
 use super::handles::{OpenedQueue, SubStream};
 use crate::controller::{ControllerError, DomainRecord, QueuePlace};
 use crate::domain::Mode;
 use crate::link::SessionLink;
-use crate::partition::{HandleRole, Open, OpenRefusal, Request, queue_settings};
 
 /// How often, and after what pause, a new place is asked for when a queue is deleted while it is
 /// opened. A deletion gives up the place within milliseconds.
@@ -177,7 +176,7 @@ impl OpenPlan {
         if let Some((_, now)) = context.controller().lookup(self.uri.canonical())
             && now != *used
         {
-            let settings = Box::new(queue_settings(&now));
+            let settings = Box::new(now.queue_settings());
             let update = Request::UpdateQueue { queue: place.id(), settings };
             context.send(place.partition, update).await;
         }
@@ -211,18 +210,21 @@ impl OpenPlan {
         role: HandleRole,
     ) -> Result<HandleId, NotOpened> {
         let handle = context.next_handle();
-        let (done, answer) = oneshot::channel();
-        let open = Open {
-            session: Arc::clone(link),
+        let Some(partition) = context.partition(place.partition) else {
+            let message = "the queue's partition is not on this node: connect to another node";
+            return Err(NotOpened::Refused(Refusal::new(StatusCategory::NotReady, message)));
+        };
+        let opened = partition.open(|ticket| Open {
+            ticket,
+            session: link.id,
+            old_properties: !link.reads_extended_properties,
             handle,
             queue: place.id(),
             uri: self.uri.canonical().to_owned(),
-            settings: queue_settings(record),
+            settings: record.queue_settings(),
             role,
-            done,
-        };
-        context.send(place.partition, Request::Open(Box::new(open))).await;
-        let refusal = match answer.await {
+        });
+        let refusal = match opened.await {
             Ok(Ok(())) => return Ok(handle),
             Ok(Err(OpenRefusal::Deleted)) => return Err(NotOpened::Deleted),
             Ok(Err(OpenRefusal::Refused(message))) => {
@@ -276,8 +278,10 @@ fn routing(mode: &Mode) -> RoutingFlags {
 
 fn refusal_of(error: ControllerError) -> Refusal {
     let category = match error {
-        ControllerError::UnknownDomain(_) => StatusCategory::Unknown,
-        ControllerError::NotReady | ControllerError::Stopping => StatusCategory::NotReady,
+        ControllerError::Refused(flintmq_controller::Refusal::UnknownDomain { .. }) => {
+            StatusCategory::Unknown
+        }
+        ControllerError::NotReady(_) | ControllerError::Stopping => StatusCategory::NotReady,
         _ => StatusCategory::Refused,
     };
     Refusal::new(category, error.to_string())

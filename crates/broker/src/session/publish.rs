@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use flintmq_partition::Put;
 use flintmq_protocol::ack::{AckBuilder, AckMessage, AckStatus};
 use flintmq_protocol::app_data::inflate_old_style;
 use flintmq_protocol::compression::Inflater;
@@ -16,7 +17,6 @@ use flintmq_protocol::put::{PutError, PutMessage, PutMessages};
 use flintmq_queue::Attributes;
 
 use super::handles::Handles;
-use crate::partition::Put;
 
 /// Who makes the GUIDs of a session's messages.
 pub(crate) enum GuidSource {

@@ -14,12 +14,12 @@ use crate::link::Outbox;
 const SLICES: usize = 64;
 
 /// Runs until the outbox is closed and empty, or the client takes nothing for `stall` with bytes
-/// waiting for it.
+/// waiting for it. The socket stays open: who closes it depends on why the session ends.
 ///
 /// # Errors
 /// The socket's error; `TimedOut` for a client that does not read.
 pub(crate) async fn run<W: AsyncWrite + Unpin>(
-    mut socket: W,
+    socket: &mut W,
     outbox: &Outbox,
     stall: Duration,
     sent: &Counter,
@@ -49,7 +49,7 @@ pub(crate) async fn run<W: AsyncWrite + Unpin>(
         chunks.clear();
         socket.flush().await?;
     }
-    socket.shutdown().await
+    Ok(())
 }
 
 /// Drops `written` bytes from the front; the index of the first chunk that still has some.
@@ -75,7 +75,7 @@ mod tests {
 
     #[tokio::test]
     async fn writes_all_chunks_in_order_through_a_narrow_pipe() {
-        let (client, server) = tokio::io::duplex(7);
+        let (mut client, mut server) = tokio::io::duplex(7);
         let outbox = Outbox::new(1 << 20);
         let mut expected = Vec::new();
         for number in 0..500_u32 {
@@ -84,23 +84,24 @@ mod tests {
             outbox.push(chunk);
         }
         outbox.close();
-        let mut client = client;
         let mut got = Vec::new();
         let sent = Counter::noop();
-        let writing = run(server, &outbox, Duration::from_secs(60), &sent);
-        let (written, read) = tokio::join!(writing, client.read_to_end(&mut got));
-        written.unwrap();
+        let writing = async {
+            run(&mut server, &outbox, Duration::from_secs(60), &sent).await.unwrap();
+            server.shutdown().await.unwrap();
+        };
+        let ((), read) = tokio::join!(writing, client.read_to_end(&mut got));
         read.unwrap();
         assert_eq!(got, expected);
     }
 
     #[tokio::test(start_paused = true)]
     async fn gives_up_on_a_client_that_does_not_read() {
-        let (_client, server) = tokio::io::duplex(4);
+        let (_client, mut server) = tokio::io::duplex(4);
         let outbox = Outbox::new(1 << 20);
         outbox.push(Bytes::from_static(b"more than fits"));
         let error =
-            run(server, &outbox, Duration::from_secs(5), &Counter::noop()).await.unwrap_err();
+            run(&mut server, &outbox, Duration::from_secs(5), &Counter::noop()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -56,13 +56,16 @@ impl AdminClient {
             }
             None => address.token.clone(),
         };
-        let agent = ureq::Agent::config_builder()
+        let mut config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_global(Some(Duration::from_secs(120)))
-            .user_agent(concat!("flintmq-admin/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+            .user_agent(concat!("flintmq-admin/", env!("CARGO_PKG_VERSION")));
+        if is_this_machine(&address.url) {
+            // A proxy of the environment would look for the node on its own machine.
+            config = config.proxy(None);
+        }
+        let agent = config.build().new_agent();
         Ok(Self { agent, base: address.url.trim_end_matches('/').to_owned(), token })
     }
 
@@ -139,6 +142,14 @@ impl AdminClient {
         }
         Err(Refusal { status, said: refusal(status, url, &text) }.into())
     }
+}
+
+/// Whether a URL names the machine that the program runs on.
+fn is_this_machine(url: &str) -> bool {
+    let Ok(uri) = url.parse::<ureq::http::Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let address = host.parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// The node answered that it has not done what was asked.
@@ -252,6 +263,20 @@ mod tests {
         };
         assert!(AdminClient::new(&address("ftp://h", None)).is_err());
         assert!(AdminClient::new(&address("http://h", Some("/nonexistent/token"))).is_err());
+    }
+
+    #[test]
+    fn no_proxy_is_asked_for_a_node_on_this_machine() {
+        for url in
+            ["http://127.0.0.1:8114", "http://[::1]:8114/", "http://LOCALHOST", "http://127.9.9.9"]
+        {
+            assert!(is_this_machine(url), "{url}");
+        }
+        for url in
+            ["http://10.0.0.1:8114", "http://localhost.example", "http://[fe80::1]:1", "http://"]
+        {
+            assert!(!is_this_machine(url), "{url}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod http;
 mod leader;
 mod node;
 mod queue;
+mod session;
 mod status;
 
 use anyhow::Result;
@@ -44,6 +45,9 @@ enum Verb {
     /// Queues: what waits in them, who consumes
     #[command(subcommand)]
     Queue(queue::QueueVerb),
+    /// Sessions: which clients are connected, and to which node
+    #[command(subcommand)]
+    Session(session::SessionVerb),
 }
 
 /// Runs one verb.
@@ -56,5 +60,6 @@ pub(crate) fn run(args: &AdminArgs) -> Result<()> {
         Verb::Leader(verb) => leader::run(&client, args.show, verb),
         Verb::Domain(verb) => domain::run(&client, args.show, verb),
         Verb::Queue(verb) => queue::run(&client, args.show, verb),
+        Verb::Session(verb) => session::run(&client, args.show, verb),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -20,10 +20,14 @@ pub(crate) enum NodeVerb {
     ///
     /// Its node.toml names itself and the present nodes in `[[cluster_nodes]]`. It first receives
     /// everything, and votes when it has it.
+    #[command(override_usage = "flintmq admin node add [OPTIONS] --peers <HOST:PORT> <NODE>")]
     Add {
         /// Number of the new node; never one that was used before
-        #[arg(long, value_name = "NODE")]
-        id: u32,
+        #[arg(value_name = "NODE", required_unless_present = "former_id")]
+        id: Option<u32>,
+        /// How release 0.1 spelled NODE
+        #[arg(long = "id", value_name = "NODE", hide = true, conflicts_with = "id")]
+        former_id: Option<u32>,
         /// Where the other nodes reach it
         #[arg(long, value_name = "HOST:PORT")]
         peers: String,
@@ -82,7 +86,8 @@ pub(crate) enum NodeVerb {
 pub(crate) fn run(client: &AdminClient, show: Show, verb: &NodeVerb) -> Result<()> {
     match verb {
         NodeVerb::List => show.value(&client.get("nodes")?),
-        NodeVerb::Add { id, peers } => {
+        NodeVerb::Add { id, former_id, peers } => {
+            let id = id.or(*former_id).context("name the node")?;
             let asked = json!({ "id": id, "peers": peers });
             let said = "the node may come: start it with an empty data directory;";
             show.done(&client.post("nodes", &asked)?, said)

@@ -89,7 +89,7 @@ async fn listen(files: &Files) -> u16 {
 
 fn options(port: u16, tls: TlsOptions) -> SessionOptions {
     SessionOptions {
-        connect_timeout: Duration::from_millis(500),
+        connect_timeout: Duration::from_secs(2),
         disconnect_timeout: Duration::from_millis(1),
         reconnect_delay: Duration::from_millis(10),
         tls,
@@ -106,7 +106,9 @@ async fn the_brokers_name_and_the_clients_certificate_are_checked() {
         client_certificate: Some((files.path("client.pem"), files.path("client.key"))),
         server_name: Some("broker.test".to_owned()),
     };
-    Session::connect(options(port, good.clone())).await.unwrap();
+    let patient =
+        SessionOptions { connect_timeout: Duration::from_secs(60), ..options(port, good.clone()) };
+    Session::connect(patient).await.unwrap();
 
     let wrong_name = TlsOptions { server_name: None, ..good.clone() };
     let error = failed(Session::connect(options(port, wrong_name)).await).to_string();

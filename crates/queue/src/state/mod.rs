@@ -79,9 +79,19 @@ impl Entries {
             self.dead.push(index);
         }
     }
+
+    /// Whether a live message is in the entry, or its death is not reported yet.
+    fn is_known(&self, index: Index) -> bool {
+        self.extents.contains_key(&index) || self.dead.contains(&index)
+    }
 }
 
 impl State {
+    /// Of these applied entries, those that died before the state was restored.
+    pub(crate) fn forgotten(&self, stored: &[Index]) -> Vec<Index> {
+        stored.iter().copied().filter(|index| !self.entries.is_known(*index)).collect()
+    }
+
     /// The pre-check before a message is proposed.
     pub(crate) fn admit(&self, id: QueueId, guid: Guid) -> Admission {
         let Some(queue) = self.queues.get(&id) else { return Admission::UnknownQueue };

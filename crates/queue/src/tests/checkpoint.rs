@@ -22,6 +22,28 @@ fn what_came_and_went_between_checkpoints_is_not_written() {
 }
 
 #[test]
+fn entries_that_died_before_a_restart_are_found_in_the_log() {
+    let mut host = Host::with(&settings());
+    host.reader(1, 0, 10);
+    (0..3).for_each(|n| drop(host.publish_all(n..n + 1)));
+    host.deliver();
+    assert!(host.confirm(1, 1));
+    // What it says of dead entries gets lost with the process.
+    let lost = host.partition.take_checkpoint();
+    host.store.extend(lost.puts);
+    let stored: Vec<Index> = host.log.keys().copied().collect();
+    assert_eq!(host.partition.forgotten(&stored), lost.dead_entries);
+    host.restart();
+    assert_eq!(host.partition.forgotten(&stored), lost.dead_entries);
+    assert_eq!(stored.len(), lost.dead_entries.len() + 2, "two messages wait");
+    for index in host.partition.forgotten(&stored) {
+        host.log.remove(&index);
+    }
+    host.reader(2, 0, 10);
+    assert_eq!(host.deliver().len(), 2);
+}
+
+#[test]
 fn golden_bytes_of_the_records_of_a_small_queue() {
     let mut host = Host::with(&QueueSettings { max_delivery_attempts: 3, ..settings() });
     host.publish_all(0..3);
