@@ -81,8 +81,11 @@ pub const TRIALS: [Trial; 20] = [
 ];
 
 /// What is tried to catch a broken rule of the node: seeds within which it is caught.
-pub const NODE_TRIALS: [(NodeMutant, u64); 2] =
-    [(NodeMutant::N01SnapshotNotRetried, 60), (NodeMutant::N02UnfitKeepsLeading, 20)];
+pub const NODE_TRIALS: [(NodeMutant, u64); 3] = [
+    (NodeMutant::N01SnapshotNotRetried, 60),
+    (NodeMutant::N02UnfitKeepsLeading, 20),
+    (NodeMutant::N03EarlyMessagesCount, 300),
+];
 
 /// The plan of a seed in which nodes, in two halves each, break this rule, or none.
 #[must_use]
