@@ -40,7 +40,7 @@ const SLEW_PPM: u32 = 500;
 /// How far wall clocks may be apart and still agree, besides the differences in delay.
 const TOLERANCE: Duration = Duration::from_secs(2);
 
-/// How long a node that starts waits for a majority of wall clocks that agree.
+/// How long a node that starts and hears a majority waits for one that agrees.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A reading is slewed for so long: it is an old one then.
@@ -124,7 +124,8 @@ struct Peer {
 pub struct ClusterClock {
     /// Nodes of the cluster, this one included.
     nodes: usize,
-    began: Time,
+    /// Since when a majority of wall clocks is heard, the own one included.
+    heard_since: Option<Time>,
     /// The own wall clock ahead of the monotonic one, in microseconds.
     own: i64,
     peers: BTreeMap<NodeId, Peer>,
@@ -139,7 +140,8 @@ impl ClusterClock {
         let state = ClockState::Unknown;
         let reading = ClockReading { at: now, micros: 0, slew_ppm: 0, state, offset_ms: 0 };
         let peers = BTreeMap::new();
-        let mut clock = Self { nodes: nodes.max(1), began: now, own, peers, reading };
+        let nodes = nodes.max(1);
+        let mut clock = Self { nodes, heard_since: None, own, peers, reading };
         clock.update(now);
         clock
     }
@@ -204,6 +206,8 @@ impl ClusterClock {
         let tolerance = signed(TOLERANCE.as_micros()) + spread;
         walls.push(self.own);
         walls.sort_unstable();
+        let heard = walls.len() >= self.majority();
+        self.heard_since = self.heard_since.or(Some(now)).filter(|_| heard);
         let agreed = agreeing(&walls, self.majority(), tolerance);
         let before = self.reading.state;
         let micros = if before == ClockState::Unknown {
@@ -217,7 +221,6 @@ impl ClusterClock {
         } else {
             self.catch_up(now, self.reading.micros(now), agreed, tolerance)
         };
-        let heard = walls.len() >= self.majority();
         let (low, high) = (walls[(walls.len() - 1) / 2] + mono, walls[walls.len() / 2] + mono);
         let error = if heard { micros.clamp(low, high) - micros } else { 0 };
         let slew = i64::from(SLEW_PPM);
@@ -232,13 +235,11 @@ impl ClusterClock {
 
     /// What a node that starts takes for the time, ahead of the monotonic clock.
     fn first_time(&self, now: Time, walls: &[i64], agreed: Option<i64>) -> Option<i64> {
-        if walls.len() < self.majority() {
-            return None;
-        }
+        let since = self.heard_since?;
         let mut running: Vec<i64> =
             self.peers.values().filter_map(|peer| peer.cluster.best()).collect();
         running.sort_unstable();
-        let patient = now.since(self.began) < GRACE;
+        let patient = now.since(since) < GRACE;
         match lower_median(&running) {
             Some(common) => Some(common),
             None if agreed.is_none() && patient => None,
