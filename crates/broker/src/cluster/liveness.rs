@@ -123,6 +123,7 @@ impl Liveness {
                     tracing::info!(peer = peer.0, restarted, "node can be reached");
                     self.tell(peer, true, restarted);
                 }
+                NodeEffect::PeerUnfit { .. } => {}
                 // It has no groups.
                 NodeEffect::SaveHardStates { .. } | NodeEffect::Group { .. } => {}
             }
