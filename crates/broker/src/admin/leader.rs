@@ -256,6 +256,11 @@ fn not_ceded(reason: NotCeded, group: u32, to: NodeId) -> Failure {
             "the node has to catch up before it can lead",
             "wait until `flintmq admin group show ID` shows it as normal, or use --force",
         ),
+        NotCeded::Unfit => (
+            StatusCode::CONFLICT,
+            "the node had better not lead: its clock is off, or its disk is full or stalled",
+            "its /readyz says which; mend that, or use --force",
+        ),
         NotCeded::Busy => (
             StatusCode::CONFLICT,
             "another transfer of this leadership is under way",

@@ -7,7 +7,7 @@ use flintmq_consensus::{
     ConfigRegister, Entry, EntryKind, GroupId, Index, LogPosition, NodeId, Term, Time,
 };
 use flintmq_shard::{
-    AppendKind, CheckpointBatch, DiskState, Group, NotProposed, NotSent, ReplicaStatus,
+    AppendKind, CheckpointBatch, Group, NotProposed, NotSent, ReplicaStatus,
 };
 
 /// One node's group. What the test sets is public to it.
@@ -143,8 +143,8 @@ impl Group for FakeGroup {
         None
     }
 
-    fn disk_state(&self) -> DiskState {
-        DiskState::Ok
+    fn is_disk_low(&self) -> bool {
+        false
     }
 
     fn compaction_limit(&self) -> Index {

@@ -67,7 +67,7 @@ pub struct Clocks {
 /// What a node knows of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClockState {
-    /// Not yet: nothing may expire here.
+    /// Not yet: nothing may expire here, and the time that is shown is a guess.
     Unknown,
     /// The time is known and the own wall clock agrees.
     Good,
@@ -90,6 +90,13 @@ pub struct ClockReading {
 }
 
 impl ClockReading {
+    /// A time that runs with the monotonic clock from here on.
+    #[must_use]
+    pub fn new(at: Time, wall_ms: u64, state: ClockState) -> Self {
+        let micros = signed(u128::from(wall_ms) * 1000);
+        Self { at, micros, slew_ppm: 0, state, offset_ms: 0 }
+    }
+
     /// The time in milliseconds since 1970. Readings of one process never go back from one state
     /// that is not [`ClockState::Unknown`] to the next; use the greatest that was seen all the
     /// same when readings come from another thread.
@@ -137,8 +144,7 @@ impl ClusterClock {
     #[must_use]
     pub fn new(now: Time, own_ms: u64, nodes: usize) -> Self {
         let own = ahead(now, own_ms);
-        let state = ClockState::Unknown;
-        let reading = ClockReading { at: now, micros: 0, slew_ppm: 0, state, offset_ms: 0 };
+        let reading = ClockReading::new(now, own_ms, ClockState::Unknown);
         let peers = BTreeMap::new();
         let nodes = nodes.max(1);
         let mut clock = Self { nodes, heard_since: None, own, peers, reading };
@@ -212,9 +218,9 @@ impl ClusterClock {
         let before = self.reading.state;
         let micros = if before == ClockState::Unknown {
             let Some(ahead) = self.first_time(now, &walls, agreed) else {
-                // Nothing relies on it; earlier is safer.
+                // What is stamped with a time that is too late only lives longer.
                 self.reading.at = now;
-                self.reading.micros = walls[0] + mono;
+                self.reading.micros = walls.last().map_or(0, |latest| latest + mono);
                 return;
             };
             ahead + mono
