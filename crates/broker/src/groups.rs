@@ -19,7 +19,7 @@ use crate::controller::{Controller, Policy};
 use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::host::{
-    self, CoreClock, GroupAdmin, HostParts, PartitionHandle, SessionTable, ShardHost, ShardNetwork,
+    self, CoreClock, Fitness, GroupAdmin, HostParts, PartitionHandle, SessionTable, ShardHost, ShardNetwork,
     ShardSender, Signal, Tickets,
 };
 use crate::metrics::Metrics;
@@ -58,6 +58,8 @@ pub(crate) struct Groups {
     /// The way to each group's replica for administrators, the controller's first.
     pub(crate) replicas: Vec<GroupAdmin>,
     pub(crate) shard: ShardSender,
+    /// What this node knows of the time and of itself.
+    pub(crate) fitness: Fitness,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -147,6 +149,7 @@ impl Groups {
         }
         let usage = Arc::<DomainUsage>::default();
         let now = context.clock.now();
+        let fitness = Fitness::new(context.clock, context.node.peers.len() + 1);
         for record in records.iter().cloned() {
             let id = record.id;
             let failed = |reason: String| GroupsError::Restore { group: id, reason };
@@ -191,6 +194,7 @@ impl Groups {
         let host = ShardHost::new(HostParts {
             shard,
             clock: context.clock,
+            fitness: fitness.clone(),
             inbox,
             sender: sender.clone(),
             store: Arc::clone(&context.store),
@@ -219,7 +223,7 @@ impl Groups {
             }
         }
         let controller = Controller::new(handle, policy);
-        Ok(Self { controller, partitions: handles, replicas, shard: sender, tasks })
+        Ok(Self { controller, partitions: handles, replicas, shard: sender, fitness, tasks })
     }
 }
 

@@ -246,6 +246,7 @@ impl Broker {
             partitions: groups.partitions.clone(),
             replicas: groups.replicas.clone(),
             clock,
+            fitness: groups.fitness.clone(),
             in_cluster: neighbours.is_some(),
         };
         services.spawn(telemetry.run(ending.clone()));
@@ -284,6 +285,7 @@ impl Broker {
             store: Arc::clone(&store) as Arc<dyn LogStore>,
             fatal: fatal.clone(),
             clock,
+            fitness: groups.fitness.clone(),
         });
         Ok(Self {
             urls,
@@ -480,6 +482,7 @@ impl Broker {
                 formation,
                 Delivery {
                     shard: groups.shard.clone(),
+                    fitness: groups.fitness.clone(),
                     administration,
                     reachable: reaching,
                     controller: &controller,

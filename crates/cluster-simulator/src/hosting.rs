@@ -5,6 +5,7 @@ use flintmq_partition::{Answer, Effect, Request, Ticket};
 use flintmq_shard::{AdminAnswer, Machine as _, Notice, ShardEffect, ShardInput};
 
 use crate::client::Item;
+use crate::clocks;
 use crate::coverage::Situation;
 use crate::node::{Process, Stopping};
 use crate::oracle::{Violation, violation};
@@ -26,6 +27,10 @@ impl World {
             return Ok(());
         }
         node.incarnation += 1 + now / 1000;
+        if count == 1 {
+            // Without others a new process has to believe what it finds.
+            node.clock.wall_offset_ms = 0;
+        }
         match Process::start(node, now, &peers, count) {
             Ok(process) => node.process = Some(process),
             Err(error) => return violation("Restartable", format!("node {} {error}", id.0)),
@@ -38,7 +43,6 @@ impl World {
             self.after(later, Event::Connect(id, peer));
         }
         self.tell_controller(id);
-        self.compare_clocks();
         Ok(())
     }
 
@@ -113,15 +117,7 @@ impl World {
         for effect in effects {
             match effect {
                 NodeEffect::Send { packet, .. } => packets.push(packet),
-                NodeEffect::PeerSuspected { peer } => {
-                    let incarnation =
-                        process.liveness.peer(peer).map_or(0, |state| state.incarnation);
-                    words.push(ShardInput::Peer { peer, up: false, incarnation, restarted: false });
-                }
-                NodeEffect::PeerTrusted { peer, incarnation, restarted } => {
-                    words.push(ShardInput::Peer { peer, up: true, incarnation, restarted });
-                }
-                NodeEffect::SaveHardStates { .. } | NodeEffect::Group { .. } => {}
+                effect => words.extend(clocks::word(&process.liveness, effect)),
             }
         }
         for word in words {
@@ -135,7 +131,10 @@ impl World {
             process.last_word = at;
             self.at(at, Event::Tell(id, incarnation, Box::new(word)));
         }
-        for packet in packets {
+        for mut packet in packets {
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.stamp(now, &mut packet);
+            }
             self.send_packet(packet, true);
         }
         if let Some(due) = due
@@ -193,7 +192,8 @@ impl World {
     fn turn(&mut self, id: NodeId) -> Result<bool, Violation> {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(false) };
-        let (time, wall) = (node.clock.time(now), node.clock.wall_ms(now));
+        let Some(reading) = node.read_clock(now) else { return Ok(false) };
+        let time = node.clock.time(now);
         let Some(process) = &mut node.process else { return Ok(false) };
         let incarnation = process.incarnation;
         let before = served_by(process);
@@ -210,7 +210,7 @@ impl World {
             }
         }
         let mut effects = Vec::new();
-        let mut more = process.shard.turn(time, wall, &mut effects);
+        let mut more = process.shard.turn(time, reading, &mut effects);
         let after = served_by(process);
         more |= process.waiting.iter().any(|(group, waiting)| {
             let takes = process.shard.machine(*group).is_some_and(|one| one.takes_requests());
@@ -356,6 +356,7 @@ impl World {
                     });
                 }
             }
+            ShardEffect::Unfit { reasons } => self.say_unfit(id, reasons),
             ShardEffect::ReadEntry { group, index } => {
                 let read = self.read_entry(id, group, index);
                 let outcome =

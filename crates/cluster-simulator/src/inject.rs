@@ -7,7 +7,7 @@ use std::time::Duration;
 use flintmq_consensus::{GroupId, NodeId};
 use flintmq_partition::{AdminRefusal, Removable, Request, Ticket};
 use flintmq_queue::QueueId;
-use flintmq_shard::{AdminCommand, Assignment, DiskState, Place, ShardInput};
+use flintmq_shard::{AdminCommand, Assignment, Place, ShardInput};
 
 use crate::coverage::Situation;
 use crate::network::Weather;
@@ -130,14 +130,7 @@ impl World {
                 self.coverage.saw(Situation::SnapshotsExpired);
                 self.set_store(id, |store| store.inner.expire_snapshots());
             }
-            FaultKind::ClockJump => {
-                self.coverage.saw(Situation::ClockJumped);
-                let days = 86_400_000;
-                let jumps = [-10_000, 3_000, 60_000, 2 * days, -2 * days, 8 * days];
-                let by = jumps[(fault.choice % jumps.len() as u64) as usize];
-                self.jump(id, by);
-                self.after(fault.lasts, Event::Heal(Healing::Wall(id, -by)));
-            }
+            FaultKind::ClockJump => self.jump(id, &fault),
             FaultKind::Transfer => self.transfer(group, &fault),
             FaultKind::Cede => {
                 if let Some(incarnation) = self.process_of(id) {
@@ -201,19 +194,9 @@ impl World {
         }
     }
 
-    /// A disk is nearly full, or has room again; others hear of it with the next beats.
+    /// A disk is nearly full, or has room again; its shard finds out.
     pub(crate) fn set_low_disk(&mut self, id: NodeId, low: Option<(u64, u64)>) {
         self.set_store(id, |store| store.inner.set_low_disk(low));
-        let disk = match low {
-            Some((free, reserve)) => DiskState::Low { free, reserve },
-            None => DiskState::Ok,
-        };
-        for other in self.ids().into_iter().filter(|other| *other != id) {
-            let Some(incarnation) = self.process_of(other) else { continue };
-            let delay = self.host_random.between(10_000, 300_000);
-            let input = ShardInput::PeerDisk { peer: id, disk };
-            self.after(delay, Event::Tell(other, incarnation, Box::new(input)));
-        }
     }
 
     pub(crate) fn crash(&mut self, id: NodeId, lasts: u64) {
@@ -292,42 +275,6 @@ impl World {
                 wire.ways.values_mut().for_each(|way| way.limit = limit);
             }
         }
-    }
-
-    fn jump(&mut self, id: NodeId, by: i64) {
-        if let Some(node) = self.nodes.get_mut(&id) {
-            node.clock.wall_offset_ms += by;
-        }
-        self.compare_clocks();
-    }
-
-    /// Nodes compare their wall clocks, as they do with their beats.
-    pub(crate) fn compare_clocks(&mut self) {
-        let mut offsets: Vec<i64> =
-            self.nodes.values().map(|node| node.clock.wall_offset_ms).collect();
-        offsets.sort_unstable();
-        let majority = offsets.get(offsets.len() / 2).copied().unwrap_or_default();
-        for id in self.ids() {
-            let Some(incarnation) = self.process_of(id) else { continue };
-            let own = self.nodes.get(&id).map_or(0, |node| node.clock.wall_offset_ms);
-            let offset_ms = majority - own;
-            let clock = ShardInput::Clock { offset_ms, trusted: offset_ms.abs() < 2_000 };
-            let delay = self.host_random.between(1_000, 300_000);
-            let now = self.now;
-            let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut())
-            else {
-                continue;
-            };
-            let at = (now + delay).max(process.last_clock_word + 1);
-            process.last_clock_word = at;
-            self.at(at, Event::Tell(id, incarnation, Box::new(clock)));
-        }
-    }
-
-    /// Once in a while clocks are compared, whatever happened.
-    pub(crate) fn keep_comparing(&mut self) {
-        self.compare_clocks();
-        self.after(400_000, Event::Compare);
     }
 
     fn transfer(&mut self, group: GroupId, fault: &Fault) {
@@ -476,7 +423,7 @@ impl World {
             }
             Healing::Snapshots(id) => self.set_store(id, |store| store.set_fail_snapshots(false)),
             Healing::Reads(id) => self.set_store(id, |store| store.set_fail_reads(false)),
-            Healing::Wall(id, by) => self.jump(id, by),
+            Healing::Wall(id) => self.set_clock_right(id),
         }
     }
 }

@@ -27,6 +27,7 @@
 mod acting;
 mod checks;
 mod client;
+mod clocks;
 mod coverage;
 mod hosting;
 mod inject;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flintmq_consensus::{
-    GroupId, Index, Liveness, NodeCore, NodeId, NodeInput, NodeSettings, Term, Time,
+    ClusterClock, GroupId, Index, Liveness, NodeCore, NodeId, NodeInput, NodeSettings, Term, Time,
 };
 use flintmq_log_store::LogStore as _;
 use flintmq_partition::{DomainUsage, PartitionEngine, PartitionUsage, Request};
@@ -66,6 +66,7 @@ pub(crate) struct Process {
     pub(crate) incarnation: u64,
     pub(crate) shard: Shard<PartitionEngine>,
     pub(crate) liveness: NodeCore,
+    pub(crate) cluster_clock: ClusterClock,
     pub(crate) from_store: Arc<Mutex<Vec<FromStore>>>,
     pub(crate) wire: Wire,
     pub(crate) inbox: VecDeque<ShardInput<Request>>,
@@ -80,7 +81,6 @@ pub(crate) struct Process {
     /// When the last word of the liveness, and of the store, reaches the shard.
     pub(crate) last_word: u64,
     pub(crate) last_store_word: u64,
-    pub(crate) last_clock_word: u64,
     /// Committed entries that were looked at.
     pub(crate) seen: BTreeMap<GroupId, Index>,
     /// The leadership that its clients are served by.
@@ -142,6 +142,7 @@ impl Process {
             incarnation,
             shard,
             liveness: NodeCore::new(own),
+            cluster_clock: ClusterClock::new(time, node.clock.wall_ms(now), nodes),
             from_store,
             wire,
             inbox: VecDeque::new(),
@@ -154,7 +155,6 @@ impl Process {
             sync_at: None,
             last_word: 0,
             last_store_word: 0,
-            last_clock_word: 0,
             seen,
             served_by: BTreeMap::new(),
             stopping: Stopping::No,

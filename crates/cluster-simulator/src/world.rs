@@ -52,7 +52,6 @@ pub(crate) enum Event {
     /// Two nodes connect, if they can.
     Connect(NodeId, NodeId),
     /// Nodes compare their clocks.
-    Compare,
     /// The administrator looks for idle queues.
     Administer,
     /// A queue is to be removed.
@@ -73,7 +72,7 @@ pub(crate) enum Healing {
     StoreFull(NodeId),
     Snapshots(NodeId),
     Reads(NodeId),
-    Wall(NodeId, i64),
+    Wall(NodeId),
 }
 
 /// A session, as its node has it.
@@ -235,6 +234,7 @@ impl World {
     }
 
     fn begin(&mut self, ids: &[NodeId]) {
+        self.set_clocks_right();
         for id in ids {
             let after = self.host_random.below(50_000);
             self.after(after, Event::Boot(*id));
@@ -247,7 +247,6 @@ impl World {
             let at = self.faults[number].at;
             self.at(at, Event::Fault(number));
         }
-        self.after(300_000, Event::Compare);
         let lasts = self.profile.lasts;
         self.at(lasts, Event::Settle);
     }
@@ -338,10 +337,6 @@ impl World {
                 self.connect(a, b);
                 Ok(())
             }
-            Event::Compare => {
-                self.keep_comparing();
-                Ok(())
-            }
             Event::Administer => {
                 self.administer();
                 Ok(())
@@ -412,8 +407,13 @@ impl World {
                 self.at(at + 1, Event::Packet(packet, beat));
                 return;
             }
-            process.step_liveness(time, NodeInput::Packet(packet));
+            process.step_liveness(time, NodeInput::Packet(packet.clone()));
+            let news = node.hear_clocks(self.now, &packet);
             self.wake_liveness(to, self.now);
+            if news {
+                let soon = self.now + self.host_random.skewed(1, 200);
+                self.wake_shard(to, soon);
+            }
         } else {
             process.inbox.push_back(ShardInput::Packet(packet));
             let soon = self.now + self.host_random.skewed(1, 200);

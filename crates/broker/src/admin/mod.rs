@@ -33,7 +33,7 @@ use crate::config::AdminSection;
 use crate::controller::{Controller, NodeState};
 use crate::domain::MAX_DOCUMENT_BYTES;
 use crate::fatal::FatalSignal;
-use crate::host::{CoreClock, GroupAdmin, PartitionHandle, partition_of};
+use crate::host::{CoreClock, Fitness, GroupAdmin, PartitionHandle, partition_of};
 use crate::metrics::Metrics;
 use crate::session::SessionDirectory;
 use flintmq_shard::ReplicaStatus;
@@ -82,6 +82,7 @@ pub(crate) struct Node {
     pub(crate) store: Arc<dyn LogStore>,
     pub(crate) fatal: FatalSignal,
     pub(crate) clock: CoreClock,
+    pub(crate) fitness: Fitness,
 }
 
 /// Where the node goes when it is up.
