@@ -51,7 +51,8 @@ pub fn python() -> PathBuf {
 #[track_caller]
 pub fn libfaketime() -> PathBuf {
     let folders = ["x86_64-linux-gnu", "aarch64-linux-gnu"].map(|arch| format!("/usr/lib/{arch}"));
-    let mut found = folders.iter().map(|folder| Path::new(folder).join("faketime/libfaketime.so.1"));
+    let mut found =
+        folders.iter().map(|folder| Path::new(folder).join("faketime/libfaketime.so.1"));
     found
         .find(|path| path.is_file())
         .expect("no libfaketime: run `cargo xtask setup` or `apt-get install faketime`")

@@ -58,7 +58,8 @@ fn it_does_not_lead_says_so_and_drops_nothing_in_ten_changes_of_leadership() {
     let group = cluster.node(leader).admin().get_json(&format!("/api/v1/queues/{QUEUE}"))["group"]
         .as_u64()
         .expect("a group");
-    let term = || cluster.node(2).admin().get_json(&format!("/api/v1/groups/{group}"))["term"].clone();
+    let term =
+        || cluster.node(2).admin().get_json(&format!("/api/v1/groups/{group}"))["term"].clone();
     let began = term().as_u64().expect("a term");
     for round in 0..10 {
         // Every other time it has to lead for a moment.

@@ -19,8 +19,8 @@ use crate::controller::{Controller, Policy};
 use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::host::{
-    self, CoreClock, Fitness, GroupAdmin, HostParts, PartitionHandle, SessionTable, ShardHost, ShardNetwork,
-    ShardSender, Signal, Tickets,
+    self, CoreClock, Fitness, GroupAdmin, HostParts, PartitionHandle, SessionTable, ShardHost,
+    ShardNetwork, ShardSender, Signal, Tickets,
 };
 use crate::metrics::Metrics;
 

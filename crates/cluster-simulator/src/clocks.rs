@@ -64,13 +64,18 @@ impl World {
 
     /// A wall clock is right from now on, unless it is wrong for the whole run.
     pub(crate) fn set_clock_right(&mut self, id: NodeId) {
-        let wrong = self.profile.wrong_clock && self.nodes.len() > 2 && id == NodeId(1);
+        let wrong = self.has_wrong_clock(id);
         if let Some(node) = self.nodes.get_mut(&id) {
             node.clock.wall_offset_ms = if wrong { WRONG_MS } else { 0 };
         }
     }
 
-    /// The same for all wall clocks.
+    /// Whether this node's clock is wrong for the whole run.
+    pub(crate) fn has_wrong_clock(&self, id: NodeId) -> bool {
+        self.profile.wrong_clock && self.nodes.len() > 2 && id == NodeId(1)
+    }
+
+    /// All wall clocks are right from now on, but one that is wrong for the whole run.
     pub(crate) fn set_clocks_right(&mut self) {
         self.ids().into_iter().for_each(|id| self.set_clock_right(id));
     }
@@ -88,7 +93,10 @@ impl World {
 }
 
 /// What a liveness's effect tells the shard of a peer.
-pub(crate) fn word<R>(liveness: &flintmq_consensus::NodeCore, effect: NodeEffect) -> Option<ShardInput<R>> {
+pub(crate) fn word<R>(
+    liveness: &flintmq_consensus::NodeCore,
+    effect: NodeEffect,
+) -> Option<ShardInput<R>> {
     match effect {
         NodeEffect::PeerSuspected { peer } => {
             let incarnation = liveness.peer(peer).map_or(0, |state| state.incarnation);

@@ -142,6 +142,9 @@ impl World {
             let _ = write!(missing, "group {} has no leader; ", group.0);
             return;
         };
+        if self.has_wrong_clock(leader) {
+            let _ = write!(missing, "group {} is led by a wrong clock; ", group.0);
+        }
         let core_of = |id| {
             let process = self.nodes.get(&id).and_then(|node| node.process.as_ref())?;
             let engine = process.shard.machine(group)?;

@@ -64,8 +64,7 @@ impl Host {
 
     /// Whether this node, or another, should lead nothing as long as others can.
     pub(crate) fn is_unfit(&self, node: NodeId) -> bool {
-        let reasons =
-            if node == self.node { self.fitness.said } else { self.peers.unfit(node) };
+        let reasons = if node == self.node { self.fitness.said } else { self.peers.unfit(node) };
         reasons != UnfitReasons::NONE
     }
 }

@@ -125,9 +125,8 @@ impl Group for InGroup<'_> {
 
     fn is_disk_low(&self) -> bool {
         let (host, node) = (&self.host, self.host.node);
-        let full = |member| {
-            member != node && host.peers.unfit(member).intersects(UnfitReasons::DISK_FULL)
-        };
+        let full =
+            |member| member != node && host.peers.unfit(member).intersects(UnfitReasons::DISK_FULL);
         self.host.store.disk_state() != DiskState::Ok || !self.members().is_quorum(|id| !full(id))
     }
 

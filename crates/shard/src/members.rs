@@ -97,9 +97,8 @@ impl Replica {
         self.ineligible.clear();
         // A voter that the group loses next had better not begin to lead.
         let goes = |id: &NodeId| place.is_some_and(|place| !place.voters.contains(id));
-        let ineligible = |id: &NodeId| {
-            host.assignment.ineligible.contains(id) || goes(id) || host.is_unfit(*id)
-        };
+        let ineligible =
+            |id: &NodeId| host.assignment.ineligible.contains(id) || goes(id) || host.is_unfit(*id);
         self.ineligible.extend(core.config().voters.iter().copied().filter(ineligible));
     }
 

@@ -129,10 +129,12 @@ impl Fitness {
         let unfit = self.unfit();
         let mut warnings = Vec::new();
         if unfit.intersects(UnfitReasons::DISK_FULL) {
-            warnings.push("the disk is full up to node.disk_reserve: new messages are refused here");
+            warnings
+                .push("the disk is full up to node.disk_reserve: new messages are refused here");
         }
         if unfit.intersects(UnfitReasons::DISK_STALLED) {
-            warnings.push("the disk takes too long for its writes: other nodes lead where they can");
+            warnings
+                .push("the disk takes too long for its writes: other nodes lead where they can");
         }
         warnings
     }

@@ -31,8 +31,8 @@ mod session_table;
 mod tickets;
 
 pub(crate) use clock::{Alarm, CoreClock};
-pub(crate) use fitness::{Fitness, REASONS, names};
 pub(crate) use controller_handle::{ControllerHandle, controller};
+pub(crate) use fitness::{Fitness, REASONS, names};
 pub(crate) use group_admin::GroupAdmin;
 pub(crate) use inbox::{FromPeer, ShardSender, Signal, inbox};
 pub(crate) use network::ShardNetwork;

@@ -6,9 +6,7 @@ use bytes::Bytes;
 use flintmq_consensus::{
     ConfigRegister, Entry, EntryKind, GroupId, Index, LogPosition, NodeId, Term, Time,
 };
-use flintmq_shard::{
-    AppendKind, CheckpointBatch, Group, NotProposed, NotSent, ReplicaStatus,
-};
+use flintmq_shard::{AppendKind, CheckpointBatch, Group, NotProposed, NotSent, ReplicaStatus};
 
 /// One node's group. What the test sets is public to it.
 pub(super) struct FakeGroup {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_consensus::{
-    Class, ClockReading, ClockState, ConfigRegister, GroupId, HardState, Index, LogPosition, NodeId,
-    NodeSettings, Packet, Term, Time, UnfitReasons,
+    Class, ClockReading, ClockState, ConfigRegister, GroupId, HardState, Index, LogPosition,
+    NodeId, NodeSettings, Packet, Term, Time, UnfitReasons,
 };
 use flintmq_log_store::{
     AppendKind, CheckpointBatch, Delivery, GroupRecord, LogStore, MemoryStore, QueueRecord,
