@@ -28,6 +28,8 @@ pub struct Broker {
     port: u16,
     tls_port: Option<u16>,
     admin_port: u16,
+    /// Variables of the environment of its process.
+    variables: Vec<(&'static str, String)>,
     process: Option<Child>,
 }
 
@@ -75,7 +77,7 @@ impl BrokerBuilder {
         }
         fs::write(folder.path().join("node.toml"), lines.join("\n") + "\n")
             .expect("the configuration is written");
-        Broker { folder, port, tls_port, admin_port, process: None }
+        Broker { folder, port, tls_port, admin_port, variables: Vec::new(), process: None }
     }
 
     /// Starts the broker and waits until it is ready.
@@ -128,6 +130,20 @@ impl Broker {
         });
     }
 
+    /// Moves the wall clock that its process sees, from its next start on; `by` as `faketime` takes
+    /// it (`+8d`). Its monotonic clock stays right.
+    ///
+    /// # Panics
+    /// When libfaketime is not installed; the text says how to.
+    #[track_caller]
+    pub fn move_clock(&mut self, by: &str) {
+        let library = programs::libfaketime().display().to_string();
+        let moved = [("LD_PRELOAD", library), ("FAKETIME", by.to_owned())];
+        self.variables.extend(moved);
+        self.variables.push(("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()));
+        self.variables.push(("DONT_FAKE_MONOTONIC", "1".to_owned()));
+    }
+
     /// Starts the process and does not wait for it.
     ///
     /// # Panics
@@ -145,6 +161,7 @@ impl Broker {
             .arg(self.config_file())
             .current_dir(self.folder.path())
             .env_remove("FLINTMQ_LOG")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log file is duplicated"))
             .stderr(log)

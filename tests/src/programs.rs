@@ -44,6 +44,20 @@ pub fn python() -> PathBuf {
     path
 }
 
+/// The library that moves the wall clock of a process (Debian's package `faketime`).
+///
+/// # Panics
+/// When there is none; the text says how to get it.
+#[track_caller]
+pub fn libfaketime() -> PathBuf {
+    let folders = ["x86_64-linux-gnu", "aarch64-linux-gnu"].map(|arch| format!("/usr/lib/{arch}"));
+    let mut found =
+        folders.iter().map(|folder| Path::new(folder).join("faketime/libfaketime.so.1"));
+    found
+        .find(|path| path.is_file())
+        .expect("no libfaketime: run `cargo xtask setup` or `apt-get install faketime`")
+}
+
 /// The folder with the Python scripts.
 pub fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("python")

@@ -55,6 +55,12 @@ const PYTHON: &[Need] = &[Need {
     },
 }];
 
+const CLOCKS: &[Need] = &[Need {
+    package: "faketime",
+    why: "moves the wall clock of a broker in the tests",
+    present: || runs("faketime", "--version"),
+}];
+
 const JAVA: &[Need] = &[Need {
     package: "default-jre-headless",
     why: "runs TLC, which checks the model of the protocol",
@@ -63,7 +69,7 @@ const JAVA: &[Need] = &[Need {
 
 /// Everything that `verify` needs.
 pub(crate) fn everything() -> Result<()> {
-    let needs: Vec<&Need> = COMPILERS.iter().chain(PYTHON).chain(JAVA).collect();
+    let needs: Vec<&Need> = COMPILERS.iter().chain(PYTHON).chain(CLOCKS).chain(JAVA).collect();
     system_packages(&needs)?;
     rust_components()?;
     python_client()?;

@@ -20,7 +20,8 @@ use crate::controller::{Controller, Policy};
 use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::host::{
-    self, CoreClock, CreatedQueue, GroupAdmin, HostParts, PartitionHandle, SessionTable, ShardHost,
+    self, CoreClock, CreatedQueue, Fitness, GroupAdmin, HostParts, PartitionHandle, SessionTable,
+    ShardHost,
     ShardNetwork, ShardSender, Signal, Tickets,
 };
 use crate::metrics::Metrics;
@@ -61,6 +62,8 @@ pub(crate) struct Groups {
     pub(crate) shard: ShardSender,
     /// Queues that were created in partitions which this node leads; taken once.
     pub(crate) created: Option<mpsc::UnboundedReceiver<CreatedQueue>>,
+    /// What this node knows of the time and of itself.
+    pub(crate) fitness: Fitness,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -154,6 +157,7 @@ impl Groups {
         }
         let usage = Arc::<DomainUsage>::default();
         let now = context.clock.now();
+        let fitness = Fitness::new(context.clock, context.node.peers.len() + 1);
         for record in records.iter().cloned() {
             let id = record.id;
             let failed = |reason: String| GroupsError::Restore { group: id, reason };
@@ -198,6 +202,7 @@ impl Groups {
         let host = ShardHost::new(HostParts {
             shard,
             clock: context.clock,
+            fitness: fitness.clone(),
             inbox,
             sender: sender.clone(),
             store: Arc::clone(&context.store),
@@ -234,7 +239,7 @@ impl Groups {
         }
         let controller = Controller::new(handle, policy);
         let created = Some(new_queues);
-        Ok(Self { controller, partitions: handles, replicas, shard: sender, created, tasks })
+        Ok(Self { controller, partitions: handles, replicas, shard: sender, created, fitness, tasks })
     }
 }
 

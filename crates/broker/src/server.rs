@@ -253,6 +253,7 @@ impl Broker {
             partitions: groups.partitions.clone(),
             replicas: groups.replicas.clone(),
             clock,
+            fitness: groups.fitness.clone(),
             in_cluster: neighbours.is_some(),
         };
         services.spawn(telemetry.run(ending.clone()));
@@ -291,6 +292,7 @@ impl Broker {
             store: Arc::clone(&store) as Arc<dyn LogStore>,
             fatal: fatal.clone(),
             clock,
+            fitness: groups.fitness.clone(),
         });
         Ok(Self {
             urls,
@@ -492,6 +494,7 @@ impl Broker {
                 formation,
                 Delivery {
                     shard: groups.shard.clone(),
+                    fitness: groups.fitness.clone(),
                     administration,
                     reachable: reaching,
                     controller: &controller,

@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controller::Controller;
 use crate::group_telemetry::GroupSample;
-use crate::host::{CoreClock, GroupAdmin, PartitionHandle};
+use crate::host::{CoreClock, Fitness, GroupAdmin, PartitionHandle, REASONS};
 use crate::metrics::{
-    DISK_FREE, DISK_RESERVE_REACHED, FLUSH, LOG_BATCH_ENTRIES, LOG_WRITE, LOG_WRITTEN_BYTES,
-    Metrics, STORAGE_ERRORS, STORAGE_SLOWDOWNS, STORAGE_STOPS, STORAGE_TABLE_BYTES,
-    STORAGE_WAL_BYTES, UPKEEP_INTERVAL,
+    CLOCK_OFFSET, DISK_FREE, DISK_RESERVE_REACHED, FLUSH, LOG_BATCH_ENTRIES, LOG_WRITE,
+    LOG_WRITTEN_BYTES, Metrics, STORAGE_ERRORS, STORAGE_SLOWDOWNS, STORAGE_STOPS,
+    STORAGE_TABLE_BYTES, STORAGE_WAL_BYTES, UNFIT, UPKEEP_INTERVAL,
 };
 
 /// Everything that is sampled.
@@ -24,6 +24,7 @@ pub(crate) struct Telemetry {
     /// The way to each group's replica, the controller's first.
     pub(crate) replicas: Vec<GroupAdmin>,
     pub(crate) clock: CoreClock,
+    pub(crate) fitness: Fitness,
     /// Whether there are other nodes.
     pub(crate) in_cluster: bool,
 }
@@ -41,6 +42,7 @@ impl Telemetry {
             }
             self.metrics.upkeep();
             let stats = self.store.stats();
+            record_fitness(&self.fitness, self.in_cluster);
             record_store(&last, &stats, self.store.disk_state());
             last = stats;
             let statuses = std::iter::once((0, self.controller.status()))
@@ -59,6 +61,16 @@ impl Telemetry {
                 }
             }
         }
+    }
+}
+
+fn record_fitness(fitness: &Fitness, in_cluster: bool) {
+    let unfit = fitness.unfit();
+    for (reason, name) in REASONS {
+        UNFIT.gauge(&[name]).set(f64::from(u8::from(unfit.intersects(reason))));
+    }
+    if in_cluster {
+        CLOCK_OFFSET.gauge(&[]).set(fitness.reading().offset_ms as f64 / 1000.0);
     }
 }
 

@@ -72,6 +72,7 @@ impl World {
     }
 
     pub(crate) fn begin(&mut self, ids: &[NodeId]) {
+        self.set_clocks_right();
         for id in ids {
             let after = self.host_random.below(50_000);
             self.after(after, Event::Boot(*id));
@@ -87,7 +88,6 @@ impl World {
         for domain in 0..self.domains.len() {
             self.after(50_000, Event::Define(domain));
         }
-        self.after(300_000, Event::Compare);
         self.after(1_000_000, Event::LookAfterNodes);
         let lasts = self.profile.lasts;
         self.at(lasts, Event::Settle);

@@ -58,6 +58,8 @@ situations! {
     ReadFailed,
     /// All snapshots were closed by their age.
     SnapshotsExpired,
+    /// A node found that it should not lead, or may again.
+    Unfit,
     /// A wall clock jumped.
     ClockJumped,
     /// A leadership was handed over by an administrator.

@@ -26,6 +26,7 @@ impl World {
                 self.carry_out_controller(id, incarnation, effect)?;
             }
             ShardEffect::Answer { ticket, answer } => self.admin_answers(ticket, answer),
+            ShardEffect::Unfit { reasons } => self.say_unfit(id, reasons),
             ShardEffect::ReadEntry { group, index } => {
                 let read = self.read_entry(id, group, index);
                 let outcome =

@@ -44,8 +44,6 @@ pub(crate) enum Event {
     Heal(Healing),
     /// Two nodes connect, if they can.
     Connect(NodeId, NodeId),
-    /// Nodes compare their clocks.
-    Compare,
     /// The administrator looks for idle queues.
     Administer,
     /// A client's request to open a queue reaches its node.
@@ -84,7 +82,7 @@ pub(crate) enum Healing {
     StoreFull(NodeId),
     Snapshots(NodeId),
     Reads(NodeId),
-    Wall(NodeId, i64),
+    Wall(NodeId),
 }
 
 /// A session, as its node has it.

@@ -2,7 +2,6 @@
 
 use flintmq_consensus::{GroupId, NodeId};
 use flintmq_partition::{Request, Ticket};
-use flintmq_shard::{DiskState, ShardInput};
 
 use crate::coverage::Situation;
 use crate::event::{Event, Healing, Waits};
@@ -75,19 +74,9 @@ impl World {
         }
     }
 
-    /// A disk is nearly full, or has room again; others hear of it with the next beats.
+    /// A disk is nearly full, or has room again; its shard finds out.
     pub(crate) fn set_low_disk(&mut self, id: NodeId, low: Option<(u64, u64)>) {
         self.set_store(id, |store| store.inner.set_low_disk(low));
-        let disk = match low {
-            Some((free, reserve)) => DiskState::Low { free, reserve },
-            None => DiskState::Ok,
-        };
-        for other in self.ids().into_iter().filter(|other| *other != id) {
-            let Some(incarnation) = self.process_of(other) else { continue };
-            let delay = self.host_random.between(10_000, 300_000);
-            let input = ShardInput::PeerDisk { peer: id, disk };
-            self.after(delay, Event::Tell(other, incarnation, Box::new(input)));
-        }
     }
 
     pub(crate) fn cut(&mut self, from: NodeId, to: NodeId, lasts: u64, replaced: bool) {
@@ -139,7 +128,7 @@ impl World {
             }
             Healing::Snapshots(id) => self.set_store(id, |store| store.set_fail_snapshots(false)),
             Healing::Reads(id) => self.set_store(id, |store| store.set_fail_reads(false)),
-            Healing::Wall(id, by) => self.jump(id, by),
+            Healing::Wall(id) => self.set_clock_right(id),
         }
     }
 }

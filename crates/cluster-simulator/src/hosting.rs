@@ -6,6 +6,7 @@ use flintmq_consensus::{GroupId, NodeEffect, NodeId, NodeInput, Term};
 use flintmq_node::NodeRequest;
 use flintmq_shard::{Machine as _, Notice, ShardEffect, ShardInput};
 
+use crate::clocks;
 use crate::coverage::Situation;
 use crate::event::Event;
 use crate::node::Process;
@@ -43,15 +44,7 @@ impl World {
         for effect in effects {
             match effect {
                 NodeEffect::Send { packet, .. } => packets.push(packet),
-                NodeEffect::PeerSuspected { peer } => {
-                    let incarnation =
-                        process.liveness.peer(peer).map_or(0, |state| state.incarnation);
-                    words.push(ShardInput::Peer { peer, up: false, incarnation, restarted: false });
-                }
-                NodeEffect::PeerTrusted { peer, incarnation, restarted } => {
-                    words.push(ShardInput::Peer { peer, up: true, incarnation, restarted });
-                }
-                NodeEffect::SaveHardStates { .. } | NodeEffect::Group { .. } => {}
+                effect => words.extend(clocks::word(&process.liveness, effect)),
             }
         }
         for word in words {
@@ -65,7 +58,10 @@ impl World {
             process.last_word = at;
             self.at(at, Event::Tell(id, incarnation, Box::new(word)));
         }
-        for packet in packets {
+        for mut packet in packets {
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.stamp(now, &mut packet);
+            }
             self.send_packet(packet, true);
         }
         if let Some(due) = due
@@ -123,7 +119,8 @@ impl World {
     pub(crate) fn turn(&mut self, id: NodeId) -> Result<bool, Violation> {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&id) else { return Ok(false) };
-        let (time, wall) = (node.clock.time(now), node.clock.wall_ms(now));
+        let Some(reading) = node.read_clock(now) else { return Ok(false) };
+        let time = node.clock.time(now);
         let Some(process) = &mut node.process else { return Ok(false) };
         let incarnation = process.incarnation;
         let before = served_by(process);
@@ -141,7 +138,7 @@ impl World {
             }
         }
         let mut effects = Vec::new();
-        let mut more = process.shard.turn(time, wall, &mut effects);
+        let mut more = process.shard.turn(time, reading, &mut effects);
         let after = served_by(process);
         more |= process.waiting.iter().any(|(group, waiting)| {
             let takes = process.shard.machine(*group).is_some_and(|one| one.takes_requests());

@@ -129,14 +129,7 @@ impl World {
                 self.coverage.saw(Situation::SnapshotsExpired);
                 self.set_store(id, |store| store.inner.expire_snapshots());
             }
-            FaultKind::ClockJump => {
-                self.coverage.saw(Situation::ClockJumped);
-                let days = 86_400_000;
-                let jumps = [-10_000, 3_000, 60_000, 2 * days, -2 * days, 8 * days];
-                let by = jumps[(fault.choice % jumps.len() as u64) as usize];
-                self.jump(id, by);
-                self.after(fault.lasts, Event::Heal(Healing::Wall(id, -by)));
-            }
+            FaultKind::ClockJump => self.jump(id, &fault),
             FaultKind::Transfer => self.transfer(group, &fault),
             FaultKind::Cede => {
                 if let Some(incarnation) = self.process_of(id) {

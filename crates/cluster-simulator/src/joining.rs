@@ -124,6 +124,8 @@ impl World {
         let removed: Vec<NodeId> =
             process.known.iter().copied().filter(|peer| is_removed(*peer)).collect();
         process.known.retain(|peer| !removed.contains(peer));
+        process.cluster_clock.set_nodes(process.known.len() + 1);
+        removed.iter().for_each(|peer| process.cluster_clock.forget(*peer));
         self.wake_liveness(id, self.now);
         for peer in met {
             let later = self.net_random.between(1_000, 60_000);

@@ -25,8 +25,13 @@ impl World {
                 self.at(at + 1, Event::Packet(packet, beat));
                 return;
             }
-            process.step_liveness(time, NodeInput::Packet(packet));
+            process.step_liveness(time, NodeInput::Packet(packet.clone()));
+            let news = node.hear_clocks(self.now, &packet);
             self.wake_liveness(to, self.now);
+            if news {
+                let soon = self.now + self.host_random.skewed(1, 200);
+                self.wake_shard(to, soon);
+            }
         } else {
             process.inbox.push_back(ShardInput::Packet(packet));
             let soon = self.now + self.host_random.skewed(1, 200);

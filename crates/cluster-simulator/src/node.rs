@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flintmq_consensus::{
-    GroupId, Index, Liveness, NodeCore, NodeId, NodeInput, NodeSettings, Term, Time,
+    ClusterClock, GroupId, Index, Liveness, NodeCore, NodeId, NodeInput, NodeSettings, Term, Time,
 };
 use flintmq_controller::{ControllerMachine, DomainVersion, Metadata, PlanningSettings};
 use flintmq_log_store::LogStore as _;
@@ -74,6 +74,7 @@ pub(crate) struct Process {
     pub(crate) incarnation: u64,
     pub(crate) shard: Shard<NodeMachine>,
     pub(crate) liveness: NodeCore,
+    pub(crate) cluster_clock: ClusterClock,
     pub(crate) from_store: Arc<Mutex<Vec<FromStore>>>,
     pub(crate) wire: Wire,
     /// What the controller has published here.
@@ -94,7 +95,6 @@ pub(crate) struct Process {
     /// When the last word of the liveness, and of the store, reaches the shard.
     pub(crate) last_word: u64,
     pub(crate) last_store_word: u64,
-    pub(crate) last_clock_word: u64,
     /// Committed entries that were looked at.
     pub(crate) seen: BTreeMap<GroupId, Index>,
     /// The leadership that its clients are served by.
@@ -141,6 +141,7 @@ impl Process {
             network: Box::new(wire.clone()),
         });
         let usage = Arc::<DomainUsage>::default();
+        let nodes = node.first_peers.len() + 1;
         let name = incarnation << 8 | u64::from(id.0);
         let mut seen = BTreeMap::new();
         for record in node.store.groups().map_err(|error| error.to_string())? {
@@ -162,6 +163,7 @@ impl Process {
             incarnation,
             shard,
             liveness: NodeCore::new(own),
+            cluster_clock: ClusterClock::new(time, node.clock.wall_ms(now), nodes),
             from_store,
             wire,
             metadata: Metadata::default(),
@@ -177,7 +179,6 @@ impl Process {
             sync_at: None,
             last_word: 0,
             last_store_word: 0,
-            last_clock_word: 0,
             seen,
             served_by: BTreeMap::new(),
             stopping: Stopping::No,

@@ -172,6 +172,8 @@ pub struct Profile {
     pub ttl_ms: u64,
     /// Whether a step of a store may do several requests.
     pub quick_disks: bool,
+    /// One of several nodes has a wall clock that is days ahead, to the end of the run.
+    pub wrong_clock: bool,
     /// Parts per million by which clocks' rates differ.
     pub drift_ppm: u64,
     /// Faults.
@@ -221,6 +223,8 @@ impl Profile {
             drift_ppm: random.pick(&[0, 50, 500]).unwrap_or(0),
             faults: random.between(3, 30),
             kinds,
+            // Drawn last: what was drawn before does not depend on it.
+            wrong_clock: random.chance(150),
         }
     }
 }

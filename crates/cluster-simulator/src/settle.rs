@@ -51,7 +51,6 @@ impl World {
             node.shard_stalled_until = node.shard_stalled_until.min(self.now);
             node.disk_stalled_until = node.disk_stalled_until.min(self.now);
             node.slow_disk_until = node.slow_disk_until.min(self.now);
-            node.clock.wall_offset_ms = 0;
             if let Some(process) = &mut node.process {
                 process.wire.lock().ways.values_mut().for_each(|way| way.limit = 4 << 20);
                 (process.wake_at, process.live_at) = (None, None);
@@ -64,7 +63,7 @@ impl World {
             self.start_disk(id);
             self.after(50_000, Event::Boot(id));
         }
-        self.compare_clocks();
+        self.set_clocks_right();
         for client in &mut self.clients {
             client.settles = true;
         }
@@ -158,6 +157,9 @@ impl World {
             let _ = write!(missing, "group {} has no leader; ", group.0);
             return;
         };
+        if self.has_wrong_clock(leader) {
+            let _ = write!(missing, "group {} is led by a wrong clock; ", group.0);
+        }
         let core_of = |id| {
             let process = self.nodes.get(&id).and_then(|node| node.process.as_ref())?;
             let applied = match process.engine(group) {

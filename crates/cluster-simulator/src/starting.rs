@@ -22,6 +22,10 @@ impl World {
             return Ok(());
         }
         node.incarnation += 1 + now / 1000;
+        if planning.is_none() {
+            // Without others a new process has to believe what it finds.
+            node.clock.wall_offset_ms = 0;
+        }
         match Process::start(node, now, planning) {
             Ok(process) => node.process = Some(process),
             Err(error) => return violation("Restartable", format!("node {} {error}", id.0)),
@@ -34,7 +38,6 @@ impl World {
             let later = self.net_random.between(1_000, 60_000);
             self.after(later, Event::Connect(id, peer));
         }
-        self.compare_clocks();
         Ok(())
     }
 

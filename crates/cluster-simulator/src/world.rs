@@ -159,10 +159,6 @@ impl World {
                 self.connect(a, b);
                 Ok(())
             }
-            Event::Compare => {
-                self.keep_comparing();
-                Ok(())
-            }
             Event::Administer => {
                 self.administer();
                 Ok(())

@@ -24,7 +24,7 @@ impl World {
             | NodeInput::Disconnected { .. }
             | NodeInput::Stalled
             | NodeInput::Resumed => {}
-            NodeInput::AddPeer { .. } | NodeInput::RemovePeer { .. } => {
+            NodeInput::AddPeer { .. } | NodeInput::RemovePeer { .. } | NodeInput::Unfit { .. } => {
                 self.step_beats(id, input.clone());
                 return Some(input);
             }
@@ -73,6 +73,7 @@ impl World {
                 NodeEffect::PeerTrusted { peer, incarnation, restarted } => {
                     NodeInput::PeerUp { peer, incarnation, restarted }
                 }
+                NodeEffect::PeerUnfit { peer, reasons } => NodeInput::PeerUnfit { peer, reasons },
                 NodeEffect::PeerSuspected { peer } => {
                     self.coverage.saw(Situation::Suspected);
                     NodeInput::PeerDown { peer }

@@ -102,7 +102,7 @@ impl World {
                 self.carry_out_group(id, group, effect)?;
             }
             NodeEffect::PeerSuspected { .. } => self.coverage.saw(Situation::Suspected),
-            NodeEffect::PeerTrusted { .. } => {}
+            NodeEffect::PeerTrusted { .. } | NodeEffect::PeerUnfit { .. } => {}
         }
         Ok(())
     }

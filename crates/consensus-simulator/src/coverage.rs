@@ -132,6 +132,10 @@ situations! {
     Suspected,
     /// A packet of a process came through before the groups were told of that process.
     EarlyPacket,
+    /// A node that should not lead handed over what it led.
+    UnfitHandsOver,
+    /// A run came right although one node should not lead.
+    SettledWithUnfit,
     /// A node fell silent because its groups were not stepped.
     FellSilent,
     /// A replica was removed from its group and deleted.

@@ -40,6 +40,7 @@ pub(crate) enum Event {
     Beat { node: NodeId, run: u64, at: u64 },
     Told { node: NodeId, run: u64 },
     NotStepped { node: NodeId, run: u64 },
+    Fit { node: NodeId, run: u64 },
     Flush { node: NodeId, run: u64 },
     Written { node: NodeId, run: u64, count: usize },
     SyncDue { node: NodeId, run: u64 },
@@ -137,6 +138,7 @@ impl Event {
             | Self::Beat { node, .. }
             | Self::Told { node, .. }
             | Self::NotStepped { node, .. }
+            | Self::Fit { node, .. }
             | Self::Flush { node, .. }
             | Self::Written { node, .. }
             | Self::SyncDue { node, .. }

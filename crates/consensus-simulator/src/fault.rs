@@ -57,6 +57,8 @@ pub enum FaultKind {
     Stand,
     /// A node stops sending because its host does not get on.
     Stall,
+    /// A node should not lead for a while: its clock is off, its disk full or stalled.
+    Unfit,
     /// The host says that a group does not get on.
     GroupStalled,
     /// One member is added, promoted or removed.
@@ -67,7 +69,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Crash,
         Self::PowerLoss,
         Self::PowerLossOfSeveral,
@@ -92,6 +94,7 @@ impl FaultKind {
         Self::Cede,
         Self::Stand,
         Self::Stall,
+        Self::Unfit,
         Self::GroupStalled,
         Self::ChangeMember,
         Self::ChangeMembers,

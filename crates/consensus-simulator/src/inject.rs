@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use flintmq_consensus::{
-    Body, GroupId, Input, MemberChange, NodeId, NodeInput, Packet, RejoinTarget,
+    Body, GroupId, Input, MemberChange, NodeId, NodeInput, Packet, RejoinTarget, UnfitReasons,
 };
 
 use crate::coverage::Situation;
@@ -259,6 +259,17 @@ impl World {
                 self.input(id, NodeInput::Stalled)?;
                 let run = self.run(id).unwrap_or(0);
                 self.schedule.after(lasts, Event::Resumed { node: id, run });
+            }
+            FaultKind::Unfit => {
+                let reasons = random.pick(&[
+                    UnfitReasons::CLOCK_OFF,
+                    UnfitReasons::DISK_FULL,
+                    UnfitReasons::DISK_STALLED | UnfitReasons::CLOCK_OFF,
+                ]);
+                let reasons = reasons.unwrap_or_default();
+                self.input(id, NodeInput::Unfit { reasons })?;
+                let run = self.run(id).unwrap_or(0);
+                self.schedule.after(lasts, Event::Fit { node: id, run });
             }
             FaultKind::GroupStalled => {
                 let leader = self.leader(group).unwrap_or(id);

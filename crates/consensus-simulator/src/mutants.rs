@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flintmq_consensus::{Mutant, RecoveryPolicy, Settings};
+use flintmq_consensus::{Mutant, NodeMutant, RecoveryPolicy, Settings};
 
 use crate::fault::FaultKind;
 use crate::profile::{Durability, GroupSpec, Profile};
@@ -79,6 +79,33 @@ pub const TRIALS: [Trial; 20] = [
     trial(Mutant::W18ResumeLeadership, 20, 3, LOSSES),
     trial(Mutant::W19LeaseOutlivesCession, 200, 3, LEASES),
 ];
+
+/// What is tried to catch a broken rule of the node: seeds within which it is caught.
+pub const NODE_TRIALS: [(NodeMutant, u64); 3] = [
+    (NodeMutant::N01SnapshotNotRetried, 60),
+    (NodeMutant::N02UnfitKeepsLeading, 20),
+    (NodeMutant::N03EarlyMessagesCount, 300),
+];
+
+/// The plan of a seed in which nodes, in two halves each, break this rule, or none.
+#[must_use]
+pub fn node_plan(seed: u64, mutant: Option<NodeMutant>) -> Plan {
+    let mut profile = Profile::draw(seed);
+    profile.halves = true;
+    profile.failing_snapshots = profile.failing_snapshots.max(100_000);
+    profile.unfit_at_end = true;
+    profile.node_mutant = mutant;
+    Plan::with_profile(seed, profile)
+}
+
+/// Runs seeds until one fails: the failure, and how many it took.
+#[must_use]
+pub fn hunt_node(mutant: NodeMutant, seeds: u64) -> Option<(Failure, u64)> {
+    (0..seeds).find_map(|seed| {
+        let outcome = run(&node_plan(seed, Some(mutant)), Watching::default());
+        outcome.failure.map(|failure| (failure, seed + 1))
+    })
+}
 
 /// The trial of the mutant of this name.
 #[must_use]

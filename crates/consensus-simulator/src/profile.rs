@@ -107,8 +107,13 @@ pub struct Profile {
     pub notices_loss: u64,
     /// The clients.
     pub load: Load,
+    /// At the end one node stays one that should not lead.
+    pub unfit_at_end: bool,
     /// Everything is mended at the end and has to come right.
     pub settles: bool,
+    /// The rule of the node around its groups that is broken.
+    #[cfg(feature = "mutants")]
+    pub node_mutant: Option<flintmq_consensus::NodeMutant>,
 }
 
 impl Profile {
@@ -179,7 +184,10 @@ impl Profile {
                 payload: random.skewed(8, 1_000),
                 readers: random.below(3),
             },
+            unfit_at_end: random.chance(250_000),
             settles: true,
+            #[cfg(feature = "mutants")]
+            node_mutant: None,
         }
     }
 }

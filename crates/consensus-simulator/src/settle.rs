@@ -1,7 +1,8 @@
 //! The end of a run: everything is mended, and then everything has to come right by itself.
 
-use flintmq_consensus::{GroupId, NodeId, Role};
+use flintmq_consensus::{GroupId, NodeId, NodeInput, Role, UnfitReasons};
 
+use crate::coverage::Situation;
 use crate::event::Event;
 use crate::ghost::{Check, ensure, violated};
 use crate::world::World;
@@ -14,7 +15,7 @@ const LONGEST: u64 = 10;
 const LEADERSHIPS: u64 = 40;
 
 impl World {
-    pub(crate) fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) -> Check {
         let now = self.schedule.now;
         self.done = !self.profile.settles;
         self.healed_at = Some(now);
@@ -43,6 +44,17 @@ impl World {
             self.elections_at_heal[number] = ghost.elections();
         }
         self.schedule.after(3_000_000, Event::Watch);
+        let ids: Vec<NodeId> = self.cluster.iter().copied().collect();
+        for id in &ids {
+            self.input(*id, NodeInput::Unfit { reasons: UnfitReasons::NONE })?;
+        }
+        if self.profile.unfit_at_end {
+            self.unfit_at_end = self.random.pick(&ids);
+        }
+        match self.unfit_at_end {
+            Some(id) => self.input(id, NodeInput::Unfit { reasons: UnfitReasons::CLOCK_OFF }),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn watch(&mut self) -> Check {
@@ -57,6 +69,9 @@ impl World {
         match self.unsettled() {
             None => {
                 self.done = true;
+                if self.unfit_at_end.is_some() {
+                    self.coverage.saw(Situation::SettledWithUnfit);
+                }
                 self.check_all_quorums()
             }
             Some((invariant, why)) if impatient => violated(invariant, why),
@@ -116,6 +131,9 @@ impl World {
             return Some(("L1", format!("group {group} is served by {serving:?}")));
         };
         let lead = self.core(leader, group)?;
+        if self.unfit_at_end == Some(leader) && lead.config().voters.len() > 1 {
+            return Some(("L4", format!("group {group} is led by {leader}, which is unfit")));
+        }
         if lead.config().is_joint() {
             return Some(("L1", format!("group {group} stays {:?}", lead.config())));
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use flintmq_consensus::{
     ConfigRegister, CreationId, GroupId, HardState, Liveness, NodeCore, NodeId, NodeInput,
-    NodeSettings, Restored,
+    NodeSettings, Restored, UnfitReasons,
 };
 
 use crate::client::Client;
@@ -55,6 +55,8 @@ pub(crate) struct World {
     /// All that was decided when the run was looked at, and since when it is no more.
     pub(crate) progress: Option<(u64, u64)>,
     pub(crate) elections_at_heal: Vec<u64>,
+    /// A node that stays one that should not lead.
+    pub(crate) unfit_at_end: Option<NodeId>,
     pub(crate) done: bool,
     #[cfg(feature = "model")]
     pub(crate) follower: crate::follower::Follower,
@@ -90,6 +92,7 @@ impl World {
             healed_at: None,
             progress: None,
             elections_at_heal: vec![0; groups],
+            unfit_at_end: None,
             done: false,
             #[cfg(feature = "model")]
             follower: crate::follower::Follower::default(),
@@ -221,6 +224,11 @@ impl World {
             }
             Event::Beat { node, run, at } => self.on_beat(node, run, at),
             Event::Told { node, run } => self.on_told(node, run)?,
+            Event::Fit { node, run } => {
+                if self.process(node, run).is_some() && self.unfit_at_end != Some(node) {
+                    self.input(node, NodeInput::Unfit { reasons: UnfitReasons::NONE })?;
+                }
+            }
             Event::NotStepped { node, run } => self.on_not_stepped(node, run),
             Event::Flush { node, run } => {
                 if self.process(node, run).is_some() {
@@ -263,7 +271,7 @@ impl World {
             Event::Arrive { client, node, request } => self.on_request(client, node, request)?,
             Event::Answered { client, reply } => self.on_reply(client, reply)?,
             Event::Operator => self.on_operator()?,
-            Event::Heal => self.heal(),
+            Event::Heal => self.heal()?,
             Event::Watch => self.watch()?,
         }
         Ok(())
@@ -291,10 +299,14 @@ impl World {
         if let NodeInput::Group { group, .. } = &input {
             process.touched.insert(*group);
         }
-        let early = process.core.counters().packets_early;
+        let before = *process.core.counters();
         process.core.step(local, input);
-        if process.core.counters().packets_early > early {
+        let after = process.core.counters();
+        if after.packets_early > before.packets_early {
             self.coverage.saw(Situation::EarlyPacket);
+        }
+        if after.unfit_hand_overs > before.unfit_hand_overs {
+            self.coverage.saw(Situation::UnfitHandsOver);
         }
         self.after_step(id)
     }
@@ -344,7 +356,12 @@ impl World {
         let run = node.disk.runs;
         let beats = NodeSettings { seed: self.seed, ..NodeSettings::new(id, run, peers) };
         let liveness = if self.profile.halves { Liveness::Told } else { Liveness::Own };
-        let settings = NodeSettings { liveness, ..beats.clone() };
+        let settings = NodeSettings {
+            liveness,
+            #[cfg(feature = "mutants")]
+            mutant: self.profile.node_mutant,
+            ..beats.clone()
+        };
         let local = node.local(now);
         let mut core = NodeCore::new(settings);
         let mut groups = BTreeMap::new();
@@ -431,6 +448,9 @@ impl World {
         let checkpoint = self.random.below(2 * self.profile.checkpoint_interval);
         self.schedule.after(checkpoint, Event::Checkpoint { node: id, run });
         self.flush_beats(id);
+        if self.unfit_at_end == Some(id) {
+            self.input(id, NodeInput::Unfit { reasons: UnfitReasons::CLOCK_OFF })?;
+        }
         self.flush(id)?;
         self.check_all_quorums()
     }

@@ -1,6 +1,8 @@
 //! Every rule of the protocol is broken once, and every time the invariants notice.
 
-use flintmq_consensus_simulator::mutants::{Catcher, TRIALS, find};
+use flintmq_consensus_simulator::mutants::{
+    Catcher, NODE_TRIALS, TRIALS, find, hunt_node, node_plan,
+};
 use flintmq_consensus_simulator::{Plan, Watching, run, shrink};
 
 #[test]
@@ -16,6 +18,27 @@ fn every_mutant_is_caught() {
         }
     }
     assert_eq!(escaped, [], "these rules can be broken unnoticed");
+}
+
+#[test]
+fn every_broken_rule_of_the_node_is_caught() {
+    let mut escaped = Vec::new();
+    for (mutant, seeds) in NODE_TRIALS {
+        match hunt_node(mutant, seeds) {
+            Some((failure, took)) => println!(
+                "{mutant:?}: caught by {} after {took} of {seeds} seeds",
+                failure.violation.invariant
+            ),
+            None => escaped.push(mutant),
+        }
+    }
+    assert_eq!(escaped, [], "these rules can be broken unnoticed");
+    for seed in 0..20 {
+        let outcome = run(&node_plan(seed, None), Watching::default());
+        if let Some(failure) = outcome.failure {
+            panic!("without a mutant: {failure}");
+        }
+    }
 }
 
 #[test]

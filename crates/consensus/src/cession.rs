@@ -17,8 +17,8 @@ impl Core {
         self.set_role(turn, Role::Follower, None);
         // The others go first.
         let (min, max) = (self.settings.election_delay_min, self.settings.election_delay_max);
-        self.election.deadline =
-            Some(turn.now + max + self.settings.round_timeout + self.jitter.between(min, max));
+        let first = max + self.settings.round_timeout + self.reluctance();
+        self.election.deadline = Some(turn.now + first + self.jitter.between(min, max));
     }
 
     /// Tells all members. The term was made durable before it was led, so nothing need be awaited.

@@ -216,6 +216,7 @@ impl Core {
             Input::PeerUp { peer, restarted } => self.on_peer_up(turn, peer, restarted),
             Input::Read { read } => self.on_read(turn, read),
             Input::Stand { scout } => self.on_stand(turn, scout),
+            Input::Reluctant { reluctant } => self.on_reluctant(turn, reluctant),
             Input::Transfer { to, force } => self.on_transfer(turn, to, force),
             Input::Cede => self.cede(turn, None),
             Input::ForceRecover { dead, expect_history, newest, number } => {

@@ -22,6 +22,8 @@ pub(crate) struct Election {
     pub(crate) deferred: bool,
     /// The newest cession heard of.
     pub(crate) cession: Option<Cession>,
+    /// Others go first, by far.
+    pub(crate) reluctant: bool,
     /// Loyalty that a lease promised, whatever is known of the leader.
     pub(crate) loyal_until: Option<Time>,
     /// An operator's order to go on without some voters.
@@ -30,6 +32,9 @@ pub(crate) struct Election {
     /// for the next, and the delays before it.
     pub(crate) too_short: u8,
 }
+
+/// A reluctant replica waits for this many of the longest delays of others before its own.
+const RELUCTANCE: u32 = 4;
 
 /// How often the time for a round is doubled at most.
 const MAX_DOUBLED: u8 = 3;
@@ -95,7 +100,21 @@ impl Core {
             let rank = if self.recovering.is_some() { 3 } else { 1 };
             // Two that stand before they hear of each other split the votes.
             let max = max * (1 << self.election.too_short);
-            self.election.deadline = Some(turn.now + self.jitter.between(min, max) * rank);
+            let delay = self.jitter.between(min, max) * rank;
+            self.election.deadline = Some(turn.now + self.reluctance() + delay);
+        }
+    }
+
+    /// How much longer this replica waits because it should not lead.
+    pub(crate) fn reluctance(&self) -> Duration {
+        let waits = if self.election.reluctant { RELUCTANCE } else { 0 };
+        self.settings.election_delay_max * waits
+    }
+
+    pub(crate) fn on_reluctant(&mut self, turn: &mut Turn<'_>, reluctant: bool) {
+        let before = std::mem::replace(&mut self.election.reluctant, reluctant);
+        if before != reluctant && self.role == Role::Follower && self.election.deadline.is_some() {
+            self.await_election(turn);
         }
     }
 

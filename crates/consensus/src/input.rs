@@ -67,6 +67,12 @@ pub enum Input {
         /// Ask first whether anybody would vote. False goes straight to the vote.
         scout: bool,
     },
+    /// This node should not lead: it stands for election only when no other did for a long
+    /// while. Or it may again.
+    Reluctant {
+        /// Which of the two.
+        reluctant: bool,
+    },
     /// Hand the leadership to this voter.
     Transfer {
         /// Who is to lead.

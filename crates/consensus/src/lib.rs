@@ -180,9 +180,10 @@ pub use log_terms::LogTerms;
 pub use membership::{ChangeError, MAX_VOTERS, MemberChange};
 pub use message::{Answer, Body, Cession, FetchOutcome, Message, RejoinTarget, SnapshotId};
 #[cfg(feature = "mutants")]
-pub use mutants::Mutant;
+pub use mutants::{Mutant, NodeMutant};
 pub use node::{
-    Class, Liveness, NodeCore, NodeCounters, NodeEffect, NodeInput, NodeSettings, Packet, PeerState,
+    Class, ClockReading, ClockState, Clocks, ClusterClock, Liveness, NodeCore, NodeCounters,
+    NodeEffect, NodeInput, NodeSettings, Packet, PeerState, UnfitReasons,
 };
 pub use producers::{Admission, PRODUCER_WINDOW, ProducerWindows};
 pub use progress::{Flow, Progress};

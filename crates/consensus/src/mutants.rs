@@ -57,6 +57,42 @@ impl Mutant {
     ];
 }
 
+/// A rule of the node around its groups, broken.
+#[cfg(feature = "mutants")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeMutant {
+    /// A snapshot that failed counts as being sent for ever.
+    N01SnapshotNotRetried,
+    /// A node that should not lead keeps what it leads.
+    N02UnfitKeepsLeading,
+    /// Messages of a process count before the node is told of it.
+    N03EarlyMessagesCount,
+}
+
+#[cfg(feature = "mutants")]
+impl NodeMutant {
+    /// All of them, in order.
+    pub const ALL: [Self; 3] =
+        [Self::N01SnapshotNotRetried, Self::N02UnfitKeepsLeading, Self::N03EarlyMessagesCount];
+}
+
+/// True when the node is told to break this rule.
+#[cfg(feature = "mutants")]
+macro_rules! node_broken {
+    ($settings:expr, $rule:ident) => {
+        $settings.mutant == Some(crate::NodeMutant::$rule)
+    };
+}
+
+/// Never: rules are not broken without the feature.
+#[cfg(not(feature = "mutants"))]
+macro_rules! node_broken {
+    ($settings:expr, $rule:ident) => {{
+        let _ = &$settings;
+        false
+    }};
+}
+
 /// True when the replica is told to break this rule.
 #[cfg(feature = "mutants")]
 macro_rules! broken {
@@ -74,4 +110,4 @@ macro_rules! broken {
     }};
 }
 
-pub(crate) use broken;
+pub(crate) use {broken, node_broken};

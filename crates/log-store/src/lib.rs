@@ -28,6 +28,7 @@ mod disk_state;
 mod error;
 mod log_store;
 mod memory_disk;
+mod memory_room;
 mod memory_store;
 pub mod parts;
 mod statistics;

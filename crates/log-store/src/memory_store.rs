@@ -11,6 +11,7 @@
 use crate::DiskState;
 use crate::StoreStats;
 use crate::memory_disk::{Change, Disk, Group, OpenedSnapshot};
+use crate::memory_room::{Class, Reads, Room};
 use crate::parts::snapshot_pieces::SnapshotPiece;
 use crate::{
     AppendBatch, AppendKind, CheckpointBatch, HardStates, NewGroup, OnSaved, Report, Sink,
@@ -52,9 +53,12 @@ struct State {
     /// Groups that were appended to since their last `Synced` report.
     appended: BTreeSet<GroupId>,
     loss_epoch: Epoch,
-    waiting: VecDeque<Task>,
-    /// Requests that may wait before batches are refused.
-    capacity: usize,
+    /// With the bytes that each counts for.
+    waiting: VecDeque<(usize, Task)>,
+    room: Room,
+    /// Requests are taken, and nothing is done.
+    stalled: bool,
+    reads: Reads,
     starved: Vec<GroupId>,
     sinks: BTreeMap<GroupId, Arc<Mutex<Sink>>>,
     outbox: VecDeque<Outgoing>,
@@ -84,13 +88,39 @@ enum Outgoing {
 impl MemoryStore {
     /// An empty store.
     pub fn new(delivery: Delivery) -> Self {
-        let state = State { capacity: 65_536, ..State::default() };
-        Self { delivery, state: Arc::new(Mutex::new(state)) }
+        Self { delivery, state: Arc::default() }
     }
 
     /// Sets how many batches may wait. Default: 65,536.
     pub fn set_capacity(&self, requests: usize) {
-        self.lock().capacity = requests;
+        self.lock().room.max_requests = requests;
+    }
+
+    /// Sets how many bytes of batches may wait; batches that free space may exceed it by a quarter.
+    /// Default: 256 MiB.
+    pub fn set_capacity_bytes(&self, bytes: usize) {
+        self.lock().room.max_bytes = bytes;
+    }
+
+    /// Sets how many snapshots may be open before [`ReadError::Busy`]. Default: 16.
+    pub fn set_max_snapshots(&self, open: usize) {
+        self.lock().reads.max_snapshots = open;
+    }
+
+    /// Makes reads of logs and snapshots, and opening snapshots, fail with [`ReadError::Failed`],
+    /// or work again.
+    pub fn fail_reads(&self, fail: bool) {
+        self.lock().reads.fail = fail;
+    }
+
+    /// Pretends that the disk does not get on: requests are taken as long as there is room, nothing
+    /// is written, fsynced or reported until this is called with `false`. What waits is done then,
+    /// with [`Delivery::Immediate`] at once.
+    pub fn set_stalled(&self, stalled: bool) {
+        self.lock().stalled = stalled;
+        if !stalled && self.delivery == Delivery::Immediate {
+            self.run();
+        }
     }
 
     /// Pretends that the disk is nearly full, with (free bytes, reserve), or that it is not.
@@ -101,15 +131,16 @@ impl MemoryStore {
     /// Does the request that has waited longest and reports it; false if none waits.
     pub fn step(&self) -> bool {
         let mut state = self.lock();
-        if state.failed.is_some() {
+        if state.failed.is_some() || state.stalled {
             return false;
         }
-        let mut reports = match state.waiting.pop_front() {
-            None => return false,
-            Some(Task::Change(group, change)) => state.perform(group, change),
-            Some(Task::HardStates(batch)) => state.save_hard_states(batch),
+        let Some((size, task)) = state.waiting.pop_front() else { return false };
+        let mut reports = match task {
+            Task::Change(group, change) => state.perform(group, change),
+            Task::HardStates(batch) => state.save_hard_states(batch),
         };
-        if state.waiting.len() <= state.capacity / 2 {
+        state.room.give_back(size);
+        if state.room.is_half_empty() {
             let starved = std::mem::take(&mut state.starved);
             let room = |group| Outgoing::Report(group, Report::Room);
             reports.extend(starved.into_iter().map(room));
@@ -126,7 +157,7 @@ impl MemoryStore {
     /// Fsyncs what is written, and reports it.
     pub fn sync(&self) {
         let mut state = self.lock();
-        if state.failed.is_some() {
+        if state.failed.is_some() || state.stalled {
             return;
         }
         let reports = state.sync();
@@ -173,6 +204,7 @@ impl MemoryStore {
         let mut state = self.lock();
         state.failed = Some(error.clone());
         state.waiting.clear();
+        state.room.clear();
         let failed = |group: &GroupId| Outgoing::Report(*group, Report::Failed(error.clone()));
         let reports = state.sinks.keys().map(failed).collect();
         self.send(state, reports);
@@ -182,31 +214,38 @@ impl MemoryStore {
         &self,
         group: GroupId,
         value: T,
-        urgent: bool,
+        room: (Class, usize),
         change: impl FnOnce(T) -> Change,
     ) -> Result<(), Refused<T>> {
-        self.enqueue(group, value, urgent, |value| Task::Change(group, change(value)))
+        self.enqueue(group, value, room, |value| Task::Change(group, change(value)))
+    }
+
+    fn urgent(&self, group: GroupId, change: Change) -> Result<(), Refused<()>> {
+        self.request(group, (), (Class::Urgent, 0), |()| change)
     }
 
     fn enqueue<T>(
         &self,
         group: GroupId,
         value: T,
-        urgent: bool,
+        (class, size): (Class, usize),
         task: impl FnOnce(T) -> Task,
     ) -> Result<(), Refused<T>> {
         let mut state = self.lock();
         if state.failed.is_some() {
             return Err(Refused { returned: value, reason: RefusedReason::Stopped });
         }
-        if !urgent && state.waiting.len() >= state.capacity {
-            if !state.starved.contains(&group) {
-                state.starved.push(group);
+        if let Err(reason) = state.room.take(class, size) {
+            if reason == RefusedReason::Full {
+                if !state.starved.contains(&group) {
+                    state.starved.push(group);
+                }
+                // As the real one counts: batches only.
+                state.stats.refused_full += u64::from(class != Class::Urgent);
             }
-            state.stats.refused_full += 1;
-            return Err(Refused { returned: value, reason: RefusedReason::Full });
+            return Err(Refused { returned: value, reason });
         }
-        state.waiting.push_back(task(value));
+        state.waiting.push_back((size, task(value)));
         drop(state);
         if self.delivery == Delivery::Immediate {
             self.run();
@@ -256,7 +295,9 @@ impl MemoryStore {
         missing: T,
         read: impl FnOnce(&Group) -> T,
     ) -> Result<T, ReadError> {
-        Ok(self.lock().disk.groups.get(&group).map_or(missing, read))
+        let state = self.lock();
+        state.reads.check(group)?;
+        Ok(state.disk.groups.get(&group).map_or(missing, read))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -362,6 +403,10 @@ impl State {
     }
 
     fn open_snapshot(&mut self, group: GroupId) -> Result<OpenSnapshot, ReadError> {
+        self.reads.check(group)?;
+        if self.snapshots.len() >= self.reads.max_snapshots {
+            return Err(ReadError::Busy { group });
+        }
         let known = self.disk.groups.get(&group).ok_or(ReadError::NothingApplied { group })?;
         self.snapshots_opened += 1;
         let number = self.snapshots_opened;
@@ -389,6 +434,7 @@ impl State {
 
     fn end_process(&mut self) {
         self.waiting.clear();
+        self.room.clear();
         self.sinks.clear();
         self.starved.clear();
         self.outbox.clear();
@@ -410,31 +456,33 @@ impl LogStore for MemoryStore {
     }
 
     fn create(&self, group: GroupId, new: NewGroup) -> Result<(), Refused<()>> {
-        self.request(group, (), true, |()| Change::Create(new))
+        self.urgent(group, Change::Create(new))
     }
 
     fn remove_group(&self, group: GroupId) -> Result<(), Refused<()>> {
-        self.request(group, (), true, |()| Change::Remove)
+        self.urgent(group, Change::Remove)
     }
 
     fn drop_group(&self, group: GroupId) -> Result<(), Refused<()>> {
-        self.request(group, (), true, |()| Change::Drop)
+        self.urgent(group, Change::Drop)
     }
 
     fn try_append(&self, group: GroupId, batch: AppendBatch) -> Result<(), Refused<AppendBatch>> {
-        let batch = match batch.kind {
-            AppendKind::Growing => self.while_there_is_room(batch)?,
-            AppendKind::Relief => batch,
+        let (batch, class) = match batch.kind {
+            AppendKind::Growing => (self.while_there_is_room(batch)?, Class::Growing),
+            AppendKind::Relief => (batch, Class::Relief),
         };
-        self.request(group, batch, false, |batch| Change::Append(Arc::new(batch)))
+        let size = batch.size();
+        self.request(group, batch, (class, size), |batch| Change::Append(Arc::new(batch)))
     }
 
     fn reset(&self, group: GroupId, write: u64) -> Result<(), Refused<()>> {
-        self.request(group, (), true, |()| Change::Reset { write })
+        self.urgent(group, Change::Reset { write })
     }
 
     fn save_hard_states(&self, batch: HardStates) -> Result<(), Refused<HardStates>> {
-        self.enqueue(GroupId::CONTROLLER, batch, true, Task::HardStates)
+        let group = batch.states.first().map_or(GroupId::CONTROLLER, |(group, ..)| *group);
+        self.enqueue(group, batch, (Class::Urgent, 0), Task::HardStates)
     }
 
     fn save_hard_state(
@@ -444,7 +492,7 @@ impl LogStore for MemoryStore {
         hard_state: HardState,
     ) -> Result<(), Refused<()>> {
         let (save, state) = (Some(save), hard_state);
-        self.request(group, (), true, |()| Change::HardState { save, state })
+        self.urgent(group, Change::HardState { save, state })
     }
 
     fn try_checkpoint(
@@ -452,16 +500,18 @@ impl LogStore for MemoryStore {
         group: GroupId,
         batch: CheckpointBatch,
     ) -> Result<(), Refused<CheckpointBatch>> {
-        self.request(group, batch, false, |batch| Change::Checkpoint(Arc::new(batch)))
+        let room = (Class::Relief, batch.size());
+        self.request(group, batch, room, |batch| Change::Checkpoint(Arc::new(batch)))
     }
 
     fn mark_rejoined(&self, group: GroupId) -> Result<(), Refused<()>> {
-        self.request(group, (), true, |()| Change::Rejoined)
+        self.urgent(group, Change::Rejoined)
     }
 
     fn try_stage(&self, group: GroupId, piece: StagedPiece) -> Result<(), Refused<StagedPiece>> {
         let piece = self.while_there_is_room(piece)?;
-        self.request(group, piece, false, |piece| Change::Stage(Arc::new(piece)))
+        let room = (Class::Growing, piece.size());
+        self.request(group, piece, room, |piece| Change::Stage(Arc::new(piece)))
     }
 
     fn install(
@@ -470,7 +520,7 @@ impl LogStore for MemoryStore {
         id: SnapshotId,
         keep_log_after: bool,
     ) -> Result<(), Refused<()>> {
-        self.request(group, (), true, |()| Change::Install { id, keep_log_after })
+        self.urgent(group, Change::Install { id, keep_log_after })
     }
 
     fn open_snapshot(&self, group: GroupId, then: OnRead<OpenSnapshot>) {
@@ -488,10 +538,10 @@ impl LogStore for MemoryStore {
     ) {
         let state = self.lock();
         let found = state.snapshots.get(&number).filter(|open| open.group == group);
-        let piece = match found {
+        let piece = state.reads.check(group).and_then(|()| match found {
             Some(open) => open.piece(&cursor, max_bytes),
             None => Err(ReadError::SnapshotGone { group, number }),
-        };
+        });
         drop(state);
         then(piece);
     }
@@ -577,6 +627,9 @@ impl LogStore for MemoryStore {
 
     fn queue_records(&self, group: GroupId, prefix: &[u8], from: &[u8]) -> QueueRecords<'_> {
         let state = self.lock();
+        if let Err(error) = state.reads.check(group) {
+            return Box::new(std::iter::once(Err(error)));
+        }
         let Some(known) = state.disk.groups.get(&group) else {
             return Box::new(std::iter::empty());
         };

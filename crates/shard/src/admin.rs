@@ -109,6 +109,8 @@ pub enum NotCeded {
     NotAVoter,
     /// The other node has to recover, or to get a snapshot, first.
     Behind,
+    /// The other node should not lead: its clock is off, or its disk is full or stalled.
+    Unfit,
     /// Another transfer is under way.
     Busy,
     /// The other node did not catch up in time, or cannot be reached.
@@ -127,7 +129,7 @@ pub(crate) fn command(
     let Some(group) = core.group(id) else { return };
     let answer = match command {
         AdminCommand::Inspect => AdminAnswer::Inspected(view(group, replica)),
-        AdminCommand::Transfer { to, force } => match obstacle(group, replica, to, force) {
+        AdminCommand::Transfer { to, force } => match obstacle(group, host, replica, to, force) {
             Some(reason) => AdminAnswer::Transferred(Err(reason)),
             None => return replica.hand_over(core, host, to, force, Some(ticket)),
         },
@@ -147,7 +149,13 @@ pub(crate) fn command(
 }
 
 /// What stands against handing the leadership to a node.
-fn obstacle(core: &Core, replica: &Replica, to: NodeId, force: bool) -> Option<NotCeded> {
+fn obstacle(
+    core: &Core,
+    host: &Host,
+    replica: &Replica,
+    to: NodeId,
+    force: bool,
+) -> Option<NotCeded> {
     if !core.is_serving() {
         return Some(NotCeded::NotLeader);
     }
@@ -156,6 +164,9 @@ fn obstacle(core: &Core, replica: &Replica, to: NodeId, force: bool) -> Option<N
     }
     if replica.handing_over.is_some() {
         return Some(NotCeded::Busy);
+    }
+    if host.is_unfit(to) && !host.is_unfit(host.node) && !force {
+        return Some(NotCeded::Unfit);
     }
     let peer = core.progress().iter().find(|peer| peer.node == to);
     let behind = peer.is_none_or(|peer| peer.recovering.is_some() || peer.flow == Flow::Snapshot);

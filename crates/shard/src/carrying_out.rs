@@ -37,7 +37,9 @@ impl<M: Machine> Shard<M> {
                 }
                 NodeEffect::Group { group, effect } => self.carry_out(group, effect),
                 // The host of the shard has said so.
-                NodeEffect::PeerSuspected { .. } | NodeEffect::PeerTrusted { .. } => {}
+                NodeEffect::PeerSuspected { .. }
+                | NodeEffect::PeerTrusted { .. }
+                | NodeEffect::PeerUnfit { .. } => {}
             }
         }
         self.node_effects = asked;

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use flintmq_consensus::{
-    GroupId, History, Index, LogPosition, NodeId, RestoreError, StopReason, Term,
+    GroupId, History, Index, LogPosition, NodeId, RestoreError, StopReason, Term, UnfitReasons,
 };
 use flintmq_log_store::{ReadError, RefusedReason, StorageError};
 
@@ -54,6 +54,12 @@ pub enum ShardEffect<E> {
         group: GroupId,
         /// What happened.
         notice: Notice,
+    },
+    /// This node should not lead, for these reasons, or may again: for logs and metrics, and to
+    /// be said in beats ([`flintmq_consensus::NodeInput::Unfit`]).
+    Unfit {
+        /// Why.
+        reasons: UnfitReasons,
     },
     /// The node must stop. The shard has ceded its leaderships and does nothing any more.
     Fatal(ShardError),
@@ -190,6 +196,7 @@ impl Told {
             Self::ReadState { group, read } => ShardEffect::ReadState { group, read },
             Self::StatusChanged { group } => ShardEffect::StatusChanged { group },
             Self::Notice { group, notice } => ShardEffect::Notice { group, notice },
+            Self::Unfit { reasons } => ShardEffect::Unfit { reasons },
             Self::Fatal(error) => ShardEffect::Fatal(error),
             Self::Stopped => ShardEffect::Stopped,
         }

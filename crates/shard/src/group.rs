@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use flintmq_consensus::{
     ConfigRegister, Core, Entry, EntryKind, Flow, GroupId, Index, Input, LogPosition, NodeCore,
-    NodeId, NodeInput, ProposeError, Term, Time,
+    NodeId, NodeInput, ProposeError, Term, Time, UnfitReasons,
 };
 use flintmq_log_store::{AppendKind, CheckpointBatch, DiskState};
 
@@ -48,11 +48,11 @@ impl Group for InGroup<'_> {
     }
 
     fn wall_ms(&self) -> u64 {
-        self.host.wall.ms(self.host.now)
+        self.host.time.ms(self.host.now)
     }
 
     fn is_clock_trusted(&self) -> bool {
-        self.host.wall.trusted
+        self.host.time.is_trusted()
     }
 
     fn is_clustered(&self) -> bool {
@@ -123,14 +123,11 @@ impl Group for InGroup<'_> {
         self.replica.preferred_leader(self.core()?)
     }
 
-    fn disk_state(&self) -> DiskState {
-        let (own, peers, members) =
-            (self.host.store.disk_state(), &self.host.peers, self.members());
-        let has_room = |member| peers.low_disk(member).is_none();
-        if own != DiskState::Ok || members.is_quorum(has_room) {
-            return own;
-        }
-        members.voters.iter().find_map(|member| peers.low_disk(*member)).unwrap_or(own)
+    fn is_disk_low(&self) -> bool {
+        let (host, node) = (&self.host, self.host.node);
+        let full =
+            |member| member != node && host.peers.unfit(member).intersects(UnfitReasons::DISK_FULL);
+        self.host.store.disk_state() != DiskState::Ok || !self.members().is_quorum(|id| !full(id))
     }
 
     fn compaction_limit(&self) -> Index {

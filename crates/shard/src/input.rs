@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flintmq_consensus::{Entry, GroupId, Index, NodeId, Packet, SnapshotId};
-use flintmq_log_store::{DiskState, OpenSnapshot, ReadError, Report, SnapshotPiece};
+use flintmq_consensus::{Entry, GroupId, Index, NodeId, Packet, SnapshotId, UnfitReasons};
+use flintmq_log_store::{OpenSnapshot, ReadError, Report, SnapshotPiece};
 
 use crate::admin::AdminCommand;
 use crate::assignment::Assignment;
@@ -46,12 +46,13 @@ pub enum ShardInput<R> {
         /// Whether it is not the process that was there before.
         restarted: bool,
     },
-    /// How another node's disk is, as it says itself. One that never says so has room.
-    PeerDisk {
+    /// Another node should not lead, as it says itself, or may again. One that never says so
+    /// is fit.
+    PeerUnfit {
         /// Which.
         peer: NodeId,
-        /// Its disk.
-        disk: DiskState,
+        /// Why.
+        reasons: UnfitReasons,
     },
     /// The cluster has one node less.
     PeerRemoved {
@@ -111,13 +112,6 @@ pub enum ShardInput<R> {
     ControllerLed {
         /// Whether it is.
         led: bool,
-    },
-    /// How this node's wall clock compares with those of the others.
-    Clock {
-        /// To be added to it for what the majority has.
-        offset_ms: i64,
-        /// Whether what it says may decide that something is over.
-        trusted: bool,
     },
     /// Time passed; due at [`crate::Shard::next_deadline`].
     Tick,

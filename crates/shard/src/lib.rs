@@ -11,7 +11,7 @@
 //!
 //! 1. gives it every input there is with [`Shard::step`]: packets and messages of other nodes, what
 //!    the store tells ([`StoreEvents`]), requests for machines, who can be reached;
-//! 2. calls [`Shard::turn`], and again at once while it says so;
+//! 2. calls [`Shard::turn`] with the cluster's time, and again at once while it says so;
 //! 3. does what the [`ShardEffect`]s say;
 //! 4. sleeps until there is another input, or until [`Shard::next_deadline`].
 //!
@@ -31,6 +31,7 @@
 //! | `replica` | the log's tail, checkpoints, states that take the place of others |
 //! | `leadership`, `members`, `leftover` | who leads, who is a member, what is left of a group that left |
 //! | `retention`, `at_risk` | how much of the log stays, and what a power loss would take |
+//! | `clock`, `fitness` | the cluster's time, and whether this node should not lead |
 //! | `admin` | what administrators ask |
 //! | `peers`, `ticks`, `host` | other nodes, the time, what all groups share |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -39,7 +40,9 @@ mod admin;
 mod assignment;
 mod at_risk;
 mod carrying_out;
+mod clock;
 mod effect;
+mod fitness;
 mod group;
 mod host;
 mod input;
@@ -65,7 +68,7 @@ mod turning;
 pub use admin::{AdminAnswer, AdminCommand, Ceded, GroupView, NotCeded, PeerView, Recovery};
 pub use assignment::{Assignment, Place};
 pub use effect::{Notice, ShardEffect, ShardError};
-pub use flintmq_log_store::{AppendKind, CheckpointBatch, DiskState, QueueRecord, ReadError};
+pub use flintmq_log_store::{AppendKind, CheckpointBatch, QueueRecord, ReadError};
 pub use input::{FromStore, ShardInput, StoreEvent, StoreEvents};
 pub use machine::{Committed, Group, Machine, MachineFailure, NotProposed, NotSent};
 pub use network::{Network, hosted_group, own_number};

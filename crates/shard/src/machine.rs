@@ -9,7 +9,7 @@ use bytes::Bytes;
 use flintmq_consensus::{
     ConfigRegister, Entry, EntryKind, GroupId, Index, LogPosition, NodeId, Term, Time,
 };
-use flintmq_log_store::{AppendKind, CheckpointBatch, DiskState, QueueRecord, ReadError};
+use flintmq_log_store::{AppendKind, CheckpointBatch, QueueRecord, ReadError};
 
 use crate::status::ReplicaStatus;
 
@@ -206,9 +206,9 @@ pub trait Group {
     fn successor(&self) -> Option<NodeId>;
     /// The member that this leader had better make room for, if one is fit for it.
     fn preferred_leader(&self) -> Option<NodeId>;
-    /// Whether new messages are taken, as far as this node's disk is concerned, and those of enough
-    /// members for a commit.
-    fn disk_state(&self) -> DiskState;
+    /// Whether this node's disk, or those of so many members that too few are left for a commit,
+    /// have no room for new messages.
+    fn is_disk_low(&self) -> bool;
     /// Up to where dead entries may go from the log.
     fn compaction_limit(&self) -> Index;
     /// As the leader: the term of an entry that this follower is known to have in its log.

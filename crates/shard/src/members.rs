@@ -95,9 +95,10 @@ impl Replica {
         let place = host.assignment.groups.get(&self.group);
         self.wanted_leader = place.and_then(|place| place.leader);
         self.ineligible.clear();
-        // A voter that the group loses next had better not begin to lead.
+        // A voter that the group loses next should not begin to lead.
         let goes = |id: &NodeId| place.is_some_and(|place| !place.voters.contains(id));
-        let ineligible = |id: &NodeId| host.assignment.ineligible.contains(id) || goes(id);
+        let ineligible =
+            |id: &NodeId| host.assignment.ineligible.contains(id) || goes(id) || host.is_unfit(*id);
         self.ineligible.extend(core.config().voters.iter().copied().filter(ineligible));
     }
 

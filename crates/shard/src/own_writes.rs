@@ -11,7 +11,8 @@ use flintmq_consensus::{Entry, Index, Time};
 /// Bytes that may be asked for and not written, before nothing more is proposed.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// How long others may have committed what is not written here, before one of them leads.
+/// How long a write may take, or others may have committed what is not written here, before one of
+/// them leads.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Counted for an entry besides its payload.
@@ -60,6 +61,11 @@ impl OwnWrites {
             let last = write.entries.last().map_or(0, |entry| entry.index);
             last <= commit && now.since(write.since) >= PATIENCE
         })
+    }
+
+    /// Whether a write has not returned for too long.
+    pub(crate) fn is_stalled(&self, now: Time) -> bool {
+        self.under_way.front().is_some_and(|write| now.since(write.since) >= PATIENCE)
     }
 
     /// A committed entry that the store may not have yet.

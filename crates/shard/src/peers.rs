@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use flintmq_consensus::{GroupId, NodeId};
-use flintmq_log_store::DiskState;
+use flintmq_consensus::{GroupId, NodeId, UnfitReasons};
 
 /// Bytes that a process may say before it is told; beyond that it is no peer of ours.
 const HELD_BYTES: usize = 64 << 20;
@@ -18,8 +17,8 @@ struct Peer {
     /// What a newer process has said that was not told yet.
     held: VecDeque<(u64, GroupId, Bytes)>,
     held_bytes: usize,
-    /// Its disk, while it is nearly full.
-    low_disk: Option<DiskState>,
+    /// Why it should not lead.
+    unfit: UnfitReasons,
     /// Groups that had no room to send to it.
     wants_room: BTreeSet<GroupId>,
 }
@@ -63,15 +62,14 @@ impl Peers {
         std::mem::replace(&mut peer.up, up)
     }
 
-    /// The node says how its disk is.
-    pub(crate) fn told_disk(&mut self, node: NodeId, disk: DiskState) {
-        let peer = self.peers.entry(node).or_default();
-        peer.low_disk = Some(disk).filter(|disk| *disk != DiskState::Ok);
+    /// The node says why it should not lead.
+    pub(crate) fn told_unfit(&mut self, node: NodeId, reasons: UnfitReasons) {
+        self.peers.entry(node).or_default().unfit = reasons;
     }
 
-    /// The node's disk, if it is nearly full.
-    pub(crate) fn low_disk(&self, node: NodeId) -> Option<DiskState> {
-        self.peers.get(&node).and_then(|peer| peer.low_disk)
+    /// Why the node should not lead, as it said last.
+    pub(crate) fn unfit(&self, node: NodeId) -> UnfitReasons {
+        self.peers.get(&node).map(|peer| peer.unfit).unwrap_or_default()
     }
 
     /// The cluster has one node less; tells whether it was up.

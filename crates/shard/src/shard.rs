@@ -11,9 +11,11 @@ use flintmq_consensus::{
 use flintmq_log_store::LogStore;
 
 use crate::assignment::Assignment;
+use crate::clock::GroupTime;
 use crate::effect::{ShardEffect, ShardError};
+use crate::fitness::Fitness;
 use crate::group::InGroup;
-use crate::host::{Host, WallClock};
+use crate::host::Host;
 use crate::input::{FromStore, StoreEvent, StoreEvents};
 use crate::machine::Machine;
 use crate::network::Network;
@@ -87,7 +89,8 @@ impl<M: Machine> Shard<M> {
             events,
             network,
             now: Time(0),
-            wall: WallClock::new(),
+            time: GroupTime::default(),
+            fitness: Fitness::default(),
             peers: Peers::default(),
             assignment: Arc::new(Assignment::default()),
             controller_led: false,
@@ -171,6 +174,7 @@ impl<M: Machine> Shard<M> {
         self.ticks.remove(group, &mut hosted.armed);
         self.dropping.remove(&group);
         self.host.catching_up.remove(&group);
+        self.host.fitness.forget(group);
         if let Some(stopping) = &mut self.stopping {
             stopping.remove(&group);
         }

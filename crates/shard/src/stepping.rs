@@ -38,7 +38,7 @@ impl<M: Machine> Shard<M> {
             ShardInput::Peer { peer, up, incarnation, restarted } => {
                 self.on_peer(peer, up, incarnation, restarted);
             }
-            ShardInput::PeerDisk { peer, disk } => self.host.peers.told_disk(peer, disk),
+            ShardInput::PeerUnfit { peer, reasons } => self.on_peer_unfit(peer, reasons),
             ShardInput::PeerRemoved { peer } => {
                 self.step_core(NodeInput::RemovePeer { peer });
                 if self.host.peers.removed(peer) {
@@ -81,15 +81,9 @@ impl<M: Machine> Shard<M> {
             }
             ShardInput::Assignment(assignment) => {
                 self.host.assignment = assignment;
-                // Who must not lead is looked at before the group's next second has passed.
-                for hosted in self.groups.values_mut() {
-                    hosted.replica.take_wishes(&self.core, &self.host);
-                }
+                self.renew_wishes();
             }
             ShardInput::ControllerLed { led } => self.host.controller_led = led,
-            ShardInput::Clock { offset_ms, trusted } => {
-                self.host.wall.compared(offset_ms, trusted);
-            }
             ShardInput::Tick => {}
             ShardInput::GroupStalled { group } => {
                 self.step_core(NodeInput::GroupStalled { group });

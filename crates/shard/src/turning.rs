@@ -1,6 +1,6 @@
 //! One turn: what is due, what the consensus asks for, and each group's part in its fixed order.
 
-use flintmq_consensus::{GroupId, Input, NodeInput, Time};
+use flintmq_consensus::{ClockReading, GroupId, Input, NodeInput, Time};
 
 use crate::effect::{Notice, ShardEffect, ShardError, Told};
 use crate::group::InGroup;
@@ -12,21 +12,25 @@ use crate::shard::{Hosted, Shard};
 const APPLY_AT_ONCE: usize = 1024;
 
 impl<M: Machine> Shard<M> {
-    /// Does what follows from the inputs so far and from the time. `wall_ms` is this node's own
-    /// clock, in milliseconds since 1970. True when there is more to do at once.
+    /// Does what follows from the inputs so far and from the time. `clock` is the cluster's time as
+    /// this node has it, a reading of not long ago. True when there is more to do at once.
     pub fn turn(
         &mut self,
         now: Time,
-        wall_ms: u64,
+        clock: ClockReading,
         effects: &mut Vec<ShardEffect<M::Effect>>,
     ) -> bool {
         if self.done {
             return false;
         }
         self.host.now = self.host.now.max(now);
-        self.host.wall.told(self.host.now, wall_ms);
+        if self.host.time.told(self.host.now, clock) {
+            let groups: Vec<GroupId> = self.groups.keys().copied().collect();
+            groups.into_iter().for_each(|group| self.mark(group));
+        }
         if self.host.failure.is_none() {
             self.look_at_time();
+            self.look_at_fitness();
         }
         self.flush();
         let mut due = std::mem::replace(&mut self.dirty, std::mem::take(&mut self.spare));
@@ -73,6 +77,8 @@ impl<M: Machine> Shard<M> {
         let (core, host, replica) = (&mut self.core, &mut self.host, &mut hosted.replica);
         // A full disk may have room again.
         replica.go_on_asking(host);
+        let stalled = replica.own_writes.is_stalled(host.now);
+        host.fitness.note_writes(id, stalled, host.now);
         if host.clustered {
             replica.step_members(core, host);
             replica.give_way_if_late(core, host);
@@ -200,7 +206,8 @@ fn take_part<M: Machine>(machine: &mut M, group: &mut InGroup<'_>) -> Result<boo
     }
     let serving = serves(group);
     let is_up_to_date = !more && !group.replica.replaced.is_pending();
-    if group.replica.led_term.is_none() && serving.is_some() && is_up_to_date {
+    let may_lead = group.host.time.may_lead(group.host.now);
+    if group.replica.led_term.is_none() && serving.is_some() && is_up_to_date && may_lead {
         group.replica.led_term = serving;
         machine.take_leadership(group);
     }

@@ -19,11 +19,16 @@ pub(super) async fn healthz(State(state): State<AdminState>) -> Response {
     }
 }
 
-/// 200 when every group with a replica here has a leader that serves; else 503 with the reasons.
+/// 200 when every group with a replica here has a leader that serves, and this node's clock is
+/// right; else 503 with the reasons.
 pub(super) async fn readyz(State(state): State<AdminState>) -> Response {
     let reasons = reasons(&state);
     if reasons.is_empty() {
-        return Json(json!({ "status": "ready" })).into_response();
+        let warnings = state.node.get().map(|node| node.fitness.warnings()).unwrap_or_default();
+        if warnings.is_empty() {
+            return Json(json!({ "status": "ready" })).into_response();
+        }
+        return Json(json!({ "status": "ready", "warnings": warnings })).into_response();
     }
     let body = Json(json!({ "status": "not ready", "reasons": reasons }));
     (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
@@ -40,5 +45,5 @@ fn reasons(state: &AdminState) -> Vec<String> {
         return vec![state.starting.borrow().clone()];
     };
     let failure = node.fatal.reason().map(str::to_owned).into_iter();
-    failure.chain(unserved::reasons(node)).collect()
+    failure.chain(node.fitness.not_ready()).chain(unserved::reasons(node)).collect()
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
-use crate::host::{Alarm, CoreClock, ShardSender, Signal};
+use crate::host::{Alarm, CoreClock, Fitness, ShardSender, Signal, names};
 
 /// Greets the others and tells all groups who can be reached.
 pub(super) struct Liveness {
@@ -21,6 +21,9 @@ pub(super) struct Liveness {
     core: NodeCore,
     links: PeerLinks,
     clock: CoreClock,
+    fitness: Fitness,
+    /// The other nodes of the cluster.
+    peers: BTreeSet<NodeId>,
     shard: ShardSender,
     /// The nodes that can be reached, for those who ask.
     reachable: watch::Sender<BTreeSet<NodeId>>,
@@ -39,12 +42,25 @@ impl Liveness {
         settings: NodeSettings,
         links: PeerLinks,
         clock: CoreClock,
+        fitness: Fitness,
         shard: ShardSender,
         reachable: watch::Sender<BTreeSet<NodeId>>,
     ) -> Self {
         let watchdog = settings.watchdog;
+        let peers: BTreeSet<NodeId> = settings.peers.iter().copied().collect();
         let core = NodeCore::new(settings);
-        Self { core, links, clock, shard, reachable, watchdog, asked: None, stalled: false }
+        Self {
+            core,
+            links,
+            clock,
+            fitness,
+            peers,
+            shard,
+            reachable,
+            watchdog,
+            asked: None,
+            stalled: false,
+        }
     }
 
     /// Runs until stopped. `changes` tell of nodes that come and go.
@@ -56,22 +72,26 @@ impl Liveness {
         stop: CancellationToken,
     ) {
         let mut alarm = Alarm::new(self.clock);
+        let mut unfit = self.fitness.watch_unfit();
+        unfit.mark_changed();
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.flush();
             let input = tokio::select! {
-                Some(packet) = heard.recv() => NodeInput::Packet(packet),
+                Some(packet) = heard.recv() => {
+                    self.compare_clocks(&packet);
+                    NodeInput::Packet(packet)
+                }
                 Some(event) = events.recv() => match event {
                     Event::PeerUp { peer, .. } => NodeInput::Connected { peer },
                     Event::PeerDown { peer, .. } => NodeInput::Disconnected { peer },
                 },
                 Some(change) = changes.recv() => {
-                    if let NodeInput::RemovePeer { peer } = &change {
-                        self.shard.signal(Signal::PeerRemoved { peer: *peer });
-                    }
+                    self.note_change(&change);
                     change
                 }
+                Ok(()) = unfit.changed() => NodeInput::Unfit { reasons: *unfit.borrow_and_update() },
                 () = alarm.ring(self.core.next_deadline()) => NodeInput::Tick,
                 _ = watch.tick() => match self.watch_shard() {
                     Some(news) => news,
@@ -80,6 +100,29 @@ impl Liveness {
                 () = stop.cancelled() => return,
             };
             self.core.step(self.clock.now(), input);
+        }
+    }
+
+    fn note_change(&mut self, change: &NodeInput) {
+        match *change {
+            NodeInput::RemovePeer { peer } => {
+                self.shard.signal(Signal::PeerRemoved { peer });
+                self.peers.remove(&peer);
+                self.fitness.nodes(self.peers.len() + 1, Some(peer));
+            }
+            NodeInput::AddPeer { peer } => {
+                self.peers.insert(peer);
+                self.fitness.nodes(self.peers.len() + 1, None);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes what a beat of another node of the cluster says of the time.
+    fn compare_clocks(&self, packet: &Packet) {
+        let clocks = packet.clocks.filter(|_| self.peers.contains(&packet.from));
+        if clocks.is_some_and(|clocks| self.fitness.heard(packet.from, clocks)) {
+            self.shard.signal(Signal::Clock);
         }
     }
 
@@ -114,7 +157,10 @@ impl Liveness {
         self.core.flush(self.clock.now(), &mut effects);
         for effect in effects {
             match effect {
-                NodeEffect::Send { packet, .. } => self.links.send_packet(&packet, Lane::URGENT),
+                NodeEffect::Send { mut packet, .. } => {
+                    packet.clocks = Some(self.fitness.says());
+                    self.links.send_packet(&packet, Lane::URGENT);
+                }
                 NodeEffect::PeerSuspected { peer } => {
                     tracing::warn!(peer = peer.0, "node cannot be reached");
                     self.tell(peer, false, false);
@@ -122,6 +168,10 @@ impl Liveness {
                 NodeEffect::PeerTrusted { peer, restarted, .. } => {
                     tracing::info!(peer = peer.0, restarted, "node can be reached");
                     self.tell(peer, true, restarted);
+                }
+                NodeEffect::PeerUnfit { peer, reasons } => {
+                    tracing::info!(peer = peer.0, reasons = ?names(reasons), "what keeps a node from leading changed");
+                    self.shard.signal(Signal::PeerUnfit { peer, reasons });
                 }
                 // It has no groups.
                 NodeEffect::SaveHardStates { .. } | NodeEffect::Group { .. } => {}

@@ -31,7 +31,7 @@ pub(crate) use links::PeerLinks;
 
 use crate::config::TimingSection;
 use crate::controller::Controller;
-use crate::host::{CoreClock, ShardSender};
+use crate::host::{CoreClock, Fitness, ShardSender};
 
 /// Batches of frames that may wait for one of the tasks that sort them.
 const BATCHES: usize = 256;
@@ -139,8 +139,16 @@ impl Cluster {
     /// Begins to hand out what arrives, and to connect to the nodes that the controller names.
     pub(crate) fn deliver(self, formation: Formation, delivery: Delivery<'_>) {
         let Self { links, inbound, liveness, clock, .. } = self;
-        let Delivery { shard, administration, reachable, controller, removed, tasks, stop } =
-            delivery;
+        let Delivery {
+            shard,
+            fitness,
+            administration,
+            reachable,
+            controller,
+            removed,
+            tasks,
+            stop,
+        } = delivery;
         let (changes, changed) = mpsc::channel(BATCHES);
         let peers = peers::PeerList {
             node: liveness.node,
@@ -163,7 +171,7 @@ impl Cluster {
         }
         let messages = arrivals::Messages { shard: shard.clone(), administration, formed };
         tasks.spawn(arrivals::sort_messages(gateway, messages, stop.clone()));
-        let watching = liveness::Liveness::new(liveness, links, clock, shard, reachable);
+        let watching = liveness::Liveness::new(liveness, links, clock, fitness, shard, reachable);
         tasks.spawn(watching.run(heard, events, changed, stop.clone()));
     }
 }
@@ -171,6 +179,7 @@ impl Cluster {
 /// Where what arrives goes.
 pub(crate) struct Delivery<'a> {
     pub(crate) shard: ShardSender,
+    pub(crate) fitness: Fitness,
     pub(crate) administration: mpsc::Sender<FromAdministration>,
     /// The nodes that can be reached, for those who ask.
     pub(crate) reachable: watch::Sender<BTreeSet<NodeId>>,

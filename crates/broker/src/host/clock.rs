@@ -59,9 +59,3 @@ impl Alarm {
         timer.as_mut().await;
     }
 }
-
-/// Milliseconds since 1970, by this machine's own clock.
-pub(crate) fn wall_clock_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}

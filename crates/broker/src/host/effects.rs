@@ -41,6 +41,7 @@ impl ShardHost {
                 }
                 ShardEffect::StatusChanged { group } => self.publish_status(group),
                 ShardEffect::Notice { group, notice } => note(group, notice),
+                ShardEffect::Unfit { reasons } => self.fitness.set_unfit(reasons),
                 ShardEffect::Fatal(error) => {
                     self.fatal.raise(error);
                     self.ended = true;

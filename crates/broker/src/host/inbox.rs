@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use flintmq_consensus::{GroupId, Index, NodeId, Packet};
+use flintmq_consensus::{GroupId, Index, NodeId, Packet, UnfitReasons};
 use flintmq_node::NodeRequest;
 use flintmq_partition::{Request, SessionId};
 use flintmq_shard::{AdminCommand, Assignment, FromStore, ReadError, StoredState};
@@ -44,6 +44,10 @@ pub(crate) enum Signal {
     Room { peer: NodeId },
     /// A node can be reached, or not any more.
     Peer { peer: NodeId, up: bool, process: u64, restarted: bool },
+    /// A node says why it should not lead.
+    PeerUnfit { peer: NodeId, reasons: UnfitReasons },
+    /// The cluster's time became known, or doubtful.
+    Clock,
     /// The cluster has one node less.
     PeerRemoved { peer: NodeId },
     /// For the controller; bounded by its own limits.

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `run` | the loop: inputs in, a turn, effects out |
 //! | `inbox` | what waits for the shard, with its bounds |
+//! | `fitness` | the cluster's time, and why this node should not lead |
 //! | `effects` | answers, bytes for sessions, logs |
 //! | `partition_handle`, `controller_handle`, `group_admin` | what others ask, and how they wait |
 //! | `tickets` | answers on their way to those who asked |
@@ -19,6 +20,7 @@
 mod clock;
 mod controller_handle;
 mod effects;
+mod fitness;
 mod group_admin;
 mod inbox;
 mod network;
@@ -30,6 +32,7 @@ mod tickets;
 
 pub(crate) use clock::{Alarm, CoreClock};
 pub(crate) use controller_handle::{ControllerHandle, controller};
+pub(crate) use fitness::{Fitness, REASONS, names};
 pub(crate) use group_admin::GroupAdmin;
 pub(crate) use inbox::{FromPeer, ShardSender, Signal, inbox};
 pub(crate) use network::ShardNetwork;

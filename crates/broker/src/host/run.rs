@@ -15,8 +15,9 @@ use rustc_hash::FxHashSet;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::clock::{Alarm, CoreClock, wall_clock_ms};
+use super::clock::{Alarm, CoreClock};
 use super::controller_handle::ControllerEffects;
+use super::fitness::Fitness;
 use super::inbox::{Arrived, FromPeer, Inbox, ShardSender, Signal};
 use super::queue_series::QueueSeriesTable;
 use super::session_table::SessionTable;
@@ -45,6 +46,7 @@ pub(crate) struct CreatedQueue {
 pub(crate) struct HostParts {
     pub(crate) shard: Shard<NodeMachine>,
     pub(crate) clock: CoreClock,
+    pub(crate) fitness: Fitness,
     pub(crate) inbox: Inbox,
     pub(crate) sender: ShardSender,
     pub(crate) store: Arc<dyn LogStore>,
@@ -64,6 +66,7 @@ pub(crate) struct HostParts {
 pub(crate) struct ShardHost {
     shard: Shard<NodeMachine>,
     clock: CoreClock,
+    pub(super) fitness: Fitness,
     inbox: Inbox,
     pub(super) sender: ShardSender,
     pub(super) store: Arc<dyn LogStore>,
@@ -91,6 +94,7 @@ impl ShardHost {
         Self {
             shard: parts.shard,
             clock: parts.clock,
+            fitness: parts.fitness,
             inbox: parts.inbox,
             sender: parts.sender,
             store: parts.store,
@@ -135,8 +139,8 @@ impl ShardHost {
                 }
             }
             self.take_waiting();
-            let now = self.clock.now();
-            more = self.shard.turn(now, wall_clock_ms(), &mut effects);
+            let (now, time) = (self.clock.now(), self.fitness.reading());
+            more = self.shard.turn(now, time, &mut effects);
             self.carry_out(&mut effects);
             more |= self.take_follow_ups();
             if self.statuses_due <= Instant::now() {
@@ -219,6 +223,9 @@ impl ShardHost {
             Signal::Peer { peer, up, process, restarted } => {
                 ShardInput::Peer { peer, up, incarnation: process, restarted }
             }
+            Signal::PeerUnfit { peer, reasons } => ShardInput::PeerUnfit { peer, reasons },
+            // The next turn reads it.
+            Signal::Clock => return,
             Signal::PeerRemoved { peer } => ShardInput::PeerRemoved { peer },
             Signal::Controller(request) => {
                 let request = NodeRequest::Controller(request);

@@ -181,6 +181,8 @@ metrics_list! {
         "Free space on the data directory's disk.";
     DISK_RESERVE_REACHED = Kind::Gauge, Count, &[], "disk_reserve_reached",
         "1 while new messages are refused because free space is under the reserve, else 0.";
+    UNFIT = Kind::Gauge, Count, &["reason"], "node_unfit",
+        "1 while this node should not lead for this reason (clock_off, disk_full, disk_stalled), else 0.";
     GROUP_TERM = Kind::Gauge, Count, &["group"], "group_term",
         "Term of the group.";
     GROUP_IS_LEADER = Kind::Gauge, Count, &["group"], "group_is_leader",
@@ -206,6 +208,8 @@ metrics_list! {
 metrics_list! {
     PER_CLUSTER: "Metrics of clusters of several nodes, recorded as `PER_NODE` are. A node that \
         runs alone has none of them.";
+    CLOCK_OFFSET = Kind::Gauge, Seconds, &[], "clock_offset_seconds",
+        "How far this node's clock is ahead of a majority's; negative when it is behind.";
     GROUP_FOLLOWER_LAG = Kind::Gauge, Count, &["group", "peer"], "group_follower_lag_entries",
         "Entries of the group's log that the peer has not acknowledged to this node, its leader.";
     GROUP_RECOVERING = Kind::Gauge, Count, &["group"], "group_recovering",

@@ -262,6 +262,10 @@ fn not_ceded(reason: NotCeded, group: u32, to: NodeId) -> Refused {
             named("the node has to catch up before it can lead"),
             "wait until `flintmq admin group show ID` shows it as normal, or use --force",
         ),
+        NotCeded::Unfit => Refused::conflict(
+            named("the node must not lead: its clock is off, or its disk is full or stalled"),
+            "its /readyz says which; set that right, or use --force",
+        ),
         NotCeded::Busy => Refused::conflict(
             named("another transfer of this leadership is under way"),
             "ask again in a moment",

@@ -11,7 +11,7 @@ use super::Peers;
 use super::refusal::Refused;
 use crate::controller::{Controller, NodeState};
 use crate::fatal::FatalSignal;
-use crate::host::{CoreClock, GroupAdmin, PartitionHandle, partition_of};
+use crate::host::{CoreClock, Fitness, GroupAdmin, PartitionHandle, partition_of};
 use crate::session::SessionDirectory;
 
 /// There once the node is up.
@@ -32,6 +32,7 @@ pub(crate) struct Node {
     pub(crate) store: Arc<dyn LogStore>,
     pub(crate) fatal: FatalSignal,
     pub(crate) clock: CoreClock,
+    pub(crate) fitness: Fitness,
 }
 
 /// Where the node goes when it is up.

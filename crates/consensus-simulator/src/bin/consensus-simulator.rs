@@ -92,6 +92,11 @@ impl Arguments {
         use flintmq_consensus_simulator::mutants;
         match &self.mutant {
             None => Plan::new(seed),
+            Some(name) if name.starts_with('N') => {
+                let mut all = flintmq_consensus::NodeMutant::ALL.into_iter();
+                let mutant = all.find(|m| format!("{m:?}").starts_with(name));
+                mutants::node_plan(seed, mutant.filter(|_| !self.sound))
+            }
             Some(name) => match mutants::find(name) {
                 Some(trial) if self.sound => trial.sound_plan(seed),
                 Some(trial) => trial.plan(seed),

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::budget::{self, Account, Pair};
 use super::elections::Elections;
+use super::fitness::HAND_OVER_AGAIN;
 use super::group::Group;
 use super::liveness::Contact;
 use super::outbox::Outbox;
 use super::timers::Timers;
 use super::told::Word;
 use super::transfers::Transfers;
-use super::{Liveness, NodeCounters, NodeSettings};
+use super::{Liveness, NodeCounters, NodeSettings, UnfitReasons};
 use crate::{Effect, GroupId, Input, NodeId, Role, Time};
 
 /// Lists of effects that are kept for the next groups that need one.
@@ -52,6 +53,10 @@ pub(super) struct Books {
     pub(super) spare: Vec<Vec<Effect>>,
     /// No leadership is kept or sought.
     pub(super) stopping: bool,
+    /// Why this node should not lead.
+    pub(super) unfit: UnfitReasons,
+    /// When groups that are led here although they should not be are handed over.
+    pub(super) hand_over_at: Option<Time>,
     pub(super) counters: NodeCounters,
 }
 
@@ -74,6 +79,8 @@ impl Books {
             dirty: Vec::new(),
             spare: Vec::new(),
             stopping: false,
+            unfit: UnfitReasons::NONE,
+            hand_over_at: None,
             counters: NodeCounters::default(),
         }
     }
@@ -97,7 +104,8 @@ impl Books {
     /// Gives up the leadership of a group that is led here, to the member that has most.
     pub(super) fn hand_over(&mut self, now: Time, group: &mut Group) {
         if group.core.leader() == Some(group.core.node()) {
-            let input = match group.best_successor() {
+            let fit = group.best_successor(|node| self.is_fit(node));
+            let input = match fit.or_else(|| group.best_successor(|_| true)) {
                 Some(to) => Input::Transfer { to, force: true },
                 None => Input::Cede,
             };
@@ -139,6 +147,9 @@ impl Books {
     pub(super) fn settle(&mut self, now: Time, group: &mut Group) {
         if self.stopping && group.core.leader() == Some(group.core.node()) {
             group.core.step(now, Input::Cede, &mut group.effects);
+        }
+        if self.is_unfit() && group.core.leader() == Some(group.core.node()) {
+            self.hand_over_at.get_or_insert(now + HAND_OVER_AGAIN);
         }
         if group.core.role() == Role::Failed && group.last_words.is_empty() {
             group.keep_last_words();

@@ -62,6 +62,8 @@ pub struct NodeCounters {
     pub window_full: u64,
     /// Snapshots that had to wait for their turn.
     pub snapshots_held: u64,
+    /// Times that a group was to be handed over because this node should not lead.
+    pub unfit_hand_overs: u64,
     /// Last words of a stopped leader said again.
     pub last_words_repeated: u64,
 }

@@ -1,6 +1,6 @@
 //! What a node asks its host to do.
 
-use crate::{Class, CreationId, Effect, GroupId, HardState, NodeId, Packet};
+use crate::{Class, CreationId, Effect, GroupId, HardState, NodeId, Packet, UnfitReasons};
 
 /// What the host must do. Effects of one group are in order; all may be carried out at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,5 +43,13 @@ pub enum NodeEffect {
         incarnation: u64,
         /// True when it is not the process that was there before.
         restarted: bool,
+    },
+    /// This peer should not lead, or may again; for logs, metrics, and
+    /// [`crate::NodeInput::PeerUnfit`]. Not with [`crate::Liveness::Told`].
+    PeerUnfit {
+        /// Which.
+        peer: NodeId,
+        /// Why.
+        reasons: UnfitReasons,
     },
 }

@@ -86,7 +86,7 @@ impl NodeCore {
         if self.voice == Voice::LastWords {
             self.voice = Voice::Silent;
         }
-        let settings = &books.settings;
+        let (settings, unfit) = (&books.settings, books.unfit);
         for (node, peer) in &mut books.peers {
             if mute {
                 peer.outbox.clear();
@@ -108,6 +108,8 @@ impl NodeCore {
                     contact: 0,
                     heard_contact: 0,
                     hears_you: false,
+                    clocks: None,
+                    unfit,
                     messages,
                 };
                 contact.stamp(now, &mut packet);

@@ -70,7 +70,7 @@ impl Group {
     }
 
     /// True when the sender of this message seems not to know that the leadership here ended: it
-    /// speaks to a leader, or scouts without the proof. Whoever has the proof had better not be
+    /// speaks to a leader, or scouts without the proof. Whoever has the proof should not be
     /// disturbed.
     pub(super) fn may_not_have_heard(&self, message: &Message) -> bool {
         match &message.body {
@@ -82,15 +82,13 @@ impl Group {
         }
     }
 
-    /// The member that has most, of those that are up, where this group is led: the one to hand it
-    /// to. Several that are equal take turns over the groups.
-    pub(super) fn best_successor(&self) -> Option<NodeId> {
+    /// The voter that has most, of those that are up and `suits` takes, where this group is led:
+    /// the one to hand it to. Several that are equal take turns over the groups.
+    pub(super) fn best_successor(&self, suits: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         let fit = || {
             let config = self.core.config();
-            self.core
-                .progress()
-                .iter()
-                .filter(|peer| config.is_voter(peer.node) && self.core.is_up(peer.node))
+            let can = |node| config.is_voter(node) && self.core.is_up(node) && suits(node);
+            self.core.progress().iter().filter(move |peer| can(peer.node))
         };
         let most = fit().map(|peer| (peer.recovering.is_none(), peer.acked)).max()?;
         let best = || fit().filter(|peer| (peer.recovering.is_none(), peer.acked) == most);

@@ -1,6 +1,6 @@
 //! What the host tells a node.
 
-use crate::{GroupId, Input, NodeId, Packet};
+use crate::{GroupId, Input, NodeId, Packet, UnfitReasons};
 
 /// What happened outside of the node. Proposals and changes of members have methods of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,13 +63,31 @@ pub enum NodeInput {
     /// The node is about to stop: all leaderships are given up, none is sought any more.
     CedeAll,
     /// This group had input and was not stepped for too long, or its state machine does not get
-    /// on: if it is led here, somebody else had better lead it.
+    /// on: if it is led here, it is handed over at once, to a voter that is fit, else to any that
+    /// is up. Without one it stays.
     GroupStalled {
         /// Which.
         group: GroupId,
     },
+    /// This node should not lead, for these reasons; none: it may again. Groups that are led
+    /// here are handed over to voters that are fit, as long as there are some and a majority can go
+    /// on, and this node stands for election later than others. To be told to the one that beats
+    /// and to the one with the groups, where these are two.
+    Unfit {
+        /// Why.
+        reasons: UnfitReasons,
+    },
+    /// This peer should not lead, or may again. Only with [`crate::Liveness::Told`].
+    PeerUnfit {
+        /// Which.
+        peer: NodeId,
+        /// Why.
+        reasons: UnfitReasons,
+    },
     /// The node as a whole does not get on: nothing is sent, so that the peers take it for down,
-    /// until [`Self::Resumed`].
+    /// until [`Self::Resumed`]. Only last words are, after [`Self::StorageFailed`]. Tell it to the
+    /// one that beats when another, which has the groups, is not stepped: that is what makes the
+    /// peers elect new leaders.
     Stalled,
     /// The node gets on again.
     Resumed,

@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use crate::{NodeSettings, Packet, Time};
+use crate::mutants::node_broken;
+use crate::{NodeSettings, Packet, Time, UnfitReasons};
 
 /// How regularly packets arrive: the patience with a peer follows what it did before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,6 +84,8 @@ pub(super) struct Contact {
     pub(super) incarnation: u64,
     /// When it was heard last, unless it was silent for too long since.
     pub(super) heard: Option<Time>,
+    /// Why it should not lead, as it said last.
+    pub(super) unfit: UnfitReasons,
     /// It is not the process that the groups were told of.
     restarted: bool,
     /// It hears this node, in the present contact.
@@ -106,6 +109,7 @@ impl Contact {
             up: false,
             incarnation: 0,
             heard: None,
+            unfit: UnfitReasons::NONE,
             restarted: false,
             hears_us: false,
             contact: now.0.max(1),
@@ -171,6 +175,7 @@ impl Contact {
         self.greet |= self.heard.is_none() || self.their_contact != packet.contact || !for_us;
         self.heard = Some(now);
         self.their_contact = packet.contact;
+        self.unfit = packet.unfit;
         self.hears_us = for_us && packet.hears_you && packet.heard_contact == self.contact;
         if self.up && !self.hears_us {
             changes.extend(self.take_down(now, Cause::OneWay));
@@ -217,6 +222,7 @@ impl Contact {
     pub(super) fn judge(&self, settings: &NodeSettings, packet: &Packet) -> Heard {
         match packet.from_incarnation.cmp(&self.incarnation) {
             Ordering::Less => Heard::Outlived,
+            Ordering::Greater if node_broken!(settings, N03EarlyMessagesCount) => Heard::Messages,
             Ordering::Greater => Heard::Early,
             Ordering::Equal if packet.from_incarnation == 0 => Heard::Outlived,
             Ordering::Equal if packet.to_incarnation == settings.incarnation => Heard::Messages,
@@ -271,7 +277,7 @@ impl Contact {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::NodeId;
+    use crate::{NodeId, UnfitReasons};
 
     const MILLI: Duration = Duration::from_millis(1);
 
@@ -297,6 +303,8 @@ mod tests {
                 contact: 0,
                 heard_contact: 0,
                 hears_you: false,
+                clocks: None,
+                unfit: UnfitReasons::NONE,
                 messages: Vec::new(),
             };
             self.contact.stamp(now, &mut packet);

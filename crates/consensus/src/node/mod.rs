@@ -25,9 +25,11 @@
 
 mod books;
 mod budget;
+mod clock;
 mod counters;
 mod effect;
 mod elections;
+mod fitness;
 mod flushing;
 mod group;
 mod input;
@@ -50,8 +52,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::books::Books;
+pub use self::clock::{ClockReading, ClockState, Clocks, ClusterClock};
 pub use self::counters::NodeCounters;
 pub use self::effect::NodeEffect;
+pub use self::fitness::UnfitReasons;
 use self::group::Group;
 pub use self::input::NodeInput;
 pub use self::packet::{Class, Packet};
@@ -74,6 +78,8 @@ pub struct PeerState {
     pub heard: Option<Time>,
     /// Bytes of entries on the way to it, of all groups led here.
     pub in_flight_bytes: u64,
+    /// Why it should not lead.
+    pub unfit: UnfitReasons,
 }
 
 /// Whether a node says anything.
@@ -195,6 +201,9 @@ impl NodeCore {
         self.remove_group(now, id);
         let mut group = Box::new(Group::new(core));
         self.books.step(now, &mut group, Input::Started);
+        if self.books.is_unfit() {
+            self.books.step(now, &mut group, Input::Reluctant { reluctant: true });
+        }
         self.groups.insert(id, group);
         Ok(())
     }
@@ -276,7 +285,8 @@ impl NodeCore {
         let silence =
             books.peers.values().filter_map(|peer| peer.contact.deadline(&books.settings)).min();
         let transfers = books.transfers.deadline();
-        [books.timers.next(), books.elections.next_overdue(limit), beat, silence, transfers]
+        let elections = books.elections.next_overdue(limit);
+        [books.timers.next(), elections, beat, silence, transfers, books.hand_over_at]
             .into_iter()
             .flatten()
             .min()
@@ -302,6 +312,7 @@ impl NodeCore {
             incarnation: peer.contact.incarnation,
             heard: peer.contact.heard,
             in_flight_bytes: peer.pair.in_flight(),
+            unfit: peer.contact.unfit,
         })
     }
 

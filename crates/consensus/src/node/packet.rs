@@ -1,6 +1,6 @@
 //! What nodes exchange: beats, with the messages of all groups.
 
-use crate::{Body, Message, NodeId};
+use crate::{Body, Clocks, Message, NodeId, UnfitReasons};
 
 /// How urgent a packet is. Packets of one class should keep their order, as far as the network
 /// keeps any; those of different classes should travel on streams of their own, so that the urgent
@@ -56,6 +56,11 @@ pub struct Packet {
     /// The sender has heard the receiver lately. A link that works in one direction only counts as
     /// down on both sides.
     pub hears_you: bool,
+    /// What the sender's clocks show as it leaves. The host fills it in, in beats; see
+    /// [`crate::ClusterClock`].
+    pub clocks: Option<Clocks>,
+    /// Why the sender should not lead.
+    pub unfit: UnfitReasons,
     /// Messages of any groups.
     pub messages: Vec<Message>,
 }

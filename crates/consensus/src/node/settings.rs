@@ -55,6 +55,9 @@ pub struct NodeSettings {
     pub watchdog: Duration,
     /// The settings of the groups, unless a group is added with its own.
     pub group: Arc<Settings>,
+    /// The rule to break, for the tests that show that each one matters.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<crate::NodeMutant>,
 }
 
 impl NodeSettings {
@@ -78,6 +81,8 @@ impl NodeSettings {
             packet_bytes: 1 << 20,
             watchdog: Duration::from_millis(1000),
             group: Arc::new(Settings::default()),
+            #[cfg(feature = "mutants")]
+            mutant: None,
         }
     }
 }

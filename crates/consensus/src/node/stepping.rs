@@ -3,6 +3,7 @@
 use super::liveness::{Cause, Change, Heard};
 use super::told::Word;
 use super::{Liveness, NodeCore, NodeEffect, NodeInput, Packet, Voice};
+use crate::mutants::node_broken;
 use crate::{GroupId, Input, NodeId, Role, Time};
 
 impl NodeCore {
@@ -40,6 +41,8 @@ impl NodeCore {
                     group.accounts.retain(|account| account.peer != peer);
                 }
             }
+            NodeInput::Group { input: Input::SnapshotFailed { .. }, .. }
+                if node_broken!(self.books.settings, N01SnapshotNotRetried) => {}
             NodeInput::Group { group, input } => self.step_group(now, group, input),
             NodeInput::HardStatesSynced { batch } => self.on_hard_states_synced(now, batch),
             NodeInput::CedeAll => {
@@ -49,10 +52,15 @@ impl NodeCore {
                 }
             }
             NodeInput::GroupStalled { group } => {
-                if let Some(group) = self.groups.get_mut(&group) {
+                // Where no other can lead, a slow leader is better than none.
+                if let Some(group) = self.groups.get_mut(&group)
+                    && group.best_successor(|_| true).is_some()
+                {
                     self.books.hand_over(now, group);
                 }
             }
+            NodeInput::Unfit { reasons } => self.on_unfit(now, reasons),
+            NodeInput::PeerUnfit { peer, reasons } => self.on_peer_unfit(now, peer, reasons),
             NodeInput::Stalled => self.change_voice(Voice::Speaking, Voice::Stalled),
             NodeInput::Resumed => self.change_voice(Voice::Stalled, Voice::Speaking),
             NodeInput::StorageFailed => {
@@ -111,6 +119,9 @@ impl NodeCore {
             }
         }
         self.books.transfers.on_time(now);
+        if self.books.hand_over_at.is_some_and(|at| at <= now) {
+            self.hand_over_what_is_led(now);
+        }
         // A group that is due again at once has its turn with the next tick.
         for id in self.books.timers.pop_all_due(now) {
             if let Some(group) = self.groups.get_mut(&id) {
@@ -176,11 +187,17 @@ impl NodeCore {
         }
         let mut changes = Vec::new();
         let (before, overtaken) = (peer.contact.incarnation, peer.contact.overtaken);
+        let unfit = peer.contact.unfit;
         let heard = peer.contact.on_packet(now, &books.settings, &packet, &mut changes);
+        let unfit_now = peer.contact.unfit;
         books.counters.restarts_seen += u64::from(before != 0 && peer.contact.incarnation > before);
         books.counters.packets_overtaken += peer.contact.overtaken - overtaken;
         for change in changes {
             self.tell_groups(now, from, Some(change));
+        }
+        if unfit_now != unfit {
+            self.events.push(NodeEffect::PeerUnfit { peer: from, reasons: unfit_now });
+            self.look_for_successors(now);
         }
         self.on_heard(now, heard, packet);
     }

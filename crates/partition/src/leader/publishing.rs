@@ -7,7 +7,7 @@ use flintmq_consensus::{LogPosition, NodeId, Time};
 use flintmq_protocol::ack::AckStatus;
 use flintmq_protocol::guid::MessageGuid;
 use flintmq_queue::{Admission, Attributes, DomainId, Guid, HandleId, Message, QueueId};
-use flintmq_shard::{AppendKind, DiskState, Group};
+use flintmq_shard::{AppendKind, Group};
 
 use super::Leader;
 use super::applying::Deferred;
@@ -121,7 +121,7 @@ impl Leader {
         if self.waiting.is_empty() {
             return;
         }
-        let disk_low = group.disk_state() != DiskState::Ok;
+        let disk_low = group.is_disk_low();
         let now = group.now();
         while let Some(waiting) = self.waiting.pop_front() {
             let size = match (&waiting.remote, waiting.origin) {

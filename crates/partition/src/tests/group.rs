@@ -6,9 +6,7 @@ use bytes::Bytes;
 use flintmq_consensus::{
     ConfigRegister, Entry, EntryKind, GroupId, Index, LogPosition, NodeId, Term, Time,
 };
-use flintmq_shard::{
-    AppendKind, CheckpointBatch, DiskState, Group, NotProposed, NotSent, ReplicaStatus,
-};
+use flintmq_shard::{AppendKind, CheckpointBatch, Group, NotProposed, NotSent, ReplicaStatus};
 
 /// One node's group. What the test sets is public to it.
 pub(super) struct FakeGroup {
@@ -143,8 +141,8 @@ impl Group for FakeGroup {
         None
     }
 
-    fn disk_state(&self) -> DiskState {
-        DiskState::Ok
+    fn is_disk_low(&self) -> bool {
+        false
     }
 
     fn compaction_limit(&self) -> Index {

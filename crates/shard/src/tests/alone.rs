@@ -319,6 +319,8 @@ pub(super) fn say_as_leader(
         contact: 1,
         heard_contact: 1,
         hears_you: true,
+        clocks: None,
+        unfit: flintmq_consensus::UnfitReasons::NONE,
         messages: vec![message],
     }));
 }

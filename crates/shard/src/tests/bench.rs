@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flintmq_consensus::{
-    Class, ConfigRegister, GroupId, HardState, Index, LogPosition, NodeId, NodeSettings, Packet,
-    Term, Time,
+    Class, ClockReading, ClockState, ConfigRegister, GroupId, HardState, Index, LogPosition,
+    NodeId, NodeSettings, Packet, Term, Time, UnfitReasons,
 };
 use flintmq_log_store::{
     AppendKind, CheckpointBatch, Delivery, GroupRecord, LogStore, MemoryStore, QueueRecord,
@@ -261,6 +261,8 @@ pub(super) struct Node {
     /// So many pieces of snapshots are refused as damaged.
     pub(super) refuses_pieces: usize,
     pub(super) wire_full: Arc<std::sync::atomic::AtomicBool>,
+    /// What it is told of the time.
+    pub(super) clock: ClockState,
     told: Receiver<FromStore>,
     sent: Receiver<Sent>,
 }
@@ -317,6 +319,7 @@ impl Node {
             snapshots_failed: 0,
             refuses_pieces: 0,
             wire_full,
+            clock: ClockState::Good,
             told,
             sent,
         }
@@ -359,7 +362,8 @@ impl Node {
     /// One turn after the other until nothing is left to do.
     pub(super) fn turn(&mut self) {
         let mut effects = Vec::new();
-        while self.shard.turn(self.now, 1_000_000 + self.now.0 / 1000, &mut effects) {}
+        let clock = ClockReading::new(Time(0), 1_000_000, self.clock);
+        while self.shard.turn(self.now, clock, &mut effects) {}
         for effect in effects {
             match effect {
                 ShardEffect::ReadState { group, read } => {
@@ -508,6 +512,13 @@ impl Cluster {
             for (from, sent) in sent {
                 self.deliver(from, sent);
             }
+        }
+    }
+
+    /// Lets all others hear why a node should not lead, as its beats say.
+    pub(super) fn beat(&mut self, id: NodeId, reasons: UnfitReasons) {
+        for other in self.nodes.values_mut().filter(|other| other.id != id) {
+            other.step(ShardInput::PeerUnfit { peer: id, reasons });
         }
     }
 

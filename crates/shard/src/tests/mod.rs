@@ -4,4 +4,5 @@ mod alone;
 mod bench;
 mod cluster;
 mod departed;
+mod fitness;
 mod snapshots;

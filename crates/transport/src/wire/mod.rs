@@ -4,7 +4,7 @@
 //! knows what nodes say to each other.
 //!
 //! ```
-//! use flintmq_consensus::{NodeId, Packet};
+//! use flintmq_consensus::{NodeId, Packet, UnfitReasons};
 //! use flintmq_transport::wire;
 //!
 //! let beat = Packet {
@@ -16,6 +16,8 @@
 //!     contact: 1,
 //!     heard_contact: 1,
 //!     hears_you: true,
+//!     clocks: None,
+//!     unfit: UnfitReasons::NONE,
 //!     messages: Vec::new(),
 //! };
 //! let frame = wire::encode(&beat)?;
@@ -37,6 +39,9 @@
 //! are neither copied when a packet is encoded (they leave as pieces of the [`Frame`]) nor when it
 //! is decoded (they are slices of what arrived, which stays in memory as long as one of them).
 //!
+//! What a packet says about clocks, and why its sender should not lead, is optional: flags tell
+//! that it is there.
+//!
 //! A message says its sender and receiver only if they are not the packet's. An entry says its
 //! place only if it does not follow the one before it.
 //!
@@ -54,7 +59,7 @@ mod reader;
 mod writer;
 
 use bytes::Bytes;
-use flintmq_consensus::{CreationId, GroupId, Message, NodeId, Packet};
+use flintmq_consensus::{Clocks, CreationId, GroupId, Message, NodeId, Packet, UnfitReasons};
 
 pub use error::WireError;
 
@@ -67,6 +72,13 @@ use writer::Writer;
 pub const FORMAT: u8 = 1;
 
 const HEARS_YOU: u8 = 1;
+/// The sender's wall clock follows.
+const WALL_CLOCK: u8 = 2;
+/// Behind it follows the replicated time, as the difference.
+const CLUSTER_TIME: u8 = 4;
+/// Then the reasons why the sender should not lead.
+const UNFIT: u8 = 8;
+const PACKET_FLAGS: u8 = HEARS_YOU | WALL_CLOCK | CLUSTER_TIME | UNFIT;
 /// The message is between other nodes than the packet.
 const OTHER_NODES: u8 = 1;
 
@@ -85,6 +97,8 @@ pub fn encode(packet: &Packet) -> Result<Frame, WireError> {
         contact,
         heard_contact,
         hears_you,
+        clocks,
+        unfit,
         messages,
     } = packet;
     let mut writer = Writer::default();
@@ -95,7 +109,23 @@ pub fn encode(packet: &Packet) -> Result<Frame, WireError> {
     writer.number(*number);
     writer.number(*contact);
     writer.number(*heard_contact);
-    writer.byte(if *hears_you { HEARS_YOU } else { 0 });
+    let mut flags = if *hears_you { HEARS_YOU } else { 0 };
+    if let Some(clocks) = clocks {
+        flags |= WALL_CLOCK | if clocks.cluster_ms.is_some() { CLUSTER_TIME } else { 0 };
+    }
+    if *unfit != UnfitReasons::NONE {
+        flags |= UNFIT;
+    }
+    writer.byte(flags);
+    if let Some(Clocks { wall_ms, cluster_ms }) = clocks {
+        writer.number(*wall_ms);
+        if let Some(cluster_ms) = cluster_ms {
+            writer.difference(*wall_ms, *cluster_ms);
+        }
+    }
+    if *unfit != UnfitReasons::NONE {
+        writer.byte(unfit.0);
+    }
     writer.length(messages.len(), "messages", limits::MAX_MESSAGES)?;
     for message in messages {
         encode_message(&mut writer, message, *from, *to)?;
@@ -116,7 +146,9 @@ pub fn decode(bytes: &Bytes) -> Result<Packet, WireError> {
     let number = reader.number("number of a packet")?;
     let contact = reader.number("contact")?;
     let heard_contact = reader.number("contact")?;
-    let hears_you = read_flags(&mut reader, "flags of a packet", HEARS_YOU)? != 0;
+    let flags = read_flags(&mut reader, "flags of a packet", PACKET_FLAGS)?;
+    let clocks = read_clocks(&mut reader, flags)?;
+    let unfit = if flags & UNFIT == 0 { 0 } else { reader.byte("reasons")? };
     let length = reader.length("messages", limits::MAX_MESSAGES)?;
     let mut messages = Vec::with_capacity(length);
     for _ in 0..length {
@@ -131,7 +163,9 @@ pub fn decode(bytes: &Bytes) -> Result<Packet, WireError> {
         number,
         contact,
         heard_contact,
-        hears_you,
+        hears_you: flags & HEARS_YOU != 0,
+        clocks,
+        unfit: UnfitReasons(unfit),
         messages,
     })
 }
@@ -186,6 +220,20 @@ fn decode_message(
     let creation = CreationId(reader.fixed64("creation")?);
     let term = reader.number("term")?;
     Ok(Message { group, creation, from, to, term, body: body::read(reader)? })
+}
+
+fn read_clocks(reader: &mut Reader<'_>, flags: u8) -> Result<Option<Clocks>, WireError> {
+    if flags & WALL_CLOCK == 0 {
+        return match flags & CLUSTER_TIME {
+            0 => Ok(None),
+            _ => Err(WireError::Unknown { what: "flags of a packet", value: flags.into() }),
+        };
+    }
+    let wall_ms = reader.number("wall clock")?;
+    let says_more = flags & CLUSTER_TIME != 0;
+    let cluster_ms =
+        says_more.then(|| reader.difference(wall_ms, "replicated time")).transpose()?;
+    Ok(Some(Clocks { wall_ms, cluster_ms }))
 }
 
 fn read_flags(reader: &mut Reader<'_>, what: &'static str, known: u8) -> Result<u8, WireError> {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flintmq_consensus::{
-    Answer, Body, Cession, ConfigRegister, ConfigStamp, CreationId, Entry, EntryKind, FetchOutcome,
-    GroupId, LogPosition, Message, NodeId, Packet, ProducerSequence, RejoinTarget, SnapshotId,
+    Answer, Body, Cession, Clocks, ConfigRegister, ConfigStamp, CreationId, Entry, EntryKind,
+    FetchOutcome, GroupId, LogPosition, Message, NodeId, Packet, ProducerSequence, RejoinTarget,
+    SnapshotId, UnfitReasons,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -205,11 +206,14 @@ prop_compose! {
     fn packet()(
         from in node(), to in node(), from_incarnation in number(), to_incarnation in number(),
         number in number(), contact in number(), heard_contact in number(),
-        hears_you in any::<bool>(), messages in vec(message(), 0..8),
+        hears_you in any::<bool>(), clocks in of((number(), of(number()))),
+        unfit in any::<u8>(),
+        messages in vec(message(), 0..8),
     ) -> Packet {
+        let clocks = clocks.map(|(wall_ms, cluster_ms)| Clocks { wall_ms, cluster_ms });
         Packet {
             from, to, from_incarnation, to_incarnation, number, contact, heard_contact, hears_you,
-            messages,
+            clocks, unfit: UnfitReasons(unfit), messages,
         }
     }
 }
@@ -224,6 +228,8 @@ fn carrying(messages: Vec<Message>) -> Packet {
         contact: 1,
         heard_contact: 1,
         hears_you: true,
+        clocks: None,
+        unfit: UnfitReasons::NONE,
         messages,
     }
 }

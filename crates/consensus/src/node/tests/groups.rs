@@ -1,7 +1,7 @@
 //! Groups that come, go, and change their members.
 
 use super::*;
-use crate::{Body, Term};
+use crate::{Body, Term, UnfitReasons};
 
 fn packet(net: &mut Net, from: NodeId, to: NodeId, messages: Vec<Message>) -> Packet {
     let now = net.now;
@@ -15,6 +15,8 @@ fn packet(net: &mut Net, from: NodeId, to: NodeId, messages: Vec<Message>) -> Pa
         contact: 0,
         heard_contact: 0,
         hears_you: false,
+        clocks: None,
+        unfit: UnfitReasons::NONE,
         messages,
     };
     let peer = net.host_mut(from).node.books.peers.get_mut(&to).expect("a peer");

@@ -4,6 +4,7 @@
 mod budgets;
 mod chaos;
 mod checks;
+mod fitness;
 mod groups;
 mod nodes;
 mod restarts;
@@ -346,7 +347,9 @@ impl Host {
                     self.reports.push(NodeInput::Group { group, input });
                 }
             }
-            NodeEffect::PeerSuspected { .. } | NodeEffect::PeerTrusted { .. } => {}
+            NodeEffect::PeerSuspected { .. }
+            | NodeEffect::PeerTrusted { .. }
+            | NodeEffect::PeerUnfit { .. } => {}
         }
         None
     }

@@ -151,6 +151,74 @@ fn a_stalled_group_goes_elsewhere_and_a_stalled_node_falls_silent() {
 }
 
 #[test]
+fn a_stalled_group_that_no_other_can_lead_stays() {
+    let mut net = Net::new(3, |_| {});
+    net.add_group(GroupId(1), &[A]);
+    net.add_group(GroupId(2), &[A, B, C]);
+    net.run_until("all groups are led", Net::all_led);
+    net.input(A, NodeInput::GroupStalled { group: GroupId(1) });
+    net.run(3);
+    assert_eq!(net.leader(GroupId(1)), Some(A));
+    // Told of a group that is led elsewhere, or is not here, a node does nothing.
+    net.run_until("all groups rest", Net::all_at_rest);
+    let leader = net.leader(GroupId(2)).expect("it is led");
+    for node in [A, B, C] {
+        if node != leader {
+            net.input(node, NodeInput::GroupStalled { group: GroupId(2) });
+        }
+        net.input(node, NodeInput::GroupStalled { group: GroupId(7) });
+    }
+    net.run(1000);
+    assert_eq!((net.leader(GroupId(2)), net.core(leader, GroupId(2)).term()), (Some(leader), 1));
+}
+
+#[test]
+fn a_stalled_group_goes_to_a_fit_voter() {
+    let mut net = Net::with_groups(3, 12, |_| {});
+    net.run_until("all groups rest", Net::all_at_rest);
+    net.input(B, NodeInput::Unfit { reasons: UnfitReasons::CLOCK_OFF });
+    net.run_until("B leads nothing", |net| net.led_by(B) == 0 && net.all_led());
+    for group in net.groups() {
+        net.input(A, NodeInput::GroupStalled { group });
+    }
+    net.run_until("C leads all", |net| net.led_by(C) == 12);
+}
+
+#[test]
+fn a_stalled_half_that_beats_is_down_for_the_others_and_hears_them() {
+    let mut net = Net::new(3, |_| {});
+    let up = |net: &Net, one, other| net.node(one).peer(other).is_some_and(|peer| peer.up);
+    net.run_until("all have met", |net| up(net, A, B) && up(net, B, A) && up(net, C, A));
+    net.input(A, NodeInput::Stalled);
+    let sent = net.counters(A).packets_sent;
+    let took = net.run_until("A is down", |net| !up(net, B, A) && !up(net, C, A));
+    assert!((300..=1100).contains(&took), "{took}");
+    net.input(A, NodeInput::Stalled);
+    net.run(2000);
+    assert_eq!(net.counters(A).packets_sent, sent);
+    assert!(net.node(A).peer(B).is_some_and(|peer| peer.heard.is_some()));
+    net.input(A, NodeInput::Resumed);
+    net.input(A, NodeInput::Resumed);
+    let took = net.run_until("A is up", |net| up(net, B, A) && up(net, C, A) && up(net, A, B));
+    assert!(took <= 200, "{took}");
+}
+
+#[test]
+fn last_words_are_said_even_by_a_stalled_node() {
+    let mut net = Net::with_groups(3, 30, |_| {});
+    net.run_until("all groups rest", Net::all_at_rest);
+    assert!(net.led_by(A) > 0);
+    net.input(A, NodeInput::Stalled);
+    net.input(A, NodeInput::StorageFailed);
+    let took = net.run_until("all groups are led", Net::all_led);
+    assert!(took < 490, "the cessions arrived: {took}");
+    net.input(A, NodeInput::Resumed);
+    let sent = net.counters(A).packets_sent;
+    net.run(500);
+    assert_eq!(net.counters(A).packets_sent, sent, "it does not speak again");
+}
+
+#[test]
 fn a_failing_disk_ends_the_node_after_its_last_words() {
     let mut net = Net::with_groups(3, 30, |_| {});
     net.run_until("all groups rest", Net::all_at_rest);

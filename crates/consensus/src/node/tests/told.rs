@@ -13,7 +13,7 @@ impl Net {
     }
 
     /// All nodes of these hear of each other.
-    fn introduce(&mut self, nodes: &[NodeId]) {
+    pub(super) fn introduce(&mut self, nodes: &[NodeId]) {
         for node in nodes {
             for peer in nodes.iter().filter(|peer| *peer != node) {
                 self.tell_up(*node, *peer);

@@ -5,7 +5,7 @@ use flintmq_consensus::{
     ConfigRegister, Entry, EntryKind, GroupId, Index, LogPosition, NodeId, Term, Time,
 };
 use flintmq_shard::{
-    AppendKind, CheckpointBatch, Committed, DiskState, Group, NotProposed, NotSent, ReplicaStatus,
+    AppendKind, CheckpointBatch, Committed, Group, NotProposed, NotSent, ReplicaStatus,
 };
 
 /// One node's group.
@@ -112,8 +112,8 @@ impl Group for FakeGroup {
     fn preferred_leader(&self) -> Option<NodeId> {
         None
     }
-    fn disk_state(&self) -> DiskState {
-        DiskState::Ok
+    fn is_disk_low(&self) -> bool {
+        false
     }
     fn compaction_limit(&self) -> Index {
         self.compaction_limit
