@@ -15,7 +15,8 @@ use crate::refusal::Refusal;
 /// One thing to be done. Effects are carried out in their order, each before the next one.
 #[derive(Debug)]
 pub enum Effect {
-    /// The client has negotiated: from now on partitions may have something for it.
+    /// The client has negotiated, and is answered next: from now on partitions may have something
+    /// for it.
     Established(Box<Client>),
     /// Hand whole events to the client, behind all that was handed to it before. May be empty.
     Send(Bytes),

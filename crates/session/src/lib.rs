@@ -32,10 +32,10 @@
 //! hello.append_event(Encoding::Ber, session.received())?;
 //! session.step(now, Input::Received);
 //!
-//! // The session answers it, and is established.
-//! let Some(Effect::Send(_answer)) = session.next_effect() else { panic!("no answer") };
+//! // The session is established, and answers.
 //! let Some(Effect::Established(client)) = session.next_effect() else { panic!("refused") };
 //! assert_eq!(client.encoding, Encoding::Ber);
+//! let Some(Effect::Send(_answer)) = session.next_effect() else { panic!("no answer") };
 //! assert!(session.next_effect().is_none());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -161,7 +161,6 @@ impl Session {
                 self.close(answer, End::NotNegotiated(reason));
             }
             negotiation::Step::Done(answer, negotiated) => {
-                self.effects.push_back(Effect::Send(answer));
                 self.decoder.set_max_event_size(self.settings.max_event_bytes);
                 let client = client_id(self.boot, self.id);
                 let established =
@@ -169,7 +168,9 @@ impl Session {
                 self.stage = Stage::Established(Box::new(established));
                 let client =
                     Client { identity: negotiated.identity, encoding: negotiated.encoding };
+                // A client that has its answer is found wherever sessions are listed.
                 self.effects.push_back(Effect::Established(Box::new(client)));
+                self.effects.push_back(Effect::Send(answer));
             }
         }
     }

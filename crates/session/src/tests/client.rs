@@ -57,7 +57,7 @@ impl Client {
     pub(super) fn start(identity: &ClientIdentity) -> Self {
         let mut client = Self::connect();
         let effects = client.send(&hello(identity));
-        let [Effect::Send(_), Effect::Established(established)] = &effects[..] else {
+        let [Effect::Established(established), Effect::Send(_)] = &effects[..] else {
             panic!("not established: {effects:?}");
         };
         assert_eq!(established.identity, *identity);

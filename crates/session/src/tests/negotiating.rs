@@ -23,7 +23,7 @@ fn what_comes_along_with_the_hello_is_taken_too() {
     let mut bytes = BytesMut::from(&hello(&cpp())[..]);
     bytes.extend_from_slice(&HEARTBEAT_REQUEST);
     let effects = client.send(&bytes);
-    let [Effect::Send(_), Effect::Established(_), Effect::Send(answer)] = &effects[..] else {
+    let [Effect::Established(_), Effect::Send(_), Effect::Send(answer)] = &effects[..] else {
         panic!("not established: {effects:?}");
     };
     assert_eq!(answer[..], HEARTBEAT_RESPONSE);
@@ -35,7 +35,7 @@ fn credentials_come_first_where_a_client_has_some() {
     let effects = client.send(&credentials("ANONYMOUS"));
     assert!(matches!(&effects[..], [Effect::Send(answer)] if !answer.is_empty()), "{effects:?}");
     let effects = client.send(&hello(&cpp()));
-    assert!(matches!(effects[..], [Effect::Send(_), Effect::Established(_)]), "{effects:?}");
+    assert!(matches!(effects[..], [Effect::Established(_), Effect::Send(_)]), "{effects:?}");
     // They may be renewed at any time.
     let effects = client.send(&credentials("anonymous"));
     assert!(matches!(effects[..], [Effect::Send(_)]), "{effects:?}");

@@ -25,7 +25,7 @@ fn the_java_client_from_its_hello_to_its_goodbye_in_pieces_of_any_size() {
     for piece in [1, 7, 4096] {
         let mut client = Client::connect();
         let effects = client.send_in_pieces(&vector!("java_client_identity"), piece);
-        let [Effect::Send(_), Effect::Established(established)] = &effects[..] else {
+        let [Effect::Established(established), Effect::Send(_)] = &effects[..] else {
             panic!("not established: {effects:?}");
         };
         assert_eq!(established.identity.sdk_language, ClientLanguage::Java);
