@@ -31,6 +31,19 @@ fn ends_on(mut program: Child, signal: Signal) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// Whether a client has sent what the broker has not read: nothing of it can be acknowledged.
+fn has_unread(broker: &Broker) -> bool {
+    let port = broker.port();
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("sockets are listed");
+    sockets.lines().skip(1).any(|line| {
+        // Number, local address, remote address, state, bytes not sent and not read.
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (local, state, queues) = (fields[1], fields[3], fields[4]);
+        let is_connection = local.ends_with(&format!(":{port:04X}")) && state == "01";
+        is_connection && !queues.ends_with(":00000000")
+    })
+}
+
 #[test]
 fn a_producer_ends_and_tells_what_is_not_known_to_be_stored() {
     for (signal, dead) in [(Signal::TERM, false), (Signal::INT, false), (Signal::TERM, true)] {
@@ -39,10 +52,10 @@ fn a_producer_ends_and_tells_what_is_not_known_to_be_stored() {
         let producer = flintmq(&broker, &["produce", "--count", "1000000", "--in-flight", "50"]);
         let admin = broker.admin();
         until("messages to flow", || (admin.backlog(QUEUE) > 100).then_some(()));
+        broker.pause();
+        until("messages that the broker does not read", || has_unread(&broker).then_some(()));
         if dead {
             broker.kill();
-        } else {
-            broker.pause();
         }
         let (code, said) = ends_on(producer, signal);
         assert_eq!(code, Some(1), "{said}");

@@ -89,6 +89,7 @@ impl World {
             self.after(50_000, Event::Define(domain));
         }
         self.after(1_000_000, Event::LookAfterNodes);
+        self.after(300_000, Event::LookAtLeaders);
         let lasts = self.profile.lasts;
         self.at(lasts, Event::Settle);
     }

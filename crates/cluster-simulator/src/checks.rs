@@ -18,6 +18,10 @@ use crate::world::World;
 /// PUTs, confirmations and other things that one partition of a node may hold for its clients.
 const MOST_PENDING: usize = 70_000;
 
+/// For how long a leader may go on without a majority in reach, in microseconds: it has to notice
+/// that, and gives the others time to come back.
+const ALONE: u64 = 3_000_000;
+
 /// By how much a message may expire too early, in microseconds: clocks differ by so much unnoticed.
 const EARLY: u64 = 1_500_000;
 
@@ -291,6 +295,53 @@ impl World {
             self.coverage.saw(Situation::RedeliveredToLoneConsumer);
         }
         Ok(())
+    }
+
+    /// No leader goes on for long without a majority in reach.
+    pub(crate) fn check_leaders(&mut self) -> Result<(), Violation> {
+        let now = self.now;
+        let groups: Vec<GroupId> = self.groups.keys().copied().collect();
+        for id in self.ids() {
+            for group in &groups {
+                let alone = self.leads_alone(id, *group);
+                let node = self.nodes.get_mut(&id);
+                let Some(process) = node.and_then(|node| node.process.as_mut()) else { break };
+                if !alone {
+                    process.alone_since.remove(group);
+                    continue;
+                }
+                let since = *process.alone_since.entry(*group).or_insert(now);
+                if now > since + ALONE {
+                    let detail = format!("group {group} node {} since {since} us", id.0);
+                    return violation("NobodyLeadsAlone", detail);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn leads_alone(&self, id: NodeId, group: GroupId) -> bool {
+        let runs = |id| {
+            let node = self.nodes.get(&id).filter(|node| node.paused_until <= self.now)?;
+            node.process.as_ref()
+        };
+        let Some(node) = self.nodes.get(&id) else { return false };
+        let Some(core) = runs(id).and_then(|process| process.shard.core(group)) else {
+            return false;
+        };
+        let reached = |member| {
+            let parted = self.net.is_cut(id, member) && self.net.is_cut(member, id);
+            member == id || (runs(member).is_some() && !parted)
+        };
+        node.shard_stalled_until <= self.now
+            && core.is_serving()
+            && !core.config().is_quorum(reached)
+    }
+
+    /// A node can be reached again: leaders need not give up.
+    pub(crate) fn forget_who_is_alone(&mut self) {
+        let processes = self.nodes.values_mut().filter_map(|node| node.process.as_mut());
+        processes.for_each(|process| process.alone_since.clear());
     }
 
     /// What a node holds is bounded.

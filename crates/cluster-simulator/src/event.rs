@@ -44,6 +44,10 @@ pub(crate) enum Event {
     Heal(Healing),
     /// Two nodes connect, if they can.
     Connect(NodeId, NodeId),
+    /// Does any leader go on alone?
+    LookAtLeaders,
+    /// A node removes a queue that was idle.
+    RemoveIdle { id: NodeId, uri: String, unused_ms: u64 },
     /// The administrator looks for idle queues.
     Administer,
     /// A client's request to open a queue reaches its node.

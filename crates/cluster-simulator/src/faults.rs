@@ -113,6 +113,7 @@ impl World {
             Healing::Link(from, to, replaced) => {
                 let Some(link) = self.net.links.get_mut(&(from, to)) else { return };
                 link.cut = false;
+                self.forget_who_is_alone();
                 if replaced {
                     self.replace_connection(from, to);
                 }

@@ -9,7 +9,7 @@ use flintmq_partition::{AdminRefusal, Removable, Request, Ticket};
 use flintmq_queue::QueueId;
 
 use crate::coverage::Situation;
-use crate::event::{Errand, Waits};
+use crate::event::{Errand, Event, Waits};
 use crate::world::World;
 
 impl World {
@@ -37,7 +37,13 @@ impl World {
         let Some(incarnation) = self.process_of(id) else { return };
         for uri in uris {
             if self.lookup(id, &uri).is_some() {
-                self.remove_queue(id, &uri, unused_ms);
+                if self.admin_random.chance(500) {
+                    self.remove_queue(id, &uri, unused_ms);
+                } else {
+                    // Much later: meanwhile clients may use it, and the leadership may move.
+                    let later = self.admin_random.between(10_000, 2_500_000);
+                    self.after(later, Event::RemoveIdle { id, uri, unused_ms });
+                }
             } else {
                 self.catch_up(id, incarnation, Errand::FindIdle { uri, unused_ms });
             }

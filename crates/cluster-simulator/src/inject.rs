@@ -38,6 +38,7 @@ impl World {
             FaultKind::PowerLoss => self.lose_power(id, &fault),
             FaultKind::Pause => {
                 self.coverage.saw(Situation::Paused);
+                self.forget_who_is_alone();
                 let until = self.now + fault.lasts;
                 if let Some(node) = self.nodes.get_mut(&id) {
                     node.paused_until = node.paused_until.max(until);

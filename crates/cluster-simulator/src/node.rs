@@ -99,6 +99,8 @@ pub(crate) struct Process {
     pub(crate) seen: BTreeMap<GroupId, Index>,
     /// The leadership that its clients are served by.
     pub(crate) served_by: BTreeMap<GroupId, Option<(NodeId, Term)>>,
+    /// Since when it leads groups without a majority in reach.
+    pub(crate) alone_since: BTreeMap<GroupId, u64>,
     pub(crate) stopping: Stopping,
 }
 
@@ -181,6 +183,7 @@ impl Process {
             last_store_word: 0,
             seen,
             served_by: BTreeMap::new(),
+            alone_since: BTreeMap::new(),
             stopping: Stopping::No,
         })
     }

@@ -83,7 +83,7 @@ pub(crate) fn key_of(guid: MessageGuid) -> Key {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stored {
     pub(crate) position: Position,
-    /// When it was committed.
+    /// When its PUT first reached a node; its time to live begins at a leader, later.
     pub(crate) since: u64,
     /// When it was seen to be gone, and by which entry.
     pub(crate) gone: Option<(u64, Index)>,
@@ -95,6 +95,8 @@ pub(crate) struct GroupOracle {
     pub(crate) committed: BTreeMap<Index, Entry>,
     pub(crate) reference: Partition,
     pub(crate) applied: Index,
+    /// When PUTs first reached a node.
+    sent: BTreeMap<Key, u64>,
     /// What was ever stored.
     pub(crate) stored: BTreeMap<(QueueId, Key), Stored>,
     /// Those that clients have confirmed and that were still there.
@@ -173,8 +175,16 @@ impl GroupOracle {
         }
         for (outcome, place) in applied.outcomes.iter().zip(messages) {
             if let Outcome::Stored { position } = *outcome {
-                let stored = Stored { position, since: now, gone: None };
-                self.stored.insert(place, stored);
+                let since = self.sent.get(&place.1).copied().unwrap_or(now);
+                let stored = Stored { position, since, gone: None };
+                if let Some(before) = self.stored.insert(place, stored) {
+                    let (queue, key) = place;
+                    let detail = format!(
+                        "group {group} queue {} message {key:x} at {position}, and before at {}",
+                        queue.0, before.position
+                    );
+                    return violation("StoredOnce", detail);
+                }
             }
         }
         let duplicate = |outcome: &&Outcome| **outcome == Outcome::Duplicate;
@@ -248,6 +258,11 @@ impl GroupOracle {
     /// Whether a message of this identity is in the log for this queue.
     pub(crate) fn is_stored(&self, queue: QueueId, key: Key) -> bool {
         self.stored.contains_key(&(queue, key))
+    }
+
+    /// A PUT reaches a node.
+    pub(crate) fn put_sent(&mut self, key: Key, now: u64) {
+        self.sent.entry(key).or_insert(now);
     }
 
     /// A client has confirmed it.

@@ -37,7 +37,11 @@ impl World {
         match &request {
             Request::Publish(publish) => {
                 for put in &publish.puts {
-                    info.unanswered.insert(key_of(put.guid), (put.queue, now));
+                    let key = key_of(put.guid);
+                    info.unanswered.insert(key, (put.queue, now));
+                    if let Some(oracle) = self.groups.get_mut(&group) {
+                        oracle.put_sent(key, now);
+                    }
                 }
             }
             Request::Confirm(confirms) => {

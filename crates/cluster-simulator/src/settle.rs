@@ -1,6 +1,7 @@
 //! The end of a run: all is healed, and then everything has to come to its end within a stated
 //! time.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use flintmq_consensus::{Flow, GroupId};
@@ -79,13 +80,17 @@ impl World {
         self.after(100_000, Event::Look);
     }
 
-    /// One more client reads every queue, so that none is left without.
+    /// One more client reads the queues that no other reads. The others get no reader more: it would
+    /// set in motion what stands still beside the readers that there are.
     fn add_readers(&mut self) {
         let number = self.clients.len() as u64;
+        let all = self.clients.iter().flat_map(|client| &client.uses);
+        let read: BTreeSet<usize> = all.filter(|one| one.reads).map(|one| one.slot).collect();
+        let unread = (0..self.slots.len()).filter(|slot| !read.contains(slot));
         self.clients.push(Client {
             number: number as u32 + 1,
             random: Random::numbered(self.seed, Purpose::Clients, number),
-            uses: (0..self.slots.len()).map(|slot| Use::new(slot, true)).collect(),
+            uses: unread.map(|slot| Use::new(slot, true)).collect(),
             connection: None,
             retry_at: 0,
             unacknowledged: Default::default(),

@@ -32,6 +32,7 @@ impl World {
         }
         let peers = node.first_peers.clone();
         self.say(|| format!("node {} starts", id.0));
+        self.forget_who_is_alone();
         self.wake_shard(id, now);
         self.wake_liveness(id, now);
         for peer in peers {

@@ -159,6 +159,14 @@ impl World {
                 self.connect(a, b);
                 Ok(())
             }
+            Event::LookAtLeaders => {
+                self.after(200_000, Event::LookAtLeaders);
+                self.check_leaders()
+            }
+            Event::RemoveIdle { id, uri, unused_ms } => {
+                self.remove_queue(id, &uri, unused_ms);
+                Ok(())
+            }
             Event::Administer => {
                 self.administer();
                 Ok(())

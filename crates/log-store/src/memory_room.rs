@@ -10,9 +10,12 @@ pub(crate) enum Class {
     Growing,
     /// It helps to get rid of what is there: it has a quarter of the room on top.
     Relief,
-    /// It must not wait behind messages: as many places of its own as the others have.
+    /// It must not wait behind messages: it has places of its own, which no setting takes away.
     Urgent,
 }
+
+/// Places of requests that must not wait behind messages.
+const URGENT_PLACES: usize = 65_536;
 
 /// The bounds of what waits, and what waits.
 #[derive(Debug)]
@@ -40,7 +43,10 @@ impl Room {
         if size > limit {
             return Err(RefusedReason::TooLarge { bytes: size, limit });
         }
-        let places = self.max_requests.saturating_mul(if class == Class::Urgent { 2 } else { 1 });
+        let places = match class {
+            Class::Growing | Class::Relief => self.max_requests,
+            Class::Urgent => self.max_requests.saturating_add(URGENT_PLACES),
+        };
         if self.requests >= places || self.bytes.saturating_add(size) > limit {
             return Err(RefusedReason::Full);
         }
@@ -60,7 +66,7 @@ impl Room {
         (self.requests, self.bytes) = (0, 0);
     }
 
-    /// True when those who were refused had better try again.
+    /// True when those who were refused should try again.
     pub(crate) fn is_half_empty(&self) -> bool {
         self.requests <= self.max_requests / 2 && self.bytes <= self.max_bytes / 2
     }

@@ -111,8 +111,9 @@ fn a_stalled_store_takes_what_fits_and_does_nothing() {
         store.append(2, 10, AppendKind::Growing).unwrap();
         assert_eq!(store.append(3, 10, AppendKind::Growing), Err(RefusedReason::Full));
         // What must not wait behind messages has places of its own, but not without end.
-        store.store.mark_rejoined(GROUP).unwrap();
-        store.store.mark_rejoined(GROUP).unwrap();
+        for _ in 0..65_536 {
+            store.store.mark_rejoined(GROUP).unwrap();
+        }
         let refused = store.store.mark_rejoined(GROUP).unwrap_err();
         assert_eq!(refused.reason, RefusedReason::Full);
         assert!(!store.store.step());
