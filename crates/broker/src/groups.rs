@@ -21,8 +21,7 @@ use crate::entry_reader::EntryReader;
 use crate::fatal::FatalSignal;
 use crate::host::{
     self, CoreClock, CreatedQueue, Fitness, GroupAdmin, HostParts, PartitionHandle, SessionTable,
-    ShardHost,
-    ShardNetwork, ShardSender, Signal, Tickets,
+    ShardHost, ShardNetwork, ShardSender, Signal, Tickets,
 };
 use crate::metrics::Metrics;
 
@@ -239,7 +238,15 @@ impl Groups {
         }
         let controller = Controller::new(handle, policy);
         let created = Some(new_queues);
-        Ok(Self { controller, partitions: handles, replicas, shard: sender, created, fitness, tasks })
+        Ok(Self {
+            controller,
+            partitions: handles,
+            replicas,
+            shard: sender,
+            created,
+            fitness,
+            tasks,
+        })
     }
 }
 

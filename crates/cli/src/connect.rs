@@ -124,17 +124,24 @@ pub(crate) async fn leave(interrupted: bool, goodbye: impl Future<Output = ()>) 
     }
 }
 
-/// Resolves when the user (or the system) asks the program to stop.
-pub(crate) async fn stop_requested() {
+/// Resolves when the user (or the system) asks the program to stop. From the call on, not only from
+/// the first poll, a signal does not end the program by itself any more.
+pub(crate) fn stop_requested() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let interrupt = tokio::signal::ctrl_c();
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => tokio::select! {
-            _ = interrupt => {}
-            _ = terminate.recv() => {}
-        },
-        Err(_) => {
-            let _ = interrupt.await;
+    let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    async move {
+        let [interrupt, terminate] = signals.map(|signal| async move {
+            match signal {
+                Ok(mut signal) => {
+                    signal.recv().await;
+                }
+                // What cannot be heard ends the program as it always did.
+                Err(_) => std::future::pending().await,
+            }
+        });
+        tokio::select! {
+            () = interrupt => {}
+            () = terminate => {}
         }
     }
 }

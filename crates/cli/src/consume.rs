@@ -1,6 +1,7 @@
 //! `flintmq consume`: print the messages of a queue, and confirm each after it is printed.
 
 use std::io::{self, BufWriter, Write as _};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -70,10 +71,13 @@ pub(crate) async fn run(args: ConsumeArgs) -> Result<ExitCode> {
         }],
         ..ConsumerOptions::default()
     };
-    let mut consumer =
-        session.consumer(&args.uri, options).await.context("cannot open the queue")?;
+    let mut stop = std::pin::pin!(stop_requested());
+    let mut consumer = tokio::select! {
+        opened = session.consumer(&args.uri, options) => opened.context("cannot open the queue")?,
+        () = &mut stop => anyhow::bail!("interrupted before the queue was open"),
+    };
     let mut printer = Printer::new(&args);
-    let result = print_messages(&args, &mut consumer, &mut printer).await;
+    let result = print_messages(&args, &mut consumer, &mut printer, stop).await;
     leave(matches!(result, Ok(End::Interrupted)), async {
         if let Err(error) = consumer.close().await {
             eprintln!("{error}");
@@ -95,9 +99,9 @@ async fn print_messages(
     args: &ConsumeArgs,
     consumer: &mut Consumer,
     printer: &mut Printer,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<End> {
     let mut left = args.count.unwrap_or(u64::MAX);
-    let mut stop = std::pin::pin!(stop_requested());
     while left > 0 {
         let idle = async {
             if args.follow {

@@ -5,9 +5,9 @@ use flintmq_consensus::{ClockReading, NodeEffect, NodeId, NodeInput, Packet};
 use flintmq_shard::ShardInput;
 
 use crate::coverage::Situation;
+use crate::event::{Event, Healing};
 use crate::node::Node;
 use crate::plan::{Fault, FaultKind};
-use crate::event::{Event, Healing};
 use crate::world::World;
 
 const DAY_MS: i64 = 86_400_000;

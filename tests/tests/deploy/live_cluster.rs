@@ -19,7 +19,8 @@ use crate::metrics_page::{metrics, of_series};
 use crate::node_configs::{KUBERNETES, NodeConfig};
 
 /// Shown from the first time on that it counts.
-const ON_OCCASION: [&str; 4] = [
+const ON_OCCASION: [&str; 5] = [
+    "flintmq_peer_messages_unreadable_total",
     "flintmq_leader_transfers_total",
     "flintmq_history_forks_total",
     "flintmq_transport_refused_connections_total",

@@ -10,9 +10,7 @@ mod first_nodes;
 use std::sync::Arc;
 
 use arc_swap::Guard;
-use flintmq_controller::{
-    ChangeError, DomainVersion, NewQueuePolicy, PlanningSettings, Refusal,
-};
+use flintmq_controller::{ChangeError, DomainVersion, NewQueuePolicy, PlanningSettings, Refusal};
 use tokio::sync::watch;
 
 use crate::config::UndefinedDomain;
