@@ -11,9 +11,11 @@ use flintmq_consensus::{Entry, Index, Time};
 /// Bytes that may be asked for and not written, before nothing more is proposed.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// How long a write may take, or others may have committed what is not written here, before one of
-/// them leads.
+/// How long others may have committed what is not written here, before one of them leads.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a write may take before the disk counts as stalled.
+const STALLED: Duration = Duration::from_secs(3);
 
 /// Counted for an entry besides its payload.
 const ENTRY_BYTES: u64 = 64;
@@ -65,7 +67,7 @@ impl OwnWrites {
 
     /// Whether a write has not returned for too long.
     pub(crate) fn is_stalled(&self, now: Time) -> bool {
-        self.under_way.front().is_some_and(|write| now.since(write.since) >= PATIENCE)
+        self.under_way.front().is_some_and(|write| now.since(write.since) >= STALLED)
     }
 
     /// A committed entry that the store may not have yet.

@@ -14,6 +14,11 @@ use super::clock::CoreClock;
 /// How old what is known of the machine's own clock may be.
 const OWN_CLOCK: Duration = Duration::from_millis(100);
 
+/// How long a node that does not know the time is not ready: its groups wait for it so long.
+const STARTS: Duration = Duration::from_secs(10);
+
+const UNKNOWN: &str = "the cluster's time is not known, so nothing expires here: too few nodes can be reached, or their clocks contradict each other";
+
 /// All reasons with their names, as logs and metrics have them.
 pub(crate) const REASONS: [(UnfitReasons, &str); 3] = [
     (UnfitReasons::CLOCK_OFF, "clock_off"),
@@ -39,6 +44,7 @@ struct Watched {
 #[derive(Clone)]
 pub(crate) struct Fitness {
     clock: CoreClock,
+    began: Time,
     watched: Arc<Mutex<Watched>>,
     unfit: watch::Sender<UnfitReasons>,
 }
@@ -49,7 +55,7 @@ impl Fitness {
         let now = clock.now();
         let watched = Watched { clock: ClusterClock::new(now, wall_clock_ms(), nodes), read: now };
         let watched = Arc::new(Mutex::new(watched));
-        Self { clock, watched, unfit: watch::Sender::new(UnfitReasons::NONE) }
+        Self { clock, began: now, watched, unfit: watch::Sender::new(UnfitReasons::NONE) }
     }
 
     /// The cluster's time.
@@ -112,10 +118,11 @@ impl Fitness {
         let reading = self.reading();
         match reading.state {
             ClockState::Good => Vec::new(),
-            ClockState::Unknown => vec![
-                "the cluster's time is not known yet: too few nodes can be reached, or their clocks contradict each other"
-                    .to_owned(),
-            ],
+            // After that groups are led all the same, where they can be.
+            ClockState::Unknown if self.clock.now().since(self.began) < STARTS => {
+                vec![UNKNOWN.to_owned()]
+            }
+            ClockState::Unknown => Vec::new(),
             ClockState::Off => vec![format!(
                 "this node's clock contradicts those of the other nodes, so it leads no group that others can lead: \
                  set it right (NTP), clock_ahead_ms={}",
@@ -127,7 +134,8 @@ impl Fitness {
     /// What else administrators should know, although the node is ready; one line each.
     pub(crate) fn warnings(&self) -> Vec<&'static str> {
         let unfit = self.unfit();
-        let mut warnings = Vec::new();
+        let unknown = self.reading().state == ClockState::Unknown;
+        let mut warnings = Vec::from_iter(unknown.then_some(UNKNOWN));
         if unfit.intersects(UnfitReasons::DISK_FULL) {
             warnings
                 .push("the disk is full up to node.disk_reserve: new messages are refused here");

@@ -86,7 +86,7 @@ fn a_disk_that_takes_nothing_hands_over() {
         node.stalled = true;
         node.ask(Ask::Propose(b"late"));
     };
-    make_unfit(&mut cluster, spoil, UnfitReasons::DISK_STALLED, 4000);
+    make_unfit(&mut cluster, spoil, UnfitReasons::DISK_STALLED, 4500);
 }
 
 #[test]
