@@ -1,10 +1,11 @@
 //! What each domain holds in all partitions of the node together, so that a domain's limits count
 //! all its queues wherever they live.
 //!
-//! Every partition counts here what it has applied, and the leaders on this node also what they have
-//! taken and not applied yet. So leaders on one node keep a limit exactly. What a leader on another
-//! node has taken is not known here before this node has applied it: by that much, one batch per
-//! partition led elsewhere while all nodes keep up, a limit may be passed (`docs/domains.md`).
+//! Every partition counts here what it has applied, and the leaders on this node also what they
+//! have taken and not applied yet. So leaders on one node keep a limit exactly. What a leader on
+//! another node has taken is not known here before this node has applied it: by that much, one
+//! batch per partition led elsewhere while all nodes keep up, a limit may be passed
+//! (`docs/domains.md`).
 
 #[expect(
     clippy::disallowed_types,

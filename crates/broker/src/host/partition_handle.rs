@@ -120,7 +120,8 @@ impl PartitionHandle {
         }
     }
 
-    /// Brings the settings of a domain into force for its queues in the partition, whoever leads it.
+    /// Brings the settings of a domain into force for its queues in the partition, whoever leads
+    /// it.
     pub(crate) async fn set_domain(
         &self,
         domain: Arc<Domain>,

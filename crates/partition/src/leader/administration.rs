@@ -1,4 +1,5 @@
-//! Purging and deleting queues, and new settings of domains, for administrators of this node and of others.
+//! Purging and deleting queues, and new settings of domains, for administrators of this node and of
+//! others.
 
 use std::time::Duration;
 

@@ -69,8 +69,8 @@ impl State {
 }
 
 impl Queue {
-    /// Reads a record. One of version 1 has the domain with its settings in it; of several queues of
-    /// a domain the first one's count.
+    /// Reads a record. One of version 1 has the domain with its settings in it; of several queues
+    /// of a domain the first one's count.
     fn decode(id: QueueId, value: &[u8], domains: &mut DomainTable) -> Result<Self, Malformed> {
         const WHAT: &str = "queue record";
         let mut reader = Reader::new(value);

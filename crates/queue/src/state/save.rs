@@ -113,7 +113,8 @@ impl Queue {
         }
     }
 
-    /// Version 2, URI, next position, next app key, count of apps, per app key and name; domain's id.
+    /// Version 2, URI, next position, next app key, count of apps, per app key and name; domain's
+    /// id.
     fn encode(&self) -> Vec<u8> {
         let mut value = vec![2];
         put_str(&mut value, &self.uri);

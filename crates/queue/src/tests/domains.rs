@@ -1,4 +1,5 @@
-//! Settings of a domain: one table for all its queues, newer versions only, gone with the last queue.
+//! Settings of a domain: one table for all its queues, newer versions only, gone with the last
+//! queue.
 
 use super::setup::*;
 use crate::*;
