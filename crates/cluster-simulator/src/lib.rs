@@ -64,6 +64,8 @@ mod settle_cluster;
 mod shrink;
 mod starting;
 mod store;
+#[cfg(feature = "mutants")]
+mod trials;
 mod world;
 
 pub use coverage::{Coverage, Situation};
@@ -71,3 +73,5 @@ pub use oracle::Violation;
 pub use plan::{Fault, FaultKind, Plan, Profile, Target};
 pub use run::{Failure, Outcome, Watching, run};
 pub use shrink::shrink;
+#[cfg(feature = "mutants")]
+pub use trials::Trial;

@@ -5,8 +5,12 @@
 /// A rule that may be broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mutant {
+    /// A deletion is forwarded without its condition.
+    ConditionDropped,
     /// Checkpoints go to the store ahead of appends that wait.
     CheckpointsOvertake,
+    /// Peers that were never heard count as up.
+    PeersStartUp,
     /// A snapshot that cannot be opened or read is not tried again.
     SnapshotNotRetried,
     /// Answers to configure and close requests overtake messages that wait for a read.
@@ -17,8 +21,10 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
+        Self::ConditionDropped,
         Self::CheckpointsOvertake,
+        Self::PeersStartUp,
         Self::SnapshotNotRetried,
         Self::AnswersOvertake,
         Self::GapsUnnoticed,

@@ -18,6 +18,7 @@ use crate::group::InGroup;
 use crate::host::Host;
 use crate::input::{FromStore, StoreEvent, StoreEvents};
 use crate::machine::Machine;
+use crate::mutants::{Mutant, breaks};
 use crate::network::Network;
 use crate::peers::Peers;
 use crate::replica::{LedAs, Replica, StoredGroup, StoredState, is_led};
@@ -80,6 +81,7 @@ impl<M: Machine> Shard<M> {
     pub fn new(parts: ShardParts) -> Self {
         let ShardParts { mut node, clustered, store, events, network } = parts;
         let group = (*node.group).clone();
+        let peers = if breaks(Mutant::PeersStartUp) { node.peers.clone() } else { Vec::new() };
         node.liveness = Liveness::Told;
         node.group = Arc::new(Settings { proposal_window_bytes: WINDOW_BYTES, ..group });
         let host = Host {
@@ -99,7 +101,7 @@ impl<M: Machine> Shard<M> {
             no_members: ConfigRegister::default(),
             failure: None,
         };
-        Self {
+        let mut shard = Self {
             core: NodeCore::new(node),
             host,
             groups: BTreeMap::new(),
@@ -111,7 +113,11 @@ impl<M: Machine> Shard<M> {
             node_effects: Vec::new(),
             machine_effects: Vec::new(),
             spare: Vec::new(),
+        };
+        for peer in peers {
+            shard.on_peer(peer, true, 1, false);
         }
+        shard
     }
 
     /// Adds a group and starts it. The machine is new: it is given the stored state, and then all

@@ -126,7 +126,7 @@ impl<M: Machine> Shard<M> {
         hosted.replica.on_word(&self.core, &mut self.host, from, word, leader);
     }
 
-    fn on_peer(&mut self, peer: NodeId, up: bool, incarnation: u64, restarted: bool) {
+    pub(crate) fn on_peer(&mut self, peer: NodeId, up: bool, incarnation: u64, restarted: bool) {
         if peer == self.host.node {
             return;
         }

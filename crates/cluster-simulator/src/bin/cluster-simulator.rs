@@ -7,7 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
+#[cfg(feature = "mutants")]
+use flintmq_cluster_simulator::Trial;
 use flintmq_cluster_simulator::{Coverage, Failure, Plan, Watching, run, shrink};
+#[cfg(feature = "mutants")]
+use flintmq_shard::mutants::set;
 
 /// Simulates whole clusters with faults.
 #[derive(Debug, Parser)]
@@ -48,6 +52,14 @@ struct Arguments {
     /// Print what was covered.
     #[arg(long)]
     coverage: bool,
+    /// Break this rule, in runs that are likely to notice.
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    mutant: Option<String>,
+    /// The runs of `--mutant` with the rule in force.
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    unbroken: bool,
 }
 
 fn main() -> ExitCode {
@@ -67,8 +79,22 @@ fn main() -> ExitCode {
 }
 
 impl Arguments {
+    #[cfg(not(feature = "mutants"))]
+    fn draw(&self, seed: u64) -> Plan {
+        Plan::new(seed)
+    }
+
+    #[cfg(feature = "mutants")]
+    fn draw(&self, seed: u64) -> Plan {
+        let Some(name) = &self.mutant else { return Plan::new(seed) };
+        let known: Vec<_> = Trial::ALL.iter().map(|trial| trial.mutant).collect();
+        let Some(trial) = Trial::find(name) else { panic!("--mutant takes one of {known:?}") };
+        set(Some(trial.mutant).filter(|_| !self.unbroken));
+        trial.plan(seed)
+    }
+
     fn make_plan(&self, seed: u64) -> Plan {
-        let mut plan = Plan::new(seed);
+        let mut plan = self.draw(seed);
         if let Some(kept) = &self.faults {
             let all = std::mem::take(&mut plan.faults);
             let numbered = all.into_iter().enumerate();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use flintmq_consensus::Time;
 use flintmq_queue::{Domain, HandleId, QueueId, Subscription};
 use flintmq_shard::Group;
+use flintmq_shard::mutants::{Mutant, breaks};
 
 use super::Forwarder;
 use crate::context::Context;
@@ -155,6 +156,9 @@ impl Forwarder {
         };
         let message = match &request {
             AdminRequest::Purge { queue, .. } => ask(1, *queue, 0),
+            AdminRequest::Delete { queue, .. } if breaks(Mutant::ConditionDropped) => {
+                ask(2, *queue, 0)
+            }
             AdminRequest::Delete { queue, only_if: Removable::Closed, .. } => ask(2, *queue, 0),
             AdminRequest::Delete { queue, only_if: Removable::UnusedFor(time), .. } => {
                 ask(3, *queue, u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
