@@ -80,8 +80,8 @@ impl World {
         self.after(100_000, Event::Look);
     }
 
-    /// One more client reads the queues that no other reads. The others get no reader more: it would
-    /// set in motion what stands still beside the readers that there are.
+    /// One more client reads the queues that no other reads. The others get no reader more: it
+    /// would set in motion what stands still beside the readers that there are.
     fn add_readers(&mut self) {
         let number = self.clients.len() as u64;
         let all = self.clients.iter().flat_map(|client| &client.uses);
