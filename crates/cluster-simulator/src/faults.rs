@@ -43,7 +43,9 @@ impl World {
                 cores.all(|core| {
                     let config = core.config();
                     let few = config.is_member(node.id) && config.voters.len() < 3;
-                    core.recovering().is_none() && !few && !config.is_joint()
+                    let is_gone = |id: &NodeId| self.nodes.get(id).is_none_or(|node| node.gone);
+                    let whole = !config.is_joint() && !config.voters.iter().any(is_gone);
+                    core.recovering().is_none() && !few && whole
                 })
             })
         })

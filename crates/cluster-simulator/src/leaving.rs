@@ -44,6 +44,12 @@ impl World {
             .filter(|node| node.gone && stays(node.id))
             .map(|node| node.id.0)
             .collect();
+        // Whoever ordered it may not have been answered.
+        let expected = membership.nodes().filter(|node| {
+            node.state != NodeState::Removed && !self.nodes.contains_key(&NodeId(node.id))
+        });
+        let expected: Vec<NodeId> = expected.map(|node| NodeId(node.id)).collect();
+        expected.into_iter().for_each(|id| self.expect_node(id));
         if self.leader_of(GroupId::CONTROLLER).is_some() {
             for id in lost {
                 self.wish(Wish::Remove { id, force: true }, false);

@@ -43,6 +43,8 @@ pub(crate) struct Operators {
     /// Nodes whose disks are lost together with a majority.
     pub(crate) lost: BTreeSet<NodeId>,
     pub(crate) standings: BTreeMap<GroupId, Standings>,
+    /// How often groups with lost members were looked at, and had a majority.
+    pub(crate) leaderless: BTreeMap<GroupId, u32>,
 }
 
 /// Something that an operator wants.

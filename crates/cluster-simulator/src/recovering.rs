@@ -13,6 +13,9 @@ use crate::world::World;
 /// How soon an operator looks again, in microseconds.
 const AGAIN: u64 = 2_500_000;
 
+/// How often a group with a majority is looked at before an operator orders anything.
+const PATIENCE: u32 = 3;
+
 /// The first number of an order: the time in seconds.
 const FIRST_ORDER: u64 = 1_800_000_000;
 
@@ -72,10 +75,18 @@ impl World {
             return self.after(AGAIN, Event::Recover(group));
         };
         let lost = self.operators.lost.clone();
-        if config.is_quorum(|node| !lost.contains(&node)) {
+        let votes = |node: &NodeId| config.voters.contains(node) || config.outgoing.contains(node);
+        if !lost.iter().any(votes) {
             return;
         }
         self.after(AGAIN, Event::Recover(group));
+        // With a majority left it goes on by itself, unless one of them has lost its tail.
+        let leaderless = self.operators.leaderless.entry(group).or_default();
+        if config.is_quorum(|node| !lost.contains(&node)) && *leaderless < PATIENCE {
+            *leaderless += 1;
+            return;
+        }
+        *leaderless = 0;
         let left = config.members().into_iter().filter(|member| !lost.contains(member));
         let missing: BTreeSet<NodeId> = left.collect();
         // Whoever does not answer may hold messages that no other has.

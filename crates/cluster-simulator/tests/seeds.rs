@@ -9,7 +9,9 @@ use flintmq_cluster_simulator::{Coverage, Plan, Situation, Watching, run};
 const SEEDS: u64 = 200;
 
 /// Reached by some seeds of a thousand only.
-const RARE: [Situation; 4] = [
+const RARE: [Situation; 6] = [
+    Situation::PlacedAgain,
+    Situation::CommittedLost,
     Situation::StateEmptied,
     Situation::LeftoverDropped,
     Situation::SnapshotFailed,
