@@ -68,6 +68,8 @@ pub(crate) enum Event {
     PartWith(NodeId, NodeId),
     /// A node is turned off for good.
     TurnOff(NodeId),
+    /// More than half of the nodes are lost.
+    LoseMajority(u64),
     /// An operator looks whether a group can go on without members that are lost.
     Recover(GroupId),
     /// All is healed from now on.

@@ -152,7 +152,7 @@ impl World {
             | FaultKind::AddNode
             | FaultKind::RemoveNode
             | FaultKind::ReplaceNode => self.change_nodes(fault.kind, id, fault.lasts),
-            FaultKind::LoseMajority => self.lose_majority(fault.choice),
+            FaultKind::LoseMajority => self.lose_majority_soon(fault.choice),
         }
         Ok(())
     }

@@ -200,7 +200,7 @@ impl Profile {
         }
         let sparse = random.chance(250);
         if sparse && random.chance(700) {
-            kinds.extend([FaultKind::RemoveIdle; 4]);
+            kinds.extend([FaultKind::RemoveIdle; 10]);
         }
         Self {
             sparse,

@@ -13,6 +13,9 @@ use crate::world::World;
 /// How soon an operator looks again, in microseconds.
 const AGAIN: u64 = 2_500_000;
 
+/// For how long those that stay are cut off before a majority is lost, in microseconds.
+const CUT_OFF: u64 = 250_000;
+
 /// How often a group with a majority is looked at before an operator orders anything.
 const PATIENCE: u32 = 3;
 
@@ -28,18 +31,35 @@ pub(crate) struct Standings {
 }
 
 impl World {
+    /// A majority is lost at once, or after those that stay were cut off for a moment: then they
+    /// lack what was committed meanwhile.
+    pub(crate) fn lose_majority_soon(&mut self, choice: u64) {
+        if choice / 32 % 2 == 0 || !self.operators.lost.is_empty() {
+            return self.lose_majority(choice);
+        }
+        let alive = self.running();
+        let stays = who_stays(&alive, choice);
+        for id in &stays {
+            for other in alive.iter().filter(|other| !stays.contains(other)) {
+                self.cut(*id, *other, CUT_OFF, true);
+                self.cut(*other, *id, CUT_OFF, true);
+            }
+        }
+        self.after(CUT_OFF, Event::LoseMajority(choice));
+    }
+
+    fn running(&self) -> Vec<NodeId> {
+        self.nodes.values().filter(|node| node.process.is_some()).map(|node| node.id).collect()
+    }
+
     /// More than half of the nodes lose their disks, but of each group one voter stays.
     pub(crate) fn lose_majority(&mut self, choice: u64) {
-        let alive: Vec<NodeId> =
-            self.nodes.values().filter(|node| node.process.is_some()).map(|node| node.id).collect();
+        let alive = self.running();
         let all_run = self.nodes.values().all(|node| node.process.is_some());
         if alive.len() < 3 || !all_run || !self.operators.lost.is_empty() {
             return;
         }
-        let kept = alive.len() - (alive.len() / 2 + 1);
-        let first = (choice % alive.len() as u64) as usize;
-        let stays: BTreeSet<NodeId> =
-            (0..kept).filter_map(|at| alive.get((first + at) % alive.len()).copied()).collect();
+        let stays = who_stays(&alive, choice);
         let groups: Vec<GroupId> =
             std::iter::once(GroupId::CONTROLLER).chain(self.groups.keys().copied()).collect();
         let has_voter = |group: &GroupId| {
@@ -181,6 +201,13 @@ impl World {
             .retain(|key, (place, queue)| *place != group || oracle.is_stored(*queue, *key));
         Ok(())
     }
+}
+
+/// Who of these is left when a majority of them is lost.
+fn who_stays(alive: &[NodeId], choice: u64) -> BTreeSet<NodeId> {
+    let kept = alive.len().saturating_sub(alive.len() / 2 + 1);
+    let first = (choice % alive.len().max(1) as u64) as usize;
+    (0..kept).filter_map(|at| alive.get((first + at) % alive.len()).copied()).collect()
 }
 
 /// Who is to stand, by what: as the broker's administration decides it.

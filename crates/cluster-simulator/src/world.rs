@@ -207,6 +207,10 @@ impl World {
                 self.bury(id);
                 Ok(())
             }
+            Event::LoseMajority(choice) => {
+                self.lose_majority(choice);
+                Ok(())
+            }
             Event::Recover(group) => {
                 self.look_where_members_stand(group);
                 Ok(())
