@@ -34,7 +34,7 @@ impl World {
     /// A majority is lost at once, or after those that stay were cut off for a moment: then they
     /// lack what was committed meanwhile.
     pub(crate) fn lose_majority_soon(&mut self, choice: u64) {
-        if choice / 32 % 2 == 0 || !self.operators.lost.is_empty() {
+        if (choice / 32).is_multiple_of(2) || !self.operators.lost.is_empty() {
             return self.lose_majority(choice);
         }
         let alive = self.running();
