@@ -1,95 +1,37 @@
 //! The whole node: started in order, stopped in the reverse order.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flintmq_consensus::{Liveness, NodeId, NodeSettings};
-use flintmq_controller::PlanningSettings;
-use flintmq_storage::{LogStore, NodeIdentity, OpenError, Opened, Shutdown, Store, StoreOptions};
-use flintmq_transport::CertificateFiles;
-use tokio::sync::{Semaphore, mpsc, watch};
+use flintmq_storage::{LogStore, OpenError, Store};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{AdminError, AdminServer, tell_of_unserved};
-use crate::cluster::{
-    self, Cluster, ClusterSettings, Delivery, Directory, Formation, FormationError,
-    FromAdministration, PeerLinks,
-};
-use crate::config::{Durability, ListenScheme, NodeConfig};
-use crate::controller::{Controller, Policy, first_nodes};
-use crate::domain::DomainDefinition;
+use crate::cluster::FormationError;
+use crate::config::{ListenScheme, NodeConfig};
 use crate::domain_settings::{follow_domains, follow_new_queues};
 use crate::fatal::FatalSignal;
-use crate::groups::{Groups, GroupsContext, GroupsError, Inventory};
+use crate::groups::{Groups, GroupsError};
 use crate::host::CoreClock;
 use crate::metrics::Metrics;
 use crate::operations::{Node, Peers};
 use crate::queue_removal;
-use crate::session::listener::{ListenError, Listener};
+use crate::session::listener::ListenError;
 use crate::session::{BrokerIdentity, SessionContext};
+use crate::starting::{Entrance, Neighbours, Start, open_and_serve};
 use crate::telemetry::Telemetry;
 use crate::thread::OwnThread;
 use crate::tls::{TlsError, TlsFiles, TlsIdentity};
 
-/// Bytes that may wait for the log writer: room for the largest message twice, so that none is
-/// refused for its size.
-const INBOX_BYTES: usize = 160 << 20;
-
 /// How long tasks may take to end once they were told to; far more than they need.
-const END: Duration = Duration::from_secs(30);
+pub(crate) const END: Duration = Duration::from_secs(30);
 
 /// How long a stopping node tries to bring its last words to the others.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-
-/// What a started node consists of.
-type Started = (Arc<Store>, Groups, Option<Neighbours>, CancellationToken, Vec<String>);
-
-/// Where clients connect. They can while the node starts, which may take long in a cluster that is
-/// not formed: what they open waits.
-struct Entrance {
-    context: Arc<SessionContext>,
-    permits: Arc<Semaphore>,
-    accepting: CancellationToken,
-    services: TaskTracker,
-    /// Says why the node does not serve yet.
-    starting: watch::Sender<String>,
-}
-
-impl Entrance {
-    /// Begins to accept; where.
-    fn open(&self, listeners: Vec<Listener>) -> Vec<String> {
-        let urls = listeners.iter().map(Listener::url).collect();
-        for listener in listeners {
-            let (context, permits) = (Arc::clone(&self.context), Arc::clone(&self.permits));
-            self.services.spawn(listener.run(context, permits, self.accepting.clone()));
-        }
-        urls
-    }
-}
-
-/// What a node starts with.
-#[derive(Clone, Copy)]
-struct Start<'a> {
-    config: &'a NodeConfig,
-    metrics: &'a Arc<Metrics>,
-    fatal: &'a FatalSignal,
-    clock: CoreClock,
-    identity: Option<&'a Arc<TlsIdentity>>,
-    entrance: &'a Entrance,
-}
-
-/// The way to the other nodes of a cluster, and what they say about administration.
-struct Neighbours {
-    links: PeerLinks,
-    administration: Option<mpsc::Receiver<FromAdministration>>,
-    reachable: watch::Receiver<BTreeSet<NodeId>>,
-    /// Raised when this node was removed from the cluster.
-    removed: CancellationToken,
-}
 
 /// A running node. Dropping it without [`Broker::stop`] leaves the directory as a killed process
 /// does.
@@ -235,7 +177,7 @@ impl Broker {
             identity: identity.as_ref(),
             entrance: &entrance,
         };
-        let started = Self::open_and_serve(start, stopped);
+        let started = open_and_serve(start, stopped);
         let (store, mut groups, mut neighbours, stopping, urls) = match started.await {
             Ok(started) => started,
             Err(error) => {
@@ -407,261 +349,6 @@ impl Broker {
             );
         }
     }
-
-    async fn open_and_serve(
-        start: Start<'_>,
-        stopped: impl Future<Output = ()>,
-    ) -> Result<Started, StartError> {
-        let opened = open_store(start.config).await?;
-        let (store, directory) = OpenedDirectory::of(start.config, opened);
-        let stopping = CancellationToken::new();
-        let tasks = TaskTracker::new();
-        let serving = Self::serve(start, (&store, &directory), (&stopping, &tasks));
-        let result = tokio::select! {
-            result = serving => result,
-            () = stopped => Err(StartError::Stopped),
-        };
-        match result {
-            Ok((groups, others, urls)) => Ok((store, groups, others, stopping, urls)),
-            Err(error) => {
-                // What was opened is closed as it should be, so that a mistake in the configuration
-                // costs nothing.
-                stopping.cancel();
-                tasks.close();
-                within(END, tasks.wait(), "groups").await;
-                let closed = tokio::task::spawn_blocking(move || store.close()).await;
-                if let Ok(Err(error)) = closed {
-                    tracing::warn!(%error, "the data directory was not closed cleanly");
-                }
-                Err(error)
-            }
-        }
-    }
-
-    async fn serve(
-        Start { config, metrics, fatal, clock, identity, entrance }: Start<'_>,
-        (store, directory): (&Arc<Store>, &OpenedDirectory),
-        (stopping, tasks): (&CancellationToken, &TaskTracker),
-    ) -> Result<(Groups, Option<Neighbours>, Vec<String>), StartError> {
-        let mut listeners = Vec::new();
-        for url in &config.clients.listen {
-            let tls = (url.scheme == ListenScheme::Tls).then(|| identity.cloned()).flatten();
-            listeners.extend(Listener::bind(url, tls).await?);
-        }
-        let urls = entrance.open(listeners);
-        let inventory = Inventory::take(&**store).map_err(GroupsError::Read)?;
-        // A start that was cut short leaves a store without groups, which is as good as new.
-        let directory = directory.with_groups(!inventory.is_new());
-        let cluster = join_cluster(config, &directory, clock, &entrance.starting).await?;
-        let settings = cluster.as_ref().map(|(cluster, _)| cluster.node_settings());
-        let alone = || NodeSettings::new(NodeId(config.node.id), directory.runs.1, []);
-        let node = NodeSettings { liveness: Liveness::Told, ..settings.unwrap_or_else(alone) };
-        let joined = cluster.as_ref().and_then(|(_, formation)| formation.joined());
-        let partitions = joined.unwrap_or(config.bootstrap.partitions);
-        let members = match &cluster {
-            Some((_, formation)) => formation.first_members(),
-            None => vec![NodeId(config.node.id)],
-        };
-        let count = inventory.count(partitions);
-        let groups = Groups::start(GroupsContext {
-            node,
-            store: Arc::clone(store) as Arc<dyn LogStore>,
-            clock,
-            sessions: Arc::clone(entrance.context.sessions()),
-            peers: cluster.as_ref().map(|(cluster, _)| cluster.links()),
-            members,
-            stopping: stopping.clone(),
-            tasks: tasks.clone(),
-            metrics: Arc::clone(metrics),
-            fatal: fatal.clone(),
-            inventory,
-            count,
-            policy: Policy {
-                undefined: config.domains.undefined,
-                partitions,
-                max_queues: config.limits.max_queues,
-            },
-        })
-        .await?;
-        if let Some((cluster, formation)) = cluster {
-            let links = cluster.links();
-            let removed = CancellationToken::new();
-            let first = first_nodes(&config.cluster(), |id| formation.directory(NodeId(id)));
-            let controller = groups.controller.clone();
-            let (administration, heard) = cluster::administration();
-            let (reaching, reachable) = watch::channel(BTreeSet::new());
-            cluster.deliver(
-                formation,
-                Delivery {
-                    shard: groups.shard.clone(),
-                    fitness: groups.fitness.clone(),
-                    administration,
-                    reachable: reaching,
-                    controller: &controller,
-                    removed: &removed,
-                    tasks,
-                    stop: stopping,
-                },
-            );
-            let replicas = config.bootstrap.replication_factor;
-            controller.plan(PlanningSettings {
-                first,
-                replicas,
-                partitions: controller.partitions(),
-            });
-            // A later node's own list of domains is of no interest.
-            if joined.is_none() {
-                define_domains_when_leading(config, &groups, fatal, stopping);
-            }
-            let neighbours = Neighbours { links, administration: Some(heard), reachable, removed };
-            return Ok((groups, Some(neighbours), urls));
-        }
-        if groups.controller.metadata().is_newborn() {
-            define_domains(config, &groups.controller).await?;
-        }
-        Ok((groups, None, urls))
-    }
-}
-
-/// What is known of the data directory after its store was opened.
-struct OpenedDirectory {
-    path: PathBuf,
-    store: String,
-    /// Numbers of the last run and of this one.
-    runs: (u64, u64),
-}
-
-impl OpenedDirectory {
-    fn of(config: &NodeConfig, opened: Opened) -> (Arc<Store>, Self) {
-        let Opened { store, uuid, last_process, process, .. } = opened;
-        let runs = (last_process, process);
-        (Arc::new(store), Self { path: config.node.data_dir.clone(), store: uuid, runs })
-    }
-
-    fn with_groups(&self, has_groups: bool) -> Directory<'_> {
-        let Self { path, store, runs } = self;
-        Directory { path, store, runs: *runs, is_new: !has_groups }
-    }
-}
-
-async fn open_store(config: &NodeConfig) -> Result<Opened, StartError> {
-    let dir = config.node.data_dir.clone();
-    let identity = NodeIdentity { cluster: config.cluster.clone(), node: NodeId(config.node.id) };
-    let options = StoreOptions {
-        durability: match config.node.durability {
-            Durability::Background => flintmq_storage::Durability::Background,
-            Durability::Sync => flintmq_storage::Durability::Sync,
-        },
-        flush_interval: config.node.flush_interval,
-        disk_reserve: config.node.disk_reserve.as_u64(),
-        inbox_bytes: INBOX_BYTES,
-        witness_dir: Some(config.node.witness_dir.clone()),
-        trust_page_cache: config.node.trust_page_cache,
-        ..StoreOptions::new(&dir, identity)
-    };
-    let opened = tokio::task::spawn_blocking(move || Store::open(options)).await;
-    let opened = match opened {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(source)) => return Err(StartError::Store { dir, source }),
-        Err(panic) => return Err(GroupsError::Failed(panic.to_string()).into()),
-    };
-    let dir = dir.display();
-    match &opened.shutdown {
-        Shutdown::New => tracing::info!(%dir, "new data directory"),
-        Shutdown::Clean => tracing::info!(%dir, "the last stop was clean"),
-        Shutdown::ProcessCrash | Shutdown::Synced => {
-            tracing::warn!(%dir, "the last stop was not clean; nothing acknowledged is missing");
-        }
-        Shutdown::TailMayBeLost { reason } => tracing::error!(
-            %dir, reason, "the last stop was not clean and acknowledged messages may be missing"
-        ),
-    }
-    Ok(opened)
-}
-
-/// Opens the address for other nodes and waits until the cluster is formed; none for a cluster of
-/// one.
-async fn join_cluster(
-    config: &NodeConfig,
-    directory: &Directory<'_>,
-    clock: CoreClock,
-    starting: &watch::Sender<String>,
-) -> Result<Option<(Cluster, Formation)>, StartError> {
-    let known = config.cluster();
-    let Some(peers) = known.peers.as_ref().filter(|_| known.has_peers()) else { return Ok(None) };
-    let failed = |reason: String| StartError::Peers(reason);
-    let listen = tokio::net::lookup_host(&peers.listen)
-        .await
-        .map_err(|error| failed(format!("{error}, peers.listen={}", peers.listen)))?
-        .next()
-        .ok_or_else(|| failed(format!("no such address, peers.listen={}", peers.listen)))?;
-    let node = NodeId(config.node.id);
-    let settings = ClusterSettings {
-        cluster: config.cluster.clone(),
-        node,
-        formation: Formation::open(node, directory)?,
-        incarnation: directory.runs.1,
-        peers: known.others().map(|node| (NodeId(node.id), node.peers.clone())).collect(),
-        listen,
-        certificates: CertificateFiles {
-            certificate: peers.certificate.clone(),
-            key: peers.key.clone(),
-            authority: peers.ca.clone(),
-        },
-        timing: known.timing.clone(),
-    };
-    let mut cluster =
-        Cluster::bind(settings, clock).await.map_err(|error| failed(error.to_string()))?;
-    let formation = cluster.form(starting).await?;
-    Ok(Some((cluster, formation)))
-}
-
-/// The first leader of the controller defines the first domains.
-fn define_domains_when_leading(
-    config: &NodeConfig,
-    groups: &Groups,
-    fatal: &FatalSignal,
-    stopping: &CancellationToken,
-) {
-    let (config, controller) = (config.clone(), groups.controller.clone());
-    let (fatal, stopping) = (fatal.clone(), stopping.clone());
-    groups.tasks.spawn(async move {
-        tokio::select! {
-            led = controller.leads() => if !led { return },
-            () = stopping.cancelled() => return,
-        }
-        if controller.metadata().is_newborn()
-            && let Err(error) = define_domains(&config, &controller).await
-        {
-            fatal.raise(error);
-        }
-    });
-}
-
-async fn define_domains(config: &NodeConfig, controller: &Controller) -> Result<(), StartError> {
-    let Some(dir) = &config.bootstrap.domains_dir else { return Ok(()) };
-    let failed = |file: PathBuf, reason: String| StartError::Domain { file, reason };
-    let entries = std::fs::read_dir(dir).map_err(|e| failed(dir.clone(), e.to_string()))?;
-    let mut files: Vec<PathBuf> =
-        entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
-    files.sort();
-    let mut definitions = Vec::new();
-    for file in files {
-        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let text =
-            std::fs::read_to_string(&file).map_err(|e| failed(file.clone(), e.to_string()))?;
-        let definition = DomainDefinition::from_json_named(&name, &text)
-            .map_err(|e| failed(file.clone(), e.to_string()))?;
-        definition.check_supported().map_err(|e| failed(file.clone(), e.to_string()))?;
-        tracing::info!(domain = name, "domain defined");
-        for problem in definition.without_effect() {
-            tracing::warn!(domain = name, %problem, "a field of the domain has no effect");
-        }
-        definitions.push(definition);
-    }
-    let defined = controller.define_first(definitions).await;
-    defined.map_err(|e| failed(dir.clone(), e.to_string()))
 }
 
 fn tls_identity(config: &NodeConfig) -> Result<Option<Arc<TlsIdentity>>, TlsError> {
@@ -680,7 +367,7 @@ fn tls_identity(config: &NodeConfig) -> Result<Option<Arc<TlsIdentity>>, TlsErro
     TlsIdentity::load(files).map(|identity| Some(Arc::new(identity)))
 }
 
-async fn within(limit: Duration, ending: impl Future<Output = ()>, what: &str) {
+pub(crate) async fn within(limit: Duration, ending: impl Future<Output = ()>, what: &str) {
     if tokio::time::timeout(limit, ending).await.is_err() {
         tracing::warn!(what, "still busy at the end of the stop");
     }
