@@ -150,6 +150,8 @@ situations! {
     NodeReplaced,
     /// A node with an empty directory joined.
     NodeJoined,
+    /// A node without a leader of the controller was told of a node that it did not know.
+    NodeNamed,
     /// A node was to leave.
     NodeRemoved,
     /// A node that left was forgotten.

@@ -1,6 +1,6 @@
 //! Nodes that come later, and what each node does about those that come and go.
 
-use flintmq_consensus::{HardState, NodeId, NodeInput};
+use flintmq_consensus::{GroupId, HardState, NodeId, NodeInput};
 use flintmq_controller::{ClusterMembership, MembershipCommand, MetadataCommand, NodeState};
 use flintmq_shard::ShardInput;
 
@@ -112,27 +112,65 @@ impl World {
         let present = membership.nodes().filter(|node| node.state != NodeState::Removed);
         let present: Vec<NodeId> = present.map(|node| NodeId(node.id)).collect();
         let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(process) = &mut node.process else { return };
+        let removed: Vec<NodeId> =
+            process.known.iter().copied().filter(|peer| is_removed(*peer)).collect();
+        process.known.retain(|peer| !removed.contains(peer));
+        removed.iter().for_each(|peer| process.cluster_clock.forget(*peer));
+        self.meet(id, present);
+        for peer in removed {
+            self.after(FAREWELL, Event::PartWith(id, peer));
+        }
+    }
+
+    /// A node begins to connect to others, unless it knows them.
+    fn meet(&mut self, id: NodeId, peers: Vec<NodeId>) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
         let time = node.clock.time(self.now.max(node.paused_until));
         let Some(process) = &mut node.process else { return };
         let mut met = Vec::new();
-        for peer in present.into_iter().filter(|peer| *peer != id) {
+        for peer in peers.into_iter().filter(|peer| *peer != id) {
             if process.known.insert(peer) {
                 process.step_liveness(time, NodeInput::AddPeer { peer });
                 met.push(peer);
             }
         }
-        let removed: Vec<NodeId> =
-            process.known.iter().copied().filter(|peer| is_removed(*peer)).collect();
-        process.known.retain(|peer| !removed.contains(peer));
         process.cluster_clock.set_nodes(process.known.len() + 1);
-        removed.iter().for_each(|peer| process.cluster_clock.forget(*peer));
         self.wake_liveness(id, self.now);
         for peer in met {
             let later = self.net_random.between(1_000, 60_000);
             self.after(later, Event::Connect(id, peer));
         }
-        for peer in removed {
-            self.after(FAREWELL, Event::PartWith(id, peer));
+    }
+
+    /// A node that finds no leader of the controller asks those that it knows which nodes there
+    /// are: the leader may have come while it was away.
+    pub(crate) fn look_for_nodes(&mut self) {
+        for id in self.ids() {
+            let process = self.nodes.get(&id).and_then(|node| node.process.as_ref());
+            let Some(process) = process else { continue };
+            let core = process.shard.core(GroupId::CONTROLLER);
+            if core.is_none_or(|core| core.leader().is_some()) {
+                continue;
+            }
+            let mut named = Vec::new();
+            for peer in process.known.iter().filter(|peer| self.net.is_open(id, **peer)) {
+                let other = self.nodes.get(peer).and_then(|node| node.process.as_ref());
+                let Some(other) = other else { continue };
+                let membership = other.metadata.membership();
+                let present = membership.nodes().filter(|node| node.state != NodeState::Removed);
+                named.extend(present.map(|node| NodeId(node.id)));
+            }
+            let own = process.metadata.membership();
+            named.retain(|peer| {
+                own.node(peer.0).is_none_or(|node| node.state != NodeState::Removed)
+                    && !process.known.contains(peer)
+                    && *peer != id
+            });
+            if !named.is_empty() {
+                self.coverage.saw(Situation::NodeNamed);
+                self.meet(id, named);
+            }
         }
     }
 

@@ -30,6 +30,7 @@ impl World {
     /// Operators look after nodes that leave, and those that are lost.
     pub(crate) fn look_after_nodes(&mut self) {
         self.after(LOOK, Event::LookAfterNodes);
+        self.look_for_nodes();
         if self.settling.healed_since.is_some() {
             self.lift_limits();
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use flintmq_consensus::NodeId;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
@@ -26,6 +27,8 @@ pub(super) struct Answering {
     deciding: Arc<Mutex<BTreeSet<u32>>>,
     /// Raised when this node was removed from the cluster.
     removed: CancellationToken,
+    /// Nodes that others name, for the list of peers.
+    named: mpsc::Sender<BTreeMap<u32, String>>,
 }
 
 /// What a node that asks is told.
@@ -51,9 +54,10 @@ impl Answering {
         links: PeerLinks,
         controller: Controller,
         removed: CancellationToken,
+        named: mpsc::Sender<BTreeMap<u32, String>>,
     ) -> Self {
         let (formation, deciding) = (Arc::new(formation), Arc::default());
-        Self { formation, links, controller, deciding, removed }
+        Self { formation, links, controller, deciding, removed, named }
     }
 
     pub(super) fn answer(&self, from: NodeId, frame: &Bytes) {
@@ -62,7 +66,14 @@ impl Answering {
             self.removed.cancel();
             return;
         }
-        if message.asks {
+        if message.looks {
+            let (number, nodes) = (self.formation.number, self.addresses());
+            let answer = FormationMessage { number, nodes, ..FormationMessage::default() };
+            send(&self.links, from, &answer);
+        } else if !message.nodes.is_empty() {
+            // Another answer comes where this one finds no room.
+            let _late = self.named.try_send(message.nodes);
+        } else if message.asks {
             let verdict = self.verdict(from);
             self.tell_verdict(from, message.number, &verdict);
             if verdict == Verdict::Expected {

@@ -32,10 +32,13 @@ pub(super) struct FormationMessage {
     /// Whether an answer is wanted.
     #[serde(default)]
     pub(super) asks: bool,
+    /// The sender formed long ago and finds no leader of the controller: which nodes are there?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) looks: bool,
     /// The receiver comes to a cluster that is there already and has so many partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) joins: Option<u32>,
-    /// With `joins`: all nodes and where they are reached.
+    /// With `joins`, or as the answer to `looks`: all nodes and where they are reached.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) nodes: BTreeMap<u32, String>,
     /// With whom the cluster began, when the sender knows it.

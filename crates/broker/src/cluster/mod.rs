@@ -150,11 +150,14 @@ impl Cluster {
             stop,
         } = delivery;
         let (changes, changed) = mpsc::channel(BATCHES);
+        let (naming, named) = mpsc::channel(1);
         let peers = peers::PeerList {
             node: liveness.node,
             links: links.clone(),
             known: liveness.peers.iter().copied().collect(),
             membership: controller.watch_membership(),
+            controller: controller.watch(),
+            named,
             liveness: changes,
             removed: removed.clone(),
             formation: formation.clone(),
@@ -162,7 +165,7 @@ impl Cluster {
         tasks.spawn(peers.run(stop.clone()));
         tasks.spawn(remember_removal(formation.clone(), removed.clone(), stop.clone()));
         let (controller, removed) = (controller.clone(), removed.clone());
-        let formed = admission::Answering::new(formation, links.clone(), controller, removed);
+        let formed = admission::Answering::new(formation, links.clone(), controller, removed, naming);
         let flintmq_transport::Inbound { urgent, append, gateway, bulk, events } = inbound;
         let (beats, heard) = mpsc::channel(BATCHES);
         tasks.spawn(arrivals::sort(urgent, shard.clone(), Some(beats), stop.clone()));

@@ -1,11 +1,13 @@
 //! Connects to the nodes of the cluster's membership, and disconnects from those that were removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use flintmq_consensus::{NodeId, NodeInput};
+use flintmq_shard::ReplicaStatus;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::PeerLinks;
@@ -16,6 +18,9 @@ use crate::controller::{ClusterMembership, NodeState};
 /// How long a node that was removed has to hear of it before its connection is closed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How often a node that finds no leader of the controller asks which nodes there are.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Keeps connections and the watch over lives as the membership says.
 pub(super) struct PeerList {
     pub(super) node: NodeId,
@@ -25,6 +30,10 @@ pub(super) struct PeerList {
     pub(super) known: BTreeSet<NodeId>,
     pub(super) membership: watch::Receiver<Arc<ClusterMembership>>,
     pub(super) liveness: mpsc::Sender<NodeInput>,
+    /// The state of the controller's group here.
+    pub(super) controller: watch::Receiver<ReplicaStatus>,
+    /// Nodes that others name.
+    pub(super) named: mpsc::Receiver<BTreeMap<u32, String>>,
     /// Raised when this node was removed.
     pub(super) removed: CancellationToken,
     /// How this node came.
@@ -40,12 +49,37 @@ impl PeerList {
                 self.meet(NodeId(*id), address).await;
             }
         }
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let membership = Arc::clone(&self.membership.borrow_and_update());
             self.follow(&membership).await;
             tokio::select! {
                 changed = self.membership.changed() => if changed.is_err() { return },
+                Some(nodes) = self.named.recv() => self.on_named(&membership, &nodes).await,
+                _ = look.tick() => self.look_for_nodes(),
                 () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Without a leader of the controller this node may not learn of the node that leads it: one
+    /// that came while this one was away. Those that it knows are asked.
+    fn look_for_nodes(&self) {
+        if self.controller.borrow().leader.is_some() {
+            return;
+        }
+        let number = self.formation.number;
+        let message = FormationMessage { number, looks: true, ..FormationMessage::default() };
+        self.known.iter().for_each(|peer| send(&self.links, *peer, &message));
+    }
+
+    /// Another node names nodes; one that this node knows to be removed stays away.
+    async fn on_named(&mut self, membership: &ClusterMembership, nodes: &BTreeMap<u32, String>) {
+        for (id, address) in nodes {
+            let removed = membership.node(*id).is_some_and(|n| n.state == NodeState::Removed);
+            if !removed {
+                self.meet(NodeId(*id), address).await;
             }
         }
     }
