@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use flintmq_partition::{AdminRefusal, Removable};
+use flintmq_queue::QueueId;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::{Controller, ControllerError};
@@ -44,6 +45,23 @@ pub(crate) async fn remove(
     }
     controller.forget_queue(uri, place.queue).await?;
     Ok(())
+}
+
+/// Finishes the removal of a queue that is deleted in its partition and still has its place:
+/// whoever deleted it was not told, or stopped in between. Does nothing while another one is about
+/// to do it, or where the queue is there after all.
+pub(crate) async fn finish(
+    controller: &Controller,
+    partition: &PartitionHandle,
+    uri: &str,
+    queue: QueueId,
+) {
+    let deleted = partition.delete(queue, Removable::UnusedFor(Duration::ZERO)).await;
+    if let Ok(Ok(()) | Err(AdminRefusal::NoSuchQueue)) = deleted
+        && let Err(error) = controller.forget_queue(uri, queue.0).await
+    {
+        tracing::debug!(uri, %error, "a deleted queue keeps its place until it is opened again");
+    }
 }
 
 /// Removes queues that have been empty and closed for `timeout`, until stopped. Zero: never.

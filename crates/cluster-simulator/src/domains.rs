@@ -72,7 +72,8 @@ impl World {
             0 => definition.max_queues = queues.max(1),
             1 => definition.max_queues = queues + 1,
             2 => definition.max_queues = 0,
-            _ => definition.max_delivery_attempts = (choice / 32 % 64) as u32,
+            // So many consumers of one message do not die.
+            _ => definition.max_delivery_attempts = 62 + (choice / 32 % 2) as u32,
         }
         if definition.message_ttl < 60 {
             definition.message_ttl = 1 + choice / 2048 % 3;

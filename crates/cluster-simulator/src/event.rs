@@ -46,8 +46,8 @@ pub(crate) enum Event {
     Connect(NodeId, NodeId),
     /// Does any leader go on alone?
     LookAtLeaders,
-    /// A node removes a queue that was idle.
-    RemoveIdle { id: NodeId, uri: String, unused_ms: u64 },
+    /// Some node removes a queue that was idle some time ago.
+    RemoveIdle { uri: String, unused_ms: u64 },
     /// The administrator looks for idle queues.
     Administer,
     /// A client's request to open a queue reaches its node.

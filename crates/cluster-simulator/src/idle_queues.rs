@@ -42,11 +42,20 @@ impl World {
                 } else {
                     // Much later: meanwhile clients may use it, and the leadership may move.
                     let later = self.admin_random.between(10_000, 2_500_000);
-                    self.after(later, Event::RemoveIdle { id, uri, unused_ms });
+                    self.after(later, Event::RemoveIdle { uri, unused_ms });
                 }
             } else {
                 self.catch_up(id, incarnation, Errand::FindIdle { uri, unused_ms });
             }
+        }
+    }
+
+    /// Has any node ask: the one that found the queue idle may lead its partition no more.
+    pub(crate) fn remove_anywhere(&mut self, uri: &str, unused_ms: u64) {
+        let running: Vec<NodeId> =
+            self.ids().into_iter().filter(|id| self.process_of(*id).is_some()).collect();
+        if let Some(id) = self.admin_random.pick(&running) {
+            self.remove_queue(id, uri, unused_ms);
         }
     }
 

@@ -163,8 +163,8 @@ impl World {
                 self.after(200_000, Event::LookAtLeaders);
                 self.check_leaders()
             }
-            Event::RemoveIdle { id, uri, unused_ms } => {
-                self.remove_queue(id, &uri, unused_ms);
+            Event::RemoveIdle { uri, unused_ms } => {
+                self.remove_anywhere(&uri, unused_ms);
                 Ok(())
             }
             Event::Administer => {

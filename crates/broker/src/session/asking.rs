@@ -9,6 +9,7 @@ use flintmq_session::{Input, OpenInPartition, PlaceQueue, Placed, Refusal};
 
 use super::context::SessionContext;
 use crate::controller::ControllerError;
+use crate::queue_removal;
 
 /// Finds the place of a queue, or gives it one.
 pub(super) async fn place(context: Arc<SessionContext>, wanted: PlaceQueue) -> Input {
@@ -40,6 +41,11 @@ async fn open_in_partition(
     let partition = context.partition(wanted.partition).ok_or(OpenRefusal::NotReady(message))?;
     let handle = context.next_handle();
     let opened = partition.open(|ticket| wanted.request(ticket, handle)).await;
+    if matches!(opened, Ok(Err(OpenRefusal::Deleted)))
+        && let Some(controller) = context.controller().await
+    {
+        queue_removal::finish(&controller, partition, &wanted.uri, wanted.queue).await;
+    }
     opened.unwrap_or(Err(OpenRefusal::NotReady("the node is stopping"))).map(|()| handle)
 }
 
