@@ -131,7 +131,9 @@ fn draw_domains(profile: &Profile) -> Vec<SimDomain> {
     let ttl_s = profile.ttl_ms.div_ceil(1000);
     let count = if ttl_s > 0 { 2 } else { 1 };
     let lives = [None, Some(ttl_s)];
-    (0..count).map(|number| SimDomain::new(number, lives[number])).collect()
+    // Some begin with room for one queue.
+    let max_queues = u32::from(profile.lasts / 1_000_000 % 5 == 2);
+    (0..count).map(|number| SimDomain::new(number, lives[number], max_queues)).collect()
 }
 
 fn draw_slots(profile: &Profile, domains: &[SimDomain]) -> Vec<Slot> {

@@ -26,6 +26,8 @@ pub(crate) struct SimDomain {
     pub(crate) name: String,
     /// For how many seconds its messages live at first; none: as long as by default.
     ttl_s: Option<u64>,
+    /// Queues that it may have at first; 0 is any number.
+    max_queues: u32,
 }
 
 /// A change that an operator's node brings into force.
@@ -39,14 +41,14 @@ pub(crate) struct Enforcing {
 }
 
 impl SimDomain {
-    pub(crate) fn new(number: usize, ttl_s: Option<u64>) -> Self {
-        Self { name: format!("simulated.domain{number}"), ttl_s }
+    pub(crate) fn new(number: usize, ttl_s: Option<u64>, max_queues: u32) -> Self {
+        Self { name: format!("simulated.domain{number}"), ttl_s, max_queues }
     }
 
     fn definition(&self) -> Option<DomainDefinition> {
         let mut definition = DomainDefinition::default_template(&self.name).ok()?;
         definition.message_ttl = self.ttl_s.unwrap_or(definition.message_ttl);
-        definition.deduplication_time_ms = 300_000;
+        definition.max_queues = self.max_queues;
         Some(definition)
     }
 }

@@ -149,9 +149,7 @@ impl World {
                     None => self.coverage.saw(Situation::OperatorRefused),
                 }
             }
-            Errand::FindIdle { uri, unused_ms }
-                if result.is_ok() && self.lookup(id, &uri).is_some() =>
-            {
+            Errand::FindIdle { uri, unused_ms } if result.is_ok() => {
                 self.remove_queue(id, &uri, unused_ms);
             }
             _ => {}
