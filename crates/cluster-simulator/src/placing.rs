@@ -170,7 +170,8 @@ impl World {
                 opening.tries += 1;
                 let (id, slot) = (opening.node, opening.request.slot);
                 self.coverage.saw(Situation::PlacedAgain);
-                // Whoever deleted it may not have been told, or be gone before it gave up the place.
+                // Whoever deleted it may not have been told, or be gone before it gave up the
+                // place.
                 self.remove_queue(id, &self.uri_of(slot), 0);
                 self.after(DELETED_PAUSE, Event::PlaceAgain(number));
                 return Ok(());

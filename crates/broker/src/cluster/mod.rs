@@ -165,7 +165,8 @@ impl Cluster {
         tasks.spawn(peers.run(stop.clone()));
         tasks.spawn(remember_removal(formation.clone(), removed.clone(), stop.clone()));
         let (controller, removed) = (controller.clone(), removed.clone());
-        let formed = admission::Answering::new(formation, links.clone(), controller, removed, naming);
+        let formed =
+            admission::Answering::new(formation, links.clone(), controller, removed, naming);
         let flintmq_transport::Inbound { urgent, append, gateway, bulk, events } = inbound;
         let (beats, heard) = mpsc::channel(BATCHES);
         tasks.spawn(arrivals::sort(urgent, shard.clone(), Some(beats), stop.clone()));

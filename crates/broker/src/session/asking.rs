@@ -44,7 +44,7 @@ async fn open_in_partition(
     if matches!(opened, Ok(Err(OpenRefusal::Deleted)))
         && let Some(controller) = context.controller().await
     {
-        queue_removal::finish(&controller, partition, &wanted.uri, wanted.queue).await;
+        queue_removal::finish(controller, partition, &wanted.uri, wanted.queue).await;
     }
     opened.unwrap_or(Err(OpenRefusal::NotReady("the node is stopping"))).map(|()| handle)
 }
