@@ -117,6 +117,32 @@ fn a_dead_node_is_replaced_with_an_empty_disk_under_traffic() {
 }
 
 #[test]
+fn a_node_that_was_away_finds_a_leader_that_came_meanwhile() {
+    let mut cluster = Cluster::start();
+    cluster.node_mut(3).stop();
+    let new = cluster.prepare_another();
+    cluster.add(1, new);
+    cluster.node_mut(new).wait_until_ready();
+    let admin = cluster.node(1).admin();
+    let counts_in = |group: &Value| {
+        let members = group["members"].as_array().map_or(&[][..], Vec::as_slice);
+        members.iter().any(|m| m["node"] == new && m["role"] == "voter" && m["state"] == "normal")
+    };
+    until("the new node to count in all groups", || {
+        let groups = admin.get_json("/api/v1/groups");
+        groups.as_array()?.iter().all(counts_in).then_some(())
+    });
+    // Now only nodes that the third does not know lead anything.
+    for drained in [1, 2] {
+        admin.must("POST", &format!("/api/v1/nodes/{drained}/drain"), "{}");
+    }
+    until("the new node to lead everything", || {
+        ([1, 2].map(|old| cluster.leads_of(1, old)) == [Some(0); 2]).then_some(())
+    });
+    cluster.node_mut(3).restart();
+}
+
+#[test]
 fn only_who_is_expected_comes_and_only_with_one_disk() {
     let mut cluster = Cluster::start();
     let new = cluster.prepare_another();
