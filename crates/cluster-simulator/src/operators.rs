@@ -149,6 +149,7 @@ impl World {
                     None => self.coverage.saw(Situation::OperatorRefused),
                 }
             }
+            Errand::Place { opening } => self.place_by_fresh_metadata(opening, result.is_ok()),
             Errand::FindIdle { uri, unused_ms } if result.is_ok() => {
                 self.remove_queue(id, &uri, unused_ms);
             }

@@ -32,6 +32,8 @@ pub(crate) struct Opening {
     request: OpenRequest,
     tries: u32,
     place: Option<QueuePlace>,
+    /// The node's metadata have caught up for it.
+    fresh: bool,
     /// The newest version of its domain that an operator had an answer for when the open came.
     floor: DomainVersion,
 }
@@ -42,8 +44,8 @@ impl World {
         let Some(info) = self.sessions.get(&session).filter(|info| !info.over) else { return };
         let (node, incarnation) = (info.node, info.incarnation);
         let floor = self.controller.answered(self.domain_of(request.slot));
-        let (tries, place) = (1, None);
-        let opening = Opening { node, incarnation, session, request, tries, place, floor };
+        let (tries, place, fresh) = (1, None, false);
+        let opening = Opening { node, incarnation, session, request, tries, place, fresh, floor };
         let number = self.name();
         self.openings.insert(number, opening);
         self.place(number);
@@ -68,8 +70,13 @@ impl World {
             return;
         }
         let (uri, domain) = (self.uri_of(slot), self.domain_of(slot).to_owned());
+        let fresh = opening.fresh;
         if let Some((place, record)) = self.lookup(id, &uri) {
-            return self.open_at(number, place, &record);
+            if fresh || self.is_created(id, &place) {
+                return self.open_at(number, place, &record);
+            }
+            // Its partition may have to create it: not by metadata that are old.
+            return self.catch_up(id, incarnation, Errand::Place { opening: number });
         }
         let Some(process) = self.nodes.get(&id).and_then(|node| node.process.as_ref()) else {
             return;
@@ -83,6 +90,24 @@ impl World {
         let commands = policy.commands(&process.metadata, &uri, &domain).unwrap_or_default();
         let errand = Errand::Place { opening: number };
         self.change(id, incarnation, commands, errand);
+    }
+
+    /// Whether the queue is there, as far as a node's replica of its partition knows.
+    fn is_created(&self, id: NodeId, place: &QueuePlace) -> bool {
+        let process = self.nodes.get(&id).and_then(|node| node.process.as_ref());
+        let engine = process.and_then(|process| process.engine(GroupId(place.partition)));
+        engine.is_some_and(|engine| engine.machine().settings(place.id()).is_some())
+    }
+
+    /// The metadata of an open's node have caught up, or have not.
+    pub(crate) fn place_by_fresh_metadata(&mut self, number: u64, caught_up: bool) {
+        if !caught_up {
+            return self.refuse_open(number);
+        }
+        if let Some(opening) = self.openings.get_mut(&number) {
+            opening.fresh = true;
+        }
+        self.place(number);
     }
 
     /// Where a queue lives, as a node knows it, and its domain.
@@ -134,6 +159,7 @@ impl World {
         let OpenRequest { slot, reads, queue_id, .. } = opening.request;
         let (queue, group) = (place.id(), GroupId(place.partition));
         opening.place = Some(place);
+        opening.fresh = false;
         let role = match reads {
             true => HandleRole::Reader { queue_id },
             false => HandleRole::Writer { queue_id },

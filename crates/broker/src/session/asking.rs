@@ -8,7 +8,7 @@ use flintmq_queue::HandleId;
 use flintmq_session::{Input, OpenInPartition, PlaceQueue, Placed, Refusal};
 
 use super::context::SessionContext;
-use crate::controller::ControllerError;
+use crate::controller::{ControllerError, QueuePlace};
 use crate::queue_removal;
 
 /// Finds the place of a queue, or gives it one.
@@ -28,9 +28,22 @@ async fn find_place(context: &SessionContext, wanted: &PlaceQueue) -> Result<Pla
         Refusal::new(StatusCategory::NotReady, "the node does not serve yet: open it again")
     })?;
     wanted.check(&controller.metadata())?;
+    if let Some((place, _)) = controller.lookup(&wanted.uri)
+        && !is_created(context, &place).await
+    {
+        // Its partition may have to create it. By metadata that are old that could be a queue that
+        // was deleted, beside the one that has its name now, or one under settings that are over.
+        controller.catch_up().await.map_err(refusal_of)?;
+    }
     let placed = controller.place(&wanted.uri, &wanted.domain).await;
     let (place, domain) = placed.map_err(refusal_of)?;
     Ok(Placed { place, domain })
+}
+
+/// Whether the queue is there, as far as this node's replica of its partition knows.
+async fn is_created(context: &SessionContext, place: &QueuePlace) -> bool {
+    let Some(partition) = context.partition(place.partition) else { return false };
+    matches!(partition.view(place.id()).await, Ok(Some(_)))
 }
 
 async fn open_in_partition(
