@@ -13,7 +13,7 @@ use crate::world::World;
 /// Most nodes of a cluster, those that are gone among them.
 const MOST_NODES: u32 = 8;
 
-/// How soon a node that is not let in asks again, in microseconds.
+/// How soon a node that is not admitted asks again, in microseconds.
 const AGAIN: u64 = 400_000;
 
 /// How long a node that was removed has to hear of it, in microseconds.
@@ -62,7 +62,7 @@ impl World {
         self.after(later, Event::Join(id));
     }
 
-    /// A node with a new directory asks another one to be let in.
+    /// A node with a new directory asks another one to be admitted.
     pub(crate) fn ask_to_join(&mut self, id: NodeId) {
         let waits = self.nodes.get(&id).filter(|node| node.process.is_none() && !node.gone);
         let Some(directory) = waits.map(|node| node.directory) else { return };
@@ -73,7 +73,7 @@ impl World {
         let Some(membership) = process.map(|process| process.metadata.membership()) else { return };
         match verdict(membership, id) {
             Verdict::Known { directory: known } if known == directory => {
-                let nodes = membership.nodes().filter(|node| node.state != NodeState::Removed);
+                let nodes = membership.present();
                 let peers = nodes.map(|node| NodeId(node.id)).filter(|peer| *peer != id).collect();
                 if let Some(node) = self.nodes.get_mut(&id) {
                     node.first_peers = peers;
@@ -103,18 +103,15 @@ impl World {
     /// A node connects to the nodes of the membership, and disconnects from those that were
     /// removed.
     pub(crate) fn follow_membership(&mut self, id: NodeId, membership: &ClusterMembership) {
-        let is_removed =
-            |id: NodeId| membership.node(id.0).is_some_and(|node| node.state == NodeState::Removed);
-        if is_removed(id) {
+        if membership.is_removed(id) {
             // It hears of its own removal.
             return self.after(10_000, Event::TurnOff(id));
         }
-        let present = membership.nodes().filter(|node| node.state != NodeState::Removed);
-        let present: Vec<NodeId> = present.map(|node| NodeId(node.id)).collect();
+        let present: Vec<NodeId> = membership.present().map(|node| NodeId(node.id)).collect();
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(process) = &mut node.process else { return };
         let removed: Vec<NodeId> =
-            process.known.iter().copied().filter(|peer| is_removed(*peer)).collect();
+            process.known.iter().copied().filter(|peer| membership.is_removed(*peer)).collect();
         process.known.retain(|peer| !removed.contains(peer));
         removed.iter().for_each(|peer| process.cluster_clock.forget(*peer));
         self.meet(id, present);
@@ -158,14 +155,11 @@ impl World {
                 let other = self.nodes.get(peer).and_then(|node| node.process.as_ref());
                 let Some(other) = other else { continue };
                 let membership = other.metadata.membership();
-                let present = membership.nodes().filter(|node| node.state != NodeState::Removed);
-                named.extend(present.map(|node| NodeId(node.id)));
+                named.extend(membership.present().map(|node| NodeId(node.id)));
             }
             let own = process.metadata.membership();
             named.retain(|peer| {
-                own.node(peer.0).is_none_or(|node| node.state != NodeState::Removed)
-                    && !process.known.contains(peer)
-                    && *peer != id
+                !own.is_removed(*peer) && !process.known.contains(peer) && *peer != id
             });
             if !named.is_empty() {
                 self.coverage.saw(Situation::NodeNamed);

@@ -294,7 +294,7 @@ pub(super) fn rows(node: &Node, groups: &[GroupState]) -> Value {
         }
     }
     let roster = node.controller.membership();
-    let of_roster = roster.nodes().filter(|node| node.state != NodeState::Removed);
+    let of_roster = roster.present();
     let mut nodes: Vec<(u32, String, &str)> =
         of_roster.map(|node| (node.id, node.peers.clone(), membership(node))).collect();
     if nodes.is_empty() {

@@ -126,8 +126,7 @@ impl Answering {
 
     fn addresses(&self) -> BTreeMap<u32, String> {
         let roster = self.controller.membership();
-        let nodes = roster.nodes().filter(|node| node.state != NodeState::Removed);
-        nodes.map(|node| (node.id, node.peers.clone())).collect()
+        roster.present().map(|node| (node.id, node.peers.clone())).collect()
     }
 
     /// Notes the number of a node that was expected, and answers when that is decided. It asks

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::PeerLinks;
 use super::formation::Formation;
 use super::forming::{FormationMessage, send};
-use crate::controller::{ClusterMembership, NodeState};
+use crate::controller::ClusterMembership;
 
 /// How long a node that was removed has to hear of it before its connection is closed.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -77,25 +77,22 @@ impl PeerList {
     /// Another node names nodes; one that this node knows to be removed stays away.
     async fn on_named(&mut self, membership: &ClusterMembership, nodes: &BTreeMap<u32, String>) {
         for (id, address) in nodes {
-            let removed = membership.node(*id).is_some_and(|n| n.state == NodeState::Removed);
-            if !removed {
+            if !membership.is_removed(NodeId(*id)) {
                 self.meet(NodeId(*id), address).await;
             }
         }
     }
 
     async fn follow(&mut self, membership: &ClusterMembership) {
-        let is_removed =
-            |id: NodeId| membership.node(id.0).is_some_and(|node| node.state == NodeState::Removed);
-        if is_removed(self.node) {
+        if membership.is_removed(self.node) {
             self.removed.cancel();
             return;
         }
-        for node in membership.nodes().filter(|node| node.state != NodeState::Removed) {
+        for node in membership.present() {
             self.meet(NodeId(node.id), &node.peers).await;
         }
         let removed: Vec<NodeId> =
-            self.known.iter().copied().filter(|peer| is_removed(*peer)).collect();
+            self.known.iter().copied().filter(|peer| membership.is_removed(*peer)).collect();
         for peer in removed {
             self.known.remove(&peer);
             self.part_with(peer);

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::Peers;
 use super::refusal::Refused;
-use crate::controller::{Controller, NodeState};
+use crate::controller::Controller;
 use crate::fatal::FatalSignal;
 use crate::host::{CoreClock, Fitness, GroupAdmin, PartitionHandle, partition_of};
 use crate::session::SessionDirectory;
@@ -76,8 +76,7 @@ impl Node {
     /// The cluster's nodes, as far as they are known here, by number.
     pub(crate) fn nodes(&self) -> Vec<u32> {
         let roster = self.controller.membership();
-        let present = roster.nodes().filter(|node| node.state != NodeState::Removed);
-        let mut present: Vec<u32> = present.map(|node| node.id).collect();
+        let mut present: Vec<u32> = roster.present().map(|node| node.id).collect();
         if present.is_empty() {
             present = self.members.iter().map(|(id, _)| *id).collect();
         }

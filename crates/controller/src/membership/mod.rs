@@ -126,6 +126,16 @@ impl ClusterMembership {
         self.nodes.values()
     }
 
+    /// The nodes that were not removed, by number.
+    pub fn present(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.nodes().filter(|node| node.state != NodeState::Removed)
+    }
+
+    /// Whether the node was removed. One that is not recorded was not.
+    pub fn is_removed(&self, id: NodeId) -> bool {
+        self.node(id.0).is_some_and(|node| node.state == NodeState::Removed)
+    }
+
     /// Which nodes are to hold the group; none before it is planned.
     pub fn place(&self, group: GroupId) -> Option<&ReplicaAssignment> {
         self.assignments.get(&group.0)
