@@ -1,4 +1,4 @@
-//! Removing queues: on an administrator's word, and those that nobody has used for long.
+//! Removing queues: on an administrator's word, and those that were not used for long.
 
 use std::time::Duration;
 
@@ -37,27 +37,35 @@ pub(crate) async fn remove(
 ) -> Result<(), RemovalError> {
     let Some((place, _)) = controller.find(uri).await? else { return Ok(()) };
     if let Some(partition) = partition_of(partitions, place.partition) {
-        let deleted = partition.delete(place.id(), only_if).await;
-        match deleted.map_err(|_| RemovalError::Stopping)? {
-            Ok(()) | Err(AdminRefusal::NoSuchQueue) => {}
-            Err(refusal) => return Err(refusal.into()),
-        }
+        delete(partition, place.id(), only_if).await?;
     }
     controller.forget_queue(uri, place.queue).await?;
     Ok(())
 }
 
+/// Deletes a queue in its partition, where it may be gone already.
+async fn delete(
+    partition: &PartitionHandle,
+    queue: QueueId,
+    only_if: Removable,
+) -> Result<(), RemovalError> {
+    let deleted = partition.delete(queue, only_if).await;
+    match deleted.map_err(|_| RemovalError::Stopping)? {
+        Ok(()) | Err(AdminRefusal::NoSuchQueue) => Ok(()),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
 /// Finishes the removal of a queue that is deleted in its partition and still has its place:
-/// whoever deleted it was not told, or stopped in between. Does nothing while another one is about
-/// to do it, or where the queue is there after all.
+/// the node that deleted it had no answer, or stopped in between. Does nothing while another one is
+/// about to do it, or where the queue is there after all.
 pub(crate) async fn finish(
     controller: &Controller,
     partition: &PartitionHandle,
     uri: &str,
     queue: QueueId,
 ) {
-    let deleted = partition.delete(queue, Removable::UnusedFor(Duration::ZERO)).await;
-    if let Ok(Ok(()) | Err(AdminRefusal::NoSuchQueue)) = deleted
+    if delete(partition, queue, Removable::UnusedFor(Duration::ZERO)).await.is_ok()
         && let Err(error) = controller.forget_queue(uri, queue.0).await
     {
         tracing::debug!(uri, %error, "a deleted queue keeps its place until it is opened again");
