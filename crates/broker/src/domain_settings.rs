@@ -26,8 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Brings the settings of a domain, as they are in this node's metadata, into force in all
-/// partitions that hold queues of it, whoever leads them, and waits for that. A partition without a
-/// leader is waited for no longer than [`PATIENCE`].
+/// partitions that hold queues of it, led here or elsewhere, and waits for that. A partition
+/// without a leader is waited for no longer than [`PATIENCE`].
 pub(crate) async fn bring_into_force(
     controller: &Controller,
     partitions: &[PartitionHandle],

@@ -60,7 +60,7 @@ pub(crate) enum Event {
     Define(usize),
     /// A partition is sent the settings of a domain once more, for an operator.
     SetDomain((NodeId, u64), GroupId, Arc<Domain>, u64),
-    /// A node with a new directory asks to be let in.
+    /// A node with a new directory asks to be admitted.
     Join(NodeId),
     /// Operators look after nodes that leave, and those that are lost.
     LookAfterNodes,

@@ -196,7 +196,7 @@ impl World {
                 opening.tries += 1;
                 let (id, slot) = (opening.node, opening.request.slot);
                 self.coverage.saw(Situation::PlacedAgain);
-                // Whoever deleted it may not have been told, or be gone before it gave up the
+                // The node that deleted it may have had no answer, or stopped before it gave up the
                 // place.
                 self.remove_queue(id, &self.uri_of(slot), 0);
                 self.after(DELETED_PAUSE, Event::PlaceAgain(number));

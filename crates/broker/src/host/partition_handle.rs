@@ -119,8 +119,8 @@ impl PartitionHandle {
         }
     }
 
-    /// Brings the settings of a domain into force for its queues in the partition, whoever leads
-    /// it.
+    /// Brings the settings of a domain into force for its queues in the partition, which
+    /// this node or another leads.
     pub(crate) async fn set_domain(
         &self,
         domain: Arc<Domain>,

@@ -100,7 +100,7 @@ pub(crate) async fn ask_leader(
                 Ok(reply) if reply.status.is_success() => return Ok(Some(reply.body)),
                 Ok(reply) if reply.status == StatusCode::MISDIRECTED_REQUEST => {}
                 Ok(reply) => return Err(Refused::of_reply(&reply)),
-                // It may have done it: whoever asks has to look.
+                // It may have done it: the operator has to look.
                 Err(error) if *method != Method::GET => return Err(error.into()),
                 Err(_) => {}
             }
@@ -159,7 +159,7 @@ pub(crate) async fn transfer(
 pub(crate) async fn keep(node: &Node, group: u32, order: Keep) -> Result<Kept, Refused> {
     let replica = node.replica(group)?;
     let mut status = node.watch(group)?;
-    // Whoever serves, if it is another node after all.
+    // Any node that serves, if it is another one after all.
     let led = status.wait_for(|status| status.led && status.term > order.above);
     let led = match timeout(TAKE_OVER, led).await {
         Ok(Ok(status)) => *status,

@@ -1,7 +1,7 @@
 //! Going on without members that are lost for good, on an administrator's word.
 //!
-//! Everybody who is not named as lost has to answer first: whoever is left out could hold messages
-//! that nobody else has. The member with the most is then told to stand for election.
+//! All members that are not named as lost have to answer first: one that is left out could hold
+//! messages that no other has. The member with the most then stands for election.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -91,7 +91,7 @@ pub(crate) async fn recover(
         }),
         Ok(Err(_)) => Err(Refused::stopping()),
         Err(_) => Err(Refused::unavailable(
-            format!("the order was given, and nobody leads yet, group={group}"),
+            format!("recovery has begun, and the group has no leader yet, group={group}"),
             "look at `flintmq admin group show ID` and the nodes' logs; then ask again",
         )),
     }
@@ -228,7 +228,7 @@ fn plan(group: u32, lost: &BTreeSet<u32>, standings: &[Standing]) -> Result<Plan
         return Err(refused("the group has a leader, so that nothing needs to be given up", hint));
     }
     let newest = standings.iter().map(|standing| &standing.members).max_by_key(|m| m.stamp);
-    let members = newest.ok_or_else(|| refused("nobody is left", ""))?.clone();
+    let members = newest.ok_or_else(|| refused("no member is left", ""))?.clone();
     if !lost.iter().any(|node| members.is_voter(*node)) {
         return Err(refused(
             "none of the nodes named as lost is a voter of the group",

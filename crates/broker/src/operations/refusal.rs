@@ -22,7 +22,8 @@ pub(crate) enum Reason {
     Conflict,
     /// Not now: something is missing that may come.
     Unavailable,
-    /// This node does not lead the group, which only another node is told: it looks again.
+    /// This node does not lead the group. Only other nodes get this answer, and look for the leader
+    /// again.
     Moved,
     /// Another node refused, with this status of HTTP.
     ByAnotherNode(u16),
